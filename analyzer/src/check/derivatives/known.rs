@@ -93,6 +93,12 @@ pub(super) const CONSTANT: KnownOperation = operation(
     CONSTANT_WHY,
     CONSTANT_CURE,
 );
+/// Of models that run in float64, but whose loss doesn't have its precision.
+pub(super) const ROUNDED: KnownOperation = operation(
+    "a part of it that seems to compute in float32, from the rounding of its loss",
+    CONSTANT_WHY,
+    CONSTANT_CURE,
+);
 
 /// The operation of this name, if it is a constant of another float type.
 pub(super) fn constant(name: &str) -> Option<KnownOperation> {

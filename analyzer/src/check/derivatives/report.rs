@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::differences::Limits;
+use super::differences::{Agreement, Limits};
 use super::fault::Fault;
 use super::known::KnownOperation;
 use super::messages::whole;
@@ -34,6 +34,9 @@ impl Default for CheckOptions {
     }
 }
 
+/// What rounding hides is said from this relative error.
+const WORTH_A_NOTE: f64 = 1e-2;
+
 /// Parameters times examples of a check: a model with more parameters is run on fewer examples.
 const WORK: usize = 2_000_000;
 
@@ -61,8 +64,13 @@ pub struct CheckPlan {
 pub struct CheckRow {
     /// What was compared.
     pub what: String,
-    /// Relative error; infinite if the quantity couldn't be computed.
+    /// Relative error; infinite if the quantity couldn't be computed. If rounding hides errors of the size of the tolerance,
+    /// an error within the rounding is given as that share of the tolerance.
     pub error: f64,
+    /// The smallest relative error that would not have passed: the tolerance, or more if rounding hides more. Relative to
+    /// the slope along the direction for losses, and to the product in a tensor for the Hessian. There, it is the largest
+    /// one of all tensors whose product rounding doesn't hide entirely. Infinite if the quantity couldn't be computed.
+    pub visible: f64,
     /// Whether the error is within the tolerance.
     pub passed: bool,
     /// candle's message if the quantity couldn't be computed.
@@ -83,20 +91,31 @@ impl Rows {
         }
     }
 
-    /// What differences in this float type can tell.
-    pub(super) fn limits(&self, precision: &Precision) -> Limits {
+    /// What differences of losses in this float type can tell.
+    pub(super) fn of_losses(&self, precision: &Precision) -> Limits {
         Limits {
-            epsilon: precision.epsilon,
+            rounding: precision.rounds_losses * precision.epsilon,
             tolerance: self.tolerance,
+            forgiven: 0.0,
         }
     }
 
-    pub(super) fn row(&mut self, what: String, error: f64) {
+    /// What differences of gradients in this float type can tell.
+    pub(super) fn of_gradients(&self, precision: &Precision) -> Limits {
+        Limits {
+            rounding: precision.rounds_gradients * precision.epsilon,
+            tolerance: self.tolerance,
+            forgiven: precision.forgiven,
+        }
+    }
+
+    pub(super) fn row(&mut self, what: String, found: Agreement) {
         self.rows.push(CheckRow {
             what,
-            error,
+            error: found.error,
+            visible: found.visible,
             // A NaN doesn't pass.
-            passed: error <= self.tolerance,
+            passed: found.error <= self.tolerance,
             problem: None,
         });
     }
@@ -106,6 +125,7 @@ impl Rows {
         self.rows.push(CheckRow {
             what,
             error: f64::INFINITY,
+            visible: f64::INFINITY,
             passed: false,
             problem: Some(whole(error)),
         });
@@ -144,6 +164,40 @@ impl CheckReport {
     pub fn worst(&self) -> f64 {
         self.rows.iter().map(|row| row.error).fold(0.0, f64::max)
     }
+
+    /// The smallest relative error that every row would have shown. If it is 1 or more, not even a missing derivative would
+    /// have been noticed.
+    pub fn visible(&self) -> f64 {
+        self.rows.iter().map(|row| row.visible).fold(0.0, f64::max)
+    }
+
+    /// What a check that passed can't tell.
+    fn hidden(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (visible, precision) = (self.visible(), self.precision);
+        let blurred = visible > WORTH_A_NOTE;
+        if self.constant.is_none() && !blurred {
+            return Ok(());
+        }
+        if visible < 1.0 {
+            write!(
+                f,
+                "; in {precision} errors below {visible:.0e} can't be seen"
+            )?;
+        } else {
+            write!(
+                f,
+                "; in {precision} rounding hides some derivatives of this model entirely, because they are so small"
+            )?;
+        }
+        match &self.constant {
+            Some(constant) => write!(
+                f,
+                ", and float64 isn't possible because of {}",
+                constant.name
+            ),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for CheckReport {
@@ -156,14 +210,7 @@ impl fmt::Display for CheckReport {
                 self.tensors,
                 self.worst()
             )?;
-            return match &self.constant {
-                None => Ok(()),
-                Some(constant) => write!(
-                    f,
-                    "; in {precision} errors below {:.0e} can't be seen, and float64 isn't possible because of {}",
-                    self.tolerance, constant.name
-                ),
-            };
+            return self.hidden(f);
         }
         writeln!(
             f,

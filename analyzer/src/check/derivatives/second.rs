@@ -4,9 +4,10 @@
 use hindcast_model::objective::Mode;
 use hindcast_model::vectors::{dot, norm};
 
-use super::differences::{Limits, Noise, Quantity, agreements, moved};
+use super::differences::{Agreement, Limits, Noise, Quantity, agreements, moved};
 use super::directions::{Part, balanced, natural, parts, slopes};
 use super::evaluate::Evaluator;
+use super::first::Checked;
 use super::report::Rows;
 use crate::engine::{Products, StepGradient};
 use crate::error::Result;
@@ -14,18 +15,21 @@ use crate::error::Result;
 /// Compares the engine's products with differences of the gradient, in `directions` random directions.
 pub(super) fn second(
     evaluator: &mut Evaluator<'_>,
-    gradient: &StepGradient,
+    checked: &Checked,
     directions: usize,
     noise: &mut Noise,
     rows: &mut Rows,
 ) -> Result<()> {
     let point = *evaluator.point;
+    let gradient = &checked.gradient;
     let mut parts = parts(evaluator.objective);
     parts.truncate(evaluator.objective.parameters().len());
     let mut check = Second {
-        limits: rows.limits(evaluator.precision),
+        losses: rows.of_losses(evaluator.precision),
+        gradients: rows.of_gradients(evaluator.precision),
         evaluator,
         gradient,
+        blur: checked.blur,
         parts: &parts,
         rows,
     };
@@ -65,6 +69,14 @@ pub(super) fn second(
     Ok(())
 }
 
+/// Share of the largest element of the whole gradient that the rounding of a tensor's gradient may have as its size: terms
+/// may cancel. The key biases of softmax attention have no gradient, but its rounding.
+const CANCELLING: f64 = 1.0 / 16.0;
+
+fn largest(x: &[f64]) -> f64 {
+    x.iter().fold(0.0, |m, x| m.max(x.abs()))
+}
+
 /// All values as one part.
 fn whole(values: &[f64]) -> Part {
     Part {
@@ -76,81 +88,82 @@ fn whole(values: &[f64]) -> Part {
 struct Second<'a, 'b> {
     evaluator: &'a mut Evaluator<'b>,
     gradient: &'a StepGradient,
+    /// How much larger roundings are than those of values of the same size.
+    blur: f64,
     parts: &'a [Part],
-    limits: Limits,
+    losses: Limits,
+    gradients: Limits,
     rows: &'a mut Rows,
 }
 
 impl Second<'_, '_> {
     /// `H s` and `<s, g_j>` are the slopes of the gradient and of the losses along s.
     fn along_itself(&mut self, got: &Products, s: &[f64], k: usize) -> Result<()> {
-        let largest = |x: &[f64]| x.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
         let p = s.len();
-        // Rounding of the gradient is that of its largest terms, which may cancel in a tensor: the key biases of softmax
-        // attention have no gradient.
-        let scale = largest(&self.gradient.parameters);
+        let all = largest(&self.gradient.parameters);
         let mut quantities: Vec<Quantity<'_>> = self
             .parts
             .iter()
             .map(|part| Quantity {
                 exact: &got.hessian[0][part.range.clone()],
                 of: part.range.clone(),
-                scale,
+                scale: self.blur
+                    * largest(&self.gradient.parameters[part.range.clone()]).max(CANCELLING * all),
                 size: 0.0,
             })
             .collect();
         quantities.push(Quantity {
             exact: &got.products[0],
             of: p..p + got.products[0].len(),
-            scale: largest(&self.gradient.per_example),
+            scale: self.blur * largest(&self.gradient.per_example),
             size: 0.0,
         });
         let point = *self.evaluator.point;
         let distances = self.evaluator.precision.of_gradients;
-        let mut errors = agreements(&quantities, self.limits, distances, |h| {
+        let mut found = agreements(&quantities, self.gradients, distances, |h| {
             let at = moved(point.parameters, s, h);
             let mut g = self.evaluator.gradient(&at, point.buffers, Mode::Train)?;
             g.parameters.append(&mut g.per_example);
             Ok(g.parameters)
         })?;
-        let examples = errors.pop().unwrap_or(f64::INFINITY);
+        let examples = found.split_off(found.len() - 1);
         let direction = k + 1;
         self.rows.row(
             format!("gradients of single examples, direction {direction}"),
-            examples,
+            examples[0],
         );
-        let wrong = |error: &f64| error.is_nan() || *error > self.limits.tolerance;
-        if !errors.iter().any(wrong) {
-            let worst = errors.iter().copied().fold(0.0, f64::max);
+        // A NaN is wrong.
+        let right = |found: &Agreement| found.error <= self.gradients.tolerance;
+        if found.iter().all(right) {
+            let worst = Agreement::worst(&found);
             self.rows
                 .row(format!("Hessian-vector product {direction}"), worst);
         }
-        for (part, error) in self.parts.iter().zip(errors).filter(|(_, e)| wrong(e)) {
+        for (part, found) in self.parts.iter().zip(found).filter(|(_, a)| !right(a)) {
             let what = format!("Hessian-vector product {direction} in {}", part.name);
-            self.rows.row(what, error);
+            self.rows.row(what, found);
         }
         Ok(())
     }
 
     /// `<s, g_j>` are the slopes of the losses along s if the constants of the gradient are held.
     fn examples(&mut self, got: &Products, s: &[f64], k: usize) -> Result<()> {
-        let largest = |x: &[f64]| x.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
         let quantity = Quantity {
             exact: &got.products[0],
             of: 0..got.products[0].len(),
-            scale: largest(&self.gradient.per_example),
+            scale: self.blur * largest(&self.gradient.per_example),
             size: 0.0,
         };
         let point = *self.evaluator.point;
         let distances = self.evaluator.precision.of_losses;
-        let errors = agreements(&[quantity], self.limits, distances, |h| {
+        let found = agreements(&[quantity], self.losses, distances, |h| {
             let at = moved(point.parameters, s, h);
             let values = self.evaluator.values(&at, point.buffers, Mode::Train)?;
             Ok(values.per_example)
         })?;
         self.rows.row(
             format!("gradients of single examples, direction {}", k + 1),
-            errors[0],
+            found[0],
         );
         Ok(())
     }
@@ -171,7 +184,7 @@ impl Second<'_, '_> {
             _ => (&got.hessian[1], &got.buffer_adjoints[1]),
         };
         let terms = s.iter().zip(&self.gradient.parameters);
-        let scale = terms.map(|(s, g)| (s * g).abs()).sum();
+        let scale = self.blur * terms.map(|(s, g)| (s * g).abs()).sum::<f64>();
         let floor = self.evaluator.precision.slope * scale;
         let w = balanced(noise, point.parameters, hessian, self.parts, floor);
         let wr = natural(noise, point.buffers, &[whole(point.buffers)]);
@@ -196,13 +209,13 @@ impl Second<'_, '_> {
                 scale,
                 size,
             };
-            let errors = agreements(&[quantity], self.limits, distances, |h| {
+            let found = agreements(&[quantity], self.gradients, distances, |h| {
                 let theta = moved(point.parameters, w, h);
                 let r = moved(point.buffers, wr, h);
                 let g = self.evaluator.gradient(&theta, &r, Mode::Train)?;
                 Ok(vec![dot(&g.parameters, s) + dot(&g.buffers_after, rho)])
             })?;
-            self.rows.row(format!("{what} {}", k + 1), errors[0]);
+            self.rows.row(format!("{what} {}", k + 1), found[0]);
         }
         Ok(())
     }

@@ -392,8 +392,8 @@ fn models_with_float32_constants_are_checked_in_float32() {
         assert!(report.passed(), "{name}: {report}");
         assert_eq!(report.precision, "float32", "{name}");
         assert!(report.to_string().contains(constant), "{name}: {report}");
-        // Far within the tolerance: the right derivatives aren't just not seen.
-        assert!(report.worst() < 2e-3, "{name}: {report}");
+        // A wrong derivative would have been seen.
+        assert!(report.visible() < 0.3, "{name}: {:?}", report.rows);
     }
 }
 
@@ -413,6 +413,88 @@ const WRONG: &[(&str, Between)] = &[
         candle_nn::ops::softmax_last_dim(&h)?.broadcast_mul(&net.weight)
     }),
 ];
+
+/// The tensor `weight` with a gradient that is 10 % too small.
+fn tenth_less(net: &Net) -> Result<Tensor> {
+    (&net.weight * 0.9)? + (net.weight.detach() * 0.1)?
+}
+
+/// x² with the right first derivative, and a second one that is 20 % too small.
+fn square_with_wrong_curvature(x: &Tensor) -> Result<Tensor> {
+    let held = x.detach();
+    let linear = ((x * &held)? * 2.0)?.sub(&held.sqr()?)?;
+    (x.sqr()? * 0.8)? + (linear * 0.2)?
+}
+
+/// Linear in the outputs, so that the second derivatives are those of the model.
+fn linear_loss(outputs: &Tensor, _: &Tensor) -> Result<Tensor> {
+    let n = outputs.dim(1)?;
+    let weights = Tensor::arange(1f32, 1.0 + n as f32, &Device::Cpu)?.to_dtype(outputs.dtype())?;
+    with_constant(&outputs.broadcast_mul(&weights)?.sum(1)?)
+}
+
+/// A cross entropy with outputs so confident that the loss is about e^-16.
+fn confident(outputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let classes = Tensor::arange(0u32, outputs.dim(1)? as u32, &Device::Cpu)?;
+    let targets_of = targets.to_dtype(DType::U32)?.unsqueeze(1)?;
+    let right = classes.unsqueeze(0)?.broadcast_eq(&targets_of)?;
+    let surer = (right.to_dtype(outputs.dtype())? * 16.0)?;
+    ops::cross_entropy(&(outputs + surer)?, targets)
+}
+
+#[test]
+fn small_errors_in_one_tensor_are_found_in_float32() {
+    let gradient = checked(
+        |net, x, _| net.narrow(x)?.broadcast_mul(&tenth_less(net)?),
+        |outputs, targets| with_constant(&ops::cross_entropy(outputs, targets)?),
+    )
+    .unwrap();
+    println!("{gradient}");
+    assert_eq!(gradient.precision, "float32");
+    let failed = |report: &CheckReport, what: &str| {
+        let wrong = report.rows.iter().filter(|row| !row.passed);
+        wrong.map(|row| row.what.as_str()).any(|w| w.contains(what))
+    };
+    assert!(
+        failed(&gradient, "gradient of the training loss in weight"),
+        "{:?}",
+        gradient.rows
+    );
+    let curvature: Between = |net, x, _| {
+        let h = (net.narrow(x)? * 0.3)?.broadcast_mul(&net.weight)?;
+        square_with_wrong_curvature(&h)
+    };
+    let hessian = checked(curvature, linear_loss).unwrap();
+    println!("{hessian}");
+    assert_eq!(hessian.precision, "float32");
+    assert!(!failed(&hessian, "gradient of the"), "{:?}", hessian.rows);
+    assert!(failed(&hessian, "in weight"), "{:?}", hessian.rows);
+    let right: Between = |net, x, _| {
+        let h = (net.narrow(x)? * 0.3)?.broadcast_mul(&net.weight)?;
+        h.sqr()
+    };
+    let report = checked(right, linear_loss).unwrap();
+    assert!(
+        report.passed() && report.visible() < 0.1,
+        "{:?}",
+        report.rows
+    );
+}
+
+#[test]
+fn the_rounding_of_a_tiny_loss_is_no_error() {
+    let right: Between = |net, x, _| net.narrow(x)?.broadcast_mul(&net.weight);
+    let report = checked(right, confident).unwrap();
+    assert!(report.passed(), "{:?}", report.rows);
+    assert_eq!(report.precision, "float64");
+    let wrong: Between = |net, x, _| {
+        let half = ((&net.weight + net.weight.detach())? * 0.5)?;
+        net.narrow(x)?.broadcast_mul(&half)
+    };
+    let report = checked(wrong, confident).unwrap();
+    assert!(!report.passed(), "{:?}", report.rows);
+    assert_eq!(report.precision, "float64");
+}
 
 /// As in a model with a table that was made in float32.
 fn with_constant(losses: &Tensor) -> Result<Tensor> {
