@@ -135,6 +135,7 @@ fn chars(dir: &Path, loss: &str, words: &[&str]) -> Output {
         .args(["--exact", "sequences::process", "--ignored", "--nocapture"])
         .env(WORDS, words.join("\n"))
         .env(LOSS, loss)
+        .env("XDG_CACHE_HOME", dir.join("cache"))
         .current_dir(dir)
         .output()
         .unwrap()

@@ -23,7 +23,10 @@ pub struct Program {
 impl Program {
     fn command(self, dir: &Path, words: &[&str]) -> Command {
         let mut command = Command::new(self.path);
-        command.args(words).current_dir(dir);
+        command
+            .args(words)
+            .env("XDG_CACHE_HOME", dir.join("cache"))
+            .current_dir(dir);
         command
     }
 

@@ -225,6 +225,35 @@ fn a_changed_model_or_run_has_another_signature() {
     }
 }
 
+#[test]
+fn a_term_that_only_training_adds_changes_the_signature() {
+    let storage = Arc::new(MemStorage::new());
+    train(DType::F32, None, Some(&storage));
+    let signed = |forward: fn(&Net, &Tensor, bool) -> Result<Tensor>| {
+        let sum = |losses: &Tensor, _: &Tensor| losses.sum(1);
+        let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+        let parts = OwnModelParts {
+            objective: Arc::new(OwnModel::new(Net::new, forward, sum).unwrap()),
+            data: data(),
+            rule: None,
+            check: true,
+        };
+        let run = RecordedRun::open_own(trace, Path::new("a run in memory"), parts).unwrap();
+        signature(&run, &CheckOptions::default()).unwrap().unwrap()
+    };
+    let plain = signed(|net, ids, train| net.forward(ids, train)?.sqr()?.flatten_from(1));
+    let cut = signed(|net, ids, train| {
+        let losses = net.forward(ids, train)?.sqr()?.flatten_from(1)?;
+        // No derivative shows this term, and evaluation doesn't have it.
+        if train {
+            &losses + losses.detach()
+        } else {
+            Ok(losses)
+        }
+    });
+    assert_ne!(plain, cut);
+}
+
 type Loss = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 #[test]
