@@ -52,7 +52,8 @@ const INFLUENCE: &str = "influence";
 
 impl TokenScores {
     /// The tokens of a training example, by position; none if it has no scores. A target below 0, which stands for padding,
-    /// has no row if its scores are 0.
+    /// has no row if its scores are 0. If the example's loss doesn't have one term per token, its terms have no token and no
+    /// text: which token a term belongs to isn't known.
     pub fn rows(&self, index: u64, data: &dyn DataSet) -> Vec<TokenRow> {
         let of = |terms: &Vec<Vec<f64>>| {
             let at = usize::try_from(index).unwrap_or(usize::MAX);
@@ -60,7 +61,10 @@ impl TokenScores {
         };
         let scores: Vec<Vec<f64>> = self.queries.iter().map(|(_, terms)| of(terms)).collect();
         let positions = scores.first().map_or(0, Vec::len);
-        let tokens = data.tokens(Split::Train, index).unwrap_or_default();
+        let tokens = data
+            .tokens(Split::Train, index)
+            .filter(|tokens| tokens.len() == positions)
+            .unwrap_or_default();
         let texts = match data.vocabulary() {
             Some(vocabulary) => vocabulary.texts(&tokens),
             None => Vec::new(),
@@ -329,19 +333,24 @@ fn read_json_lines(from: impl BufRead, wanted: &BTreeSet<u64>) -> Result<TokenTa
             }
         };
         let value = |name: &str| object.get(name).unwrap_or(&Value::Null);
-        let wrong = |name: &str| format!("line {at}: `{name}` is {}", value(name));
-        let index = value("index").as_u64().ok_or_else(|| wrong("index"))?;
+        let wrong = |name: &str, what: &str| {
+            let got = value(name);
+            format!("line {at}: `{name}`: expected {what}, got {got}; write the table again")
+        };
+        let whole = |name| {
+            let found = value(name).as_u64();
+            found.ok_or_else(|| wrong(name, "a whole number"))
+        };
+        let index = whole("index")?;
         if !wanted.contains(&index) {
             continue;
         }
         let influence = names
             .iter()
-            .map(|name| value(name).as_f64().ok_or_else(|| wrong(name)));
+            .map(|name| value(name).as_f64().ok_or_else(|| wrong(name, "a number")));
         table.add(TokenRow {
             index,
-            position: value("position")
-                .as_u64()
-                .ok_or_else(|| wrong("position"))?,
+            position: whole("position")?,
             token: value("token").as_i64(),
             text: value("text").as_str().unwrap_or_default().to_owned(),
             influence: influence.collect::<Result<_, _>>()?,
@@ -354,5 +363,44 @@ fn read_json_lines(from: impl BufRead, wanted: &BTreeSet<u64>) -> Result<TokenTa
 impl TokenTable {
     fn add(&mut self, row: TokenRow) {
         self.sequences.entry(row.index).or_default().push(row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+    use hindcast_model::data::from_tensors;
+
+    use super::*;
+
+    #[test]
+    fn terms_that_are_not_one_per_token_have_no_token() {
+        let ids = Tensor::new(&[[5i64, -100, 7]], &Device::Cpu).unwrap();
+        let data = from_tensors((&ids, &ids), None, None, &[], None).unwrap();
+        let rows = |terms: &[f64]| {
+            let scores = TokenScores {
+                queries: vec![("validation".to_owned(), vec![terms.to_vec()])],
+            };
+            let rows = scores.rows(0, data.as_ref());
+            let of = |row: TokenRow| (row.position, row.token, row.influence[0]);
+            rows.into_iter().map(of).collect::<Vec<_>>()
+        };
+        // The padding has no row.
+        let all = [(0, Some(5), 0.5), (2, Some(7), 0.25)];
+        assert_eq!(rows(&[0.5, 0.0, 0.25]), all);
+        // A loss without the first position: the second term isn't that of the padding.
+        assert_eq!(rows(&[0.5, 0.0]), [(0, None, 0.5), (1, None, 0.0)]);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_was_expected() {
+        let wanted = BTreeSet::from([0]);
+        let read = |text: &str| read_json_lines(text.as_bytes(), &wanted).err().unwrap();
+        let columns = r#""position":0,"token":1,"text":"a","influence":0.5"#;
+        let problem = read(&format!("{{\"index\":null,{columns}}}\n"));
+        assert_eq!(
+            problem,
+            "line 1: `index`: expected a whole number, got null; write the table again"
+        );
     }
 }

@@ -98,9 +98,13 @@ fn check_tokens(args: &Influence) -> Result<(), Usage> {
             .unwrap_or_default()
             .to_lowercase()
     }) {
-        Some(ending) if !["csv", "jsonl", "ndjson"].contains(&ending.as_str()) => Err(Usage(
-            "--tokens: expected a name that ends in .csv or .jsonl".to_owned(),
-        )),
+        Some(ending) if !["csv", "jsonl", "ndjson"].contains(&ending.as_str()) => {
+            let got = args.tokens.as_deref().unwrap_or(Path::new(""));
+            Err(Usage(format!(
+                "--tokens: expected a name that ends in .csv or .jsonl, got {}",
+                got.display()
+            )))
+        }
         _ => Ok(()),
     }
 }
