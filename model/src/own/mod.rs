@@ -358,7 +358,7 @@ impl Objective for OwnModel {
             shared,
             buffers,
             outputs,
-            stopped: stops.leave(),
+            stopped: stops.leave()?,
         })
     }
 

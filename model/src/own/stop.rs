@@ -106,10 +106,19 @@ impl Stops {
     }
 
     /// The stop-gradients of the pass, in order.
-    pub(super) fn leave(self) -> Vec<Stopped> {
+    ///
+    /// # Errors
+    /// The pass had fewer stop-gradients than there are held constants, so they may belong to others.
+    pub(super) fn leave(self) -> Result<Vec<Stopped>> {
         OPEN.with_borrow_mut(|open| match open.last_mut() {
-            Some(Open::Stopping(stopped)) => std::mem::take(stopped),
-            _ => Vec::new(),
+            Some(Open::Stopping(stopped)) => Ok(std::mem::take(stopped)),
+            Some(Open::Held { constants, next }) if *next < constants.len() => {
+                candle_core::bail!(
+                    "a pass has {} stop-gradients, and this one has {next}",
+                    constants.len()
+                )
+            }
+            _ => Ok(Vec::new()),
         })
     }
 }
@@ -152,7 +161,7 @@ mod tests {
         assert_eq!(gradient(), 9.0);
         let scope = Stops::enter(Mode::Train);
         assert_eq!(gradient(), 9.0);
-        let stopped = scope.leave();
+        let stopped = scope.leave().unwrap();
         assert_eq!(stopped.len(), 1);
         assert_eq!(number(stopped[0].constant.as_tensor()), 9.0);
         assert_eq!(number(&stopped[0].of), 9.0);
@@ -167,10 +176,16 @@ mod tests {
         let value = || {
             let scope = Stops::enter(Mode::Train);
             let value = number(&loss(&x));
-            assert!(scope.leave().is_empty());
+            assert!(scope.leave().unwrap().is_empty());
             value
         };
         assert_eq!(with_constants(&held, value), 15.0);
+        let twice = [held[0].clone(), held[0].clone()];
+        with_constants(&twice, || {
+            let scope = Stops::enter(Mode::Train);
+            loss(&x);
+            assert!(scope.leave().is_err(), "one too few");
+        });
         with_constants(&[], || {
             let _scope = Stops::enter(Mode::Train);
             assert!(stop_gradient(x.as_tensor()).is_err(), "one too many");
