@@ -85,7 +85,8 @@ impl Dqn {
         let part = |start, length| x.narrow(1, start, length);
         let (state, action) = (part(0, CELLS)?, part(CELLS, ACTIONS)?);
         let next = part(CELLS + ACTIONS, CELLS)?;
-        let (reward, goes_on) = (part(54, 1)?, part(55, 1)?);
+        let rest = 2 * CELLS + ACTIONS;
+        let (reward, goes_on) = (part(rest, 1)?, part(rest + 1, 1)?);
         let target: Vec<Tensor> = self.target.iter().map(Buffer::value).collect();
         let best = values(&target, &next)?.max_keepdim(1)?;
         // `detach()`, which a replay can follow.

@@ -22,7 +22,7 @@ use candle_nn::{
 };
 use clap::{Args, Parser};
 use hindcast::OwnProgram;
-use hindcast_format::RunInfo;
+use hindcast_format::{RunInfo, Trace};
 use hindcast_model::data::{DataSet, Sequences, Vocabulary};
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
@@ -272,6 +272,12 @@ fn rate(step: u64, steps: u64, highest: f64) -> f64 {
 }
 
 fn train(args: &Train) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        (1..=args.sizes.sequences).contains(&args.batch),
+        "--batch: expected 1 to {}, the number of sequences, got {}",
+        args.sizes.sequences,
+        args.batch
+    );
     let data = examples(args.sizes)?;
     let variables = VarMap::new();
     let net = Gpt::new(
@@ -282,6 +288,21 @@ fn train(args: &Train) -> anyhow::Result<()> {
     let mut builder = Recorder::builder(&args.run);
     for (key, size) in args.sizes.notes() {
         builder = builder.note(key, size.to_string());
+    }
+    // The batches and the schedule depend on these, so a killed run continues only with the same ones.
+    let begun = Trace::open(&args.run).ok();
+    for (key, value) in [
+        ("batch", args.batch.to_string()),
+        ("epochs", args.epochs.to_string()),
+        ("rate", args.rate.to_string()),
+    ] {
+        if let Some(had) = begun.as_ref().and_then(|run| run.info().notes.get(key)) {
+            anyhow::ensure!(
+                *had == value,
+                "--{key}: the run was begun with {had}, got {value}"
+            );
+        }
+        builder = builder.note(key, value);
     }
     let (run, start) = builder
         .seed(SEED)

@@ -1,4 +1,4 @@
-//! Two optimizers over one model, as nearly everyone trains transformers: matrices with weight decay, biases and norms without.
+//! Two optimizers over one model, as is usual for transformers: matrices with weight decay, biases and norms without.
 //! With accumulated gradients and clipping. The data are drawn digits, a tenth of them with wrong labels.
 //!
 //! ```sh

@@ -76,7 +76,7 @@ fn digits(split: Split) -> anyhow::Result<(Tensor, Tensor)> {
     let mut inverted = Vec::with_capacity(images.elem_count());
     for i in all {
         let noisy = split == Split::Train && i % 10 == 9;
-        let mut stream = Stream::of_example(SEED, i, Purpose::LabelNoise(0));
+        let mut stream = Stream::of_example(SEED, i, Purpose::Synthetic(9));
         let pixels = images.dim(1)?;
         inverted.extend((0..pixels).map(|_| f32::from(noisy && stream.bernoulli(1.0 / 6.0))));
     }
