@@ -33,6 +33,8 @@ pub(super) struct Values {
     pub per_example: Vec<f64>,
     /// Values of the constants of the gradient.
     pub constants: Vec<Tensor>,
+    /// Number of terms whose sum is the loss of an example; `None` if the loss has no terms.
+    pub terms: Option<usize>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -118,6 +120,10 @@ impl<'a> Evaluator<'a> {
         Ok(Values {
             loss: weighted.sum::<f64>() + shared,
             per_example,
+            terms: losses
+                .terms
+                .as_ref()
+                .map(|terms| terms.dims().iter().skip(1).product()),
             constants: losses
                 .stopped
                 .iter()

@@ -119,7 +119,7 @@ fn check_in(
     announce: &mut dyn FnMut(CheckPlan),
 ) -> Result<CheckReport> {
     let mut evaluator = Evaluator::new(objective, point, precision)?;
-    let pass = repeats(&mut evaluator)?;
+    let (pass, terms) = repeats(&mut evaluator)?;
     let directions = options.directions.max(1);
     announce(CheckPlan {
         precision: precision.name,
@@ -152,6 +152,7 @@ fn check_in(
         tolerance: options.tolerance.max(precision.tolerance),
         tensors: objective.parameters().len() + objective.buffers().len(),
         rows: rows.rows,
+        terms,
         fault,
         constant,
     })
@@ -170,8 +171,9 @@ fn passes(directions: usize, more: usize) -> u32 {
     (losses + GRADIENT * gradients + PRODUCTS * directions) as u32
 }
 
-/// Checks that a second forward pass gives the same losses. If not, no derivative is meaningful. Returns the time of a pass.
-fn repeats(evaluator: &mut Evaluator<'_>) -> Result<Duration> {
+/// Checks that a second forward pass gives the same losses. If not, no derivative is meaningful. Returns the time of a pass,
+/// and the number of terms of an example's loss.
+fn repeats(evaluator: &mut Evaluator<'_>) -> Result<(Duration, Option<usize>)> {
     let point = evaluator.point;
     let run = || {
         let begun = Instant::now();
@@ -185,7 +187,7 @@ fn repeats(evaluator: &mut Evaluator<'_>) -> Result<Duration> {
     let both = first.per_example.iter().zip(&again.per_example);
     if both.into_iter().all(|(a, b)| same(a, b)) {
         evaluator.hold(first.constants);
-        return Ok(time);
+        return Ok((time, first.terms));
     }
     Err(Unsupported::RandomForwardPass.into())
 }

@@ -148,6 +148,8 @@ pub struct CheckReport {
     pub tensors: usize,
     /// Everything that was compared. If a direction over all tensors fails, the tensors that fail alone are listed instead.
     pub rows: Vec<CheckRow>,
+    /// Number of terms whose sum is the loss of an example; `None` if the loss has no terms.
+    pub terms: Option<usize>,
     /// The operation at which a wrong derivative begins, if one was found.
     pub fault: Option<Fault>,
     /// The operation that keeps the model from running in float64, if the check ran in float32.
@@ -210,7 +212,12 @@ impl fmt::Display for CheckReport {
                 self.tensors,
                 self.worst()
             )?;
-            return self.hidden(f);
+            self.hidden(f)?;
+            // A forgotten mean gives such a loss, too, and no other check notices it with Adam.
+            return match self.terms {
+                Some(terms) => write!(f, "; the loss of an example is the sum of {terms} terms"),
+                None => Ok(()),
+            };
         }
         writeln!(
             f,

@@ -167,11 +167,11 @@ fn train(dtype: DType, changed: Option<Scaled>, record: Option<&Arc<MemStorage>>
 
 #[test]
 fn a_run_of_sequences_is_checked_and_replayed() {
-    for (dtype, objective) in [
-        (DType::F32, objective()),
-        (DType::F64, objective()),
-        (DType::F32, objective_by_token()),
-        (DType::F64, objective_by_token()),
+    for (dtype, objective, terms) in [
+        (DType::F32, objective(), None),
+        (DType::F64, objective(), None),
+        (DType::F32, objective_by_token(), Some(TOKENS)),
+        (DType::F64, objective_by_token(), Some(TOKENS)),
     ] {
         let storage = Arc::new(MemStorage::new());
         train(dtype, None, Some(&storage));
@@ -180,6 +180,10 @@ fn a_run_of_sequences_is_checked_and_replayed() {
         let run = RecordedRun::from_trace(&trace, objective, data.as_ref(), None).unwrap();
         let report = check_run(&run, &CheckOptions::default(), &mut |_| {}).unwrap();
         assert!(report.passed(), "{report}");
+        // A forgotten mean looks the same, so the result names it.
+        assert_eq!(report.terms, terms);
+        let text = "; the loss of an example is the sum of 5 terms";
+        assert_eq!(report.to_string().ends_with(text), terms.is_some());
         let options = ReplayCheckOptions {
             samples: 0,
             ..ReplayCheckOptions::new(&run)
