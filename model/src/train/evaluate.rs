@@ -57,7 +57,12 @@ pub fn evaluate<T: Real>(
     };
     run.each(parameters, buffers, &indices, |losses, outputs, batch| {
         sum += losses.iter().sum::<f64>();
-        errors = match (errors, self::errors(outputs, batch)?) {
+        let more = if are_losses(outputs, losses)? {
+            None
+        } else {
+            self::errors(outputs, batch)?
+        };
+        errors = match (errors, more) {
             (Some(all), Some(more)) => Some(all + more),
             _ => None,
         };
@@ -143,6 +148,17 @@ impl Evaluator<'_> {
     }
 }
 
+/// Whether a model's outputs are its losses, as those of a model that computes them in its forward pass. They are no scores
+/// of classes, whatever the labels are.
+fn are_losses(outputs: &Tensor, losses: &[f64]) -> Result<bool, TrainError> {
+    if losses.is_empty() || outputs.elem_count() != losses.len() {
+        return Ok(false);
+    }
+    let mut values = Vec::with_capacity(losses.len());
+    append_f64(&outputs.flatten_all()?, &mut values)?;
+    Ok(values == losses)
+}
+
 /// Number of rows that are assigned a wrong class. The predicted class is the one with the largest output, or, for one
 /// output, 1 if the output is positive and 0 otherwise. `outputs` are (rows, outputs) or (rows). Returns `None` if the
 /// targets aren't classes, or if a row's class isn't one that the outputs can express: then they are no scores of classes,
@@ -180,6 +196,16 @@ mod tests {
             targets: Tensor::new(classes, &Device::Cpu).unwrap(),
         };
         errors(outputs, &batch).unwrap()
+    }
+
+    #[test]
+    fn outputs_that_are_the_losses_are_no_classes() {
+        let outputs = Tensor::new(&[0.5f32, 0.25, 2.0], &Device::Cpu).unwrap();
+        let losses = [0.5, 0.25, 2.0];
+        assert!(are_losses(&outputs, &losses).unwrap());
+        assert!(are_losses(&outputs.unsqueeze(1).unwrap(), &losses).unwrap());
+        assert!(!are_losses(&outputs, &[0.5, 0.25, 2.5]).unwrap());
+        assert!(!are_losses(&outputs, &[0.5, 0.25]).unwrap());
     }
 
     #[test]
