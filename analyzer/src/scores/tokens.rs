@@ -376,7 +376,9 @@ mod tests {
     #[test]
     fn terms_that_are_not_one_per_token_have_no_token() {
         let ids = Tensor::new(&[[5i64, -100, 7]], &Device::Cpu).unwrap();
-        let data = from_tensors((&ids, &ids), None, None, &[], None).unwrap();
+        let inputs = Tensor::new(&[[1i64, 5, 2]], &Device::Cpu).unwrap();
+        let pair = (&inputs, &ids);
+        let data = from_tensors(pair, Some(pair), None, &[], None).unwrap();
         let rows = |terms: &[f64]| {
             let scores = TokenScores {
                 queries: vec![("validation".to_owned(), vec![terms.to_vec()])],

@@ -380,7 +380,7 @@ const CONSTANTS: &[(&str, Between, &str)] = &[
             let h = net.narrow(x)?;
             candle_nn::ops::softmax(&h.to_dtype(DType::F32)?, 1)?.to_dtype(h.dtype())
         },
-        "a constant",
+        "a part of it",
     ),
 ];
 
