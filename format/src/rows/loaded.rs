@@ -201,6 +201,8 @@ impl RowIndex {
         let missing = used.iter().filter(|index| !self.stored.contains(index));
         self.first_missing = missing.clone().min().copied();
         self.missing = missing.count() as u64;
-        self.next = self.next.max(used.iter().max().map_or(0, |last| last + 1));
+        self.next = self
+            .next
+            .max(used.iter().max().map_or(0, |last| last.saturating_add(1)));
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use hindcast_format::{RowGroup, RowSplit, RowType, Trace, hex};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
@@ -78,11 +78,21 @@ struct Line<'a> {
 
 /// Writes the stored rows with these indices, and all held-out rows: a safetensors file per split and shape, whose tensors
 /// `0`, `1`, … are those of the batches, and rows.jsonl with each row's place. Does nothing for a run without stored rows.
+///
+/// # Errors
+/// Rows of these steps are damaged or missing. The others are written.
 pub(super) fn export(trace: &Trace, used: &BTreeSet<u64>, folder: &Path) -> anyhow::Result<()> {
     if !trace.has_rows()? {
         return Ok(());
     }
     let rows = trace.rows(&RowSplit::ALL)?;
+    let stored = RowSplit::ALL
+        .iter()
+        .any(|&split| !rows.split(split).groups().is_empty());
+    if !stored && rows.damage().is_empty() {
+        return Ok(()); // Only the digests were recorded.
+    }
+    let mut missing = used.clone();
     let path = folder.join("rows.jsonl");
     let cannot = |path: &Path| format!("cannot write {}", path.display());
     let file = fs::File::create(&path).with_context(|| cannot(&path))?;
@@ -106,6 +116,9 @@ pub(super) fn export(trace: &Trace, used: &BTreeSet<u64>, folder: &Path) -> anyh
                 else {
                     continue;
                 };
+                if split == RowSplit::Train {
+                    missing.remove(&index);
+                }
                 let line = Line {
                     digest: hex(digest),
                     file: &name,
@@ -118,7 +131,18 @@ pub(super) fn export(trace: &Trace, used: &BTreeSet<u64>, folder: &Path) -> anyh
             }
         }
     }
-    lines.flush().with_context(|| cannot(&path))
+    lines.flush().with_context(|| cannot(&path))?;
+    let damage = rows.damage().first();
+    let Some(first) = missing.first() else {
+        return Ok(());
+    };
+    bail!(
+        "{} of the {} rows that these steps use can't be read, the first with index {first}{}. The other rows and all steps \
+         were written. `hindcast verify` lists the damage; another copy of the run may hold these rows",
+        missing.len(),
+        used.len(),
+        damage.map_or_else(String::new, |e| format!(" ({e})"))
+    )
 }
 
 fn write_group(path: &Path, group: &RowGroup, kept: &[usize]) -> anyhow::Result<()> {

@@ -173,3 +173,44 @@ fn a_lost_optimizer_state_is_never_treated_as_zeros() {
         );
     }
 }
+
+/// Step 4 of the golden run uses row 7, which step 3 stored.
+#[test]
+fn an_export_without_all_rows_of_its_steps_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let golden =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../format/tests/golden/v1-rows");
+    fs::create_dir(dir.join("run")).unwrap();
+    for entry in fs::read_dir(golden).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.join("run").join(path.file_name().unwrap())).unwrap();
+    }
+    let written = |out: &str| fs::read_to_string(dir.join(out).join("rows.jsonl")).unwrap();
+    fine(dir, &["export", "run", "--steps", "4", "--out", "whole"]);
+    assert!(written("whole").contains("\"index\":7,"));
+
+    let row_7 = [&7f32.to_le_bytes()[..], &1.5f32.to_le_bytes(), &[7]].concat();
+    let mut flipped = 0;
+    for entry in fs::read_dir(dir.join("run")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let places = bytes.windows(row_7.len()).position(|at| at == row_7);
+        if let Some(at) = places {
+            bytes[at + 2] ^= 4;
+            fs::write(&path, bytes).unwrap();
+            flipped += 1;
+        }
+    }
+    assert_eq!(flipped, 1);
+    let output = hindcast(dir, &["export", "run", "--steps", "4", "--out", "part"]);
+    assert_eq!(code(&output), 1, "{}", stdout(&output));
+    let said = stderr(&output);
+    assert!(
+        said.contains("1 of the 3 rows that these steps use"),
+        "{said}"
+    );
+    assert!(said.contains("the first with index 7"), "{said}");
+    assert!(written("part").contains("\"index\":8,"));
+    assert!(dir.join("part/step-000000004.safetensors").exists());
+}
