@@ -155,8 +155,21 @@ impl RowBook {
             } else {
                 "this batch is given by its rows, but the earlier ones by indices: a run numbers its examples in one way".to_owned()
             }),
-            _ => Ok(()),
+            _ => match self.waiting() {
+                Some(split) if !by_rows => Err(format!(
+                    "this batch is given by indices, and the rows given to {split}_of are stored with batches that are given by \
+                     their rows: announce the batches with batch_of, or leave {split}_of out"
+                )),
+                _ => Ok(()),
+            },
         }
+    }
+
+    /// The name of a split whose rows aren't in the trace yet. They are stored with the next batch that is given by rows.
+    fn waiting(&self) -> Option<&'static str> {
+        let held = RowSplit::ALL.iter().skip(1).zip(&self.held_out);
+        let mut waiting = held.filter(|(_, held)| held.as_ref().is_some_and(|held| !held.stored));
+        waiting.next().map(|(split, _)| split.name())
     }
 
     /// Remembers how the run's batches are identified, once a step is recorded.

@@ -364,3 +364,24 @@ fn digests_alone_say_which_rows_a_step_used() {
     assert_eq!((index.by_rows, index.stored.len()), (Some(true), 0));
     assert_eq!(index.indices.len() as u64, index.next);
 }
+
+/// Held-out rows are stored with a batch that is given by rows. A run by indices would lose them.
+#[test]
+fn held_out_rows_of_a_run_by_indices_are_refused() {
+    let net = Linear::new();
+    let run = in_memory().1.create(&net.map).unwrap();
+    let (x, y) = batch(&[1, 2]);
+    run.validation_of(&[&x, &y]).unwrap();
+    let refused = run.batch(0, &[3]).unwrap_err().to_string();
+    assert!(
+        refused.contains("announce the batches with batch_of, or leave validation_of out"),
+        "{refused}"
+    );
+
+    let run = in_memory().1.create(&net.map).unwrap();
+    let mut sgd = sgd(&run, &net);
+    run.batch(0, &indices(0)).unwrap();
+    sgd.backward_step(&net.loss(&indices(0)).unwrap()).unwrap();
+    let refused = run.test_of(&[&x, &y]).unwrap_err().to_string();
+    assert!(refused.contains("the earlier ones by indices"), "{refused}");
+}
