@@ -13,7 +13,7 @@ use std::process::Command;
 use hindcast_model::data::DataSpec;
 use hindcast_model::task::ModelSpec;
 
-use crate::own_loop;
+use crate::own_process;
 
 /// Programs that a line may run. Any other is probably a mistake.
 const PROGRAMS: [&str; 11] = [
@@ -95,7 +95,7 @@ fn programs(bin: &Path) {
     fs::create_dir(bin).unwrap();
     symlink(env!("CARGO_BIN_EXE_hindcast"), bin.join("hindcast")).unwrap();
     let shim = bin.join("own_model");
-    fs::write(&shim, own_loop::shim()).unwrap();
+    fs::write(&shim, own_process::script("own_loop")).unwrap();
     fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
 }
 

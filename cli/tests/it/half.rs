@@ -1,7 +1,6 @@
 //! A program with a model in bf16: every verb says what it computes in which type.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Linear, Module, Optimizer, SGD, VarBuilder, VarMap, linear};
@@ -12,7 +11,7 @@ use hindcast_model::ops;
 use hindcast_model::own::OwnModel;
 use hindcast_recorder::Recorder;
 
-const WORDS: &str = "HINDCAST_HALF_WORDS";
+use crate::own_process;
 
 struct Net(Linear);
 
@@ -70,23 +69,16 @@ fn record(path: &Path) {
 #[test]
 #[ignore = "started by the other test of this module"]
 fn process() {
-    let Ok(words) = std::env::var(WORDS) else {
+    let Some(words) = own_process::words("half") else {
         return;
     };
-    let words = std::iter::once("half").chain(words.split('\n'));
     let model = OwnModel::new(Net::new, Net::forward, ops::cross_entropy).unwrap();
-    let code = OwnProgram::new(model, |_| Ok(data())).run_args(words);
-    let fine = format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS);
-    std::process::exit(i32::from(!fine));
+    own_process::exit(OwnProgram::new(model, |_| Ok(data())).run_args(words));
 }
 
 fn half(dir: &Path, words: &[&str]) -> String {
-    let output: Output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "half::process", "--ignored", "--nocapture"])
-        .env(WORDS, words.join("\n"))
-        .current_dir(dir)
-        .output()
-        .unwrap();
+    let mut command = own_process::command("half", dir, words);
+    let output = command.output().unwrap();
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "half {words:?}\n{out}{err}");

@@ -10,6 +10,8 @@ mod half;
 #[cfg(feature = "record")]
 mod own_loop;
 #[cfg(feature = "record")]
+mod own_process;
+#[cfg(feature = "record")]
 mod report;
 #[cfg(feature = "record")]
 mod sequences;

@@ -9,14 +9,13 @@ use hindcast::OwnProgram;
 use hindcast_format::{Status, Trace};
 use hindcast_model::{ops, own::OwnModel};
 
+use crate::own_process;
+
 mod rows;
 
 #[path = "../../examples/own_model/main.rs"]
-#[allow(dead_code, reason = "its `main` is for `cargo run --example`")]
+#[expect(dead_code, reason = "its `main` is for `cargo run --example`")]
 mod example;
-
-/// The variable with the command line for the process that runs the example.
-const WORDS: &str = "HINDCAST_OWN_MODEL_WORDS";
 
 /// The variable that makes the process a program without a data loader.
 const WITHOUT_DATA: &str = "HINDCAST_OWN_MODEL_WITHOUT_DATA";
@@ -25,47 +24,27 @@ const WITHOUT_DATA: &str = "HINDCAST_OWN_MODEL_WITHOUT_DATA";
 #[test]
 #[ignore = "started by the other tests of this module"]
 fn process() {
-    let Ok(words) = std::env::var(WORDS) else {
+    let Some(words) = own_process::words("own_model") else {
         return;
     };
-    let words = std::iter::once("own_model").chain(words.split('\n'));
-    let words: Vec<_> = words.map(Into::into).collect();
-    let code = if std::env::var_os(WITHOUT_DATA).is_some() {
+    let words: Vec<_> = words.into_iter().map(Into::into).collect();
+    own_process::exit(if std::env::var_os(WITHOUT_DATA).is_some() {
         let model = OwnModel::new(Net::new, Net::forward, ops::cross_entropy).unwrap();
         OwnProgram::with_rows(model).run_args(words)
     } else {
         example::run(words)
-    };
-    // An `ExitCode` can't be converted to a number; the example only returns these two.
-    let fine = format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS);
-    std::process::exit(i32::from(!fine));
+    });
 }
 
 /// Starts the example with these arguments in a separate process.
 fn command(dir: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "own_loop::process", "--ignored", "--nocapture"])
-        .env(WORDS, words.join("\n"))
-        .env("XDG_CACHE_HOME", dir.join("cache"))
-        .current_dir(dir);
-    command
+    own_process::command("own_loop", dir, words)
 }
 
 /// What a program without a data loader says.
 fn without_data(dir: &Path, words: &[&str]) -> Output {
     let mut command = command(dir, words);
     command.env(WITHOUT_DATA, "1").output().unwrap()
-}
-
-/// A shell script that runs the example, for the pages of the guide.
-#[cfg(unix)]
-pub(crate) fn shim() -> String {
-    format!(
-        "#!/bin/sh\n{WORDS}=$(printf '%s\\n' \"$@\")\nexport {WORDS}\n\
-         exec '{}' --exact own_loop::process --ignored --nocapture --test-threads=2\n",
-        std::env::current_exe().unwrap().display()
-    )
 }
 
 fn own_model(dir: &Path, words: &[&str]) -> Output {

@@ -1,7 +1,7 @@
 //! A program whose model predicts the next character: its sequences are shown as text, with the influence of each token.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Embedding, Linear, Module, Optimizer, SGD, VarBuilder, VarMap, embedding, linear};
@@ -13,8 +13,9 @@ use hindcast_model::ops;
 use hindcast_model::own::OwnModel;
 use hindcast_recorder::{Recorder, UpdateRule};
 
-/// The variables with the command line and the kind of loss, for the process that runs the program.
-const WORDS: &str = "HINDCAST_SEQUENCES_WORDS";
+use crate::own_process;
+
+/// The variable with the kind of loss, for the process that runs the program.
 const LOSS: &str = "HINDCAST_SEQUENCES_LOSS";
 
 const TEXT: [&str; 6] = [
@@ -113,32 +114,20 @@ fn record(path: &Path) {
 #[test]
 #[ignore = "started by the other tests of this module"]
 fn process() {
-    let Ok(words) = std::env::var(WORDS) else {
+    let Some(words) = own_process::words("chars") else {
         return;
     };
-    let words = std::iter::once("chars").chain(words.split('\n'));
     let loss = match std::env::var(LOSS).as_deref() {
         Ok("sequence") => by_sequence,
         _ => by_token,
     };
     let model = OwnModel::new(Net::new, Net::forward, loss).unwrap();
-    let code = OwnProgram::new(model, |_| Ok(data())).run_args(words);
-    let is = |other| format!("{code:?}") == format!("{other:?}");
-    let code = [0, 1, 2]
-        .into_iter()
-        .find(|&n| is(std::process::ExitCode::from(n)));
-    std::process::exit(code.map_or(99, i32::from));
+    own_process::exit(OwnProgram::new(model, |_| Ok(data())).run_args(words));
 }
 
 fn chars(dir: &Path, loss: &str, words: &[&str]) -> Output {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "sequences::process", "--ignored", "--nocapture"])
-        .env(WORDS, words.join("\n"))
-        .env(LOSS, loss)
-        .env("XDG_CACHE_HOME", dir.join("cache"))
-        .current_dir(dir)
-        .output()
-        .unwrap()
+    let mut command = own_process::command("sequences", dir, words);
+    command.env(LOSS, loss).output().unwrap()
 }
 
 fn fine(dir: &Path, words: &[&str]) -> String {
