@@ -20,6 +20,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder, VarMap, init};
 use clap::Parser;
 use hindcast::run_with;
+use hindcast_model::batches::shuffled;
 use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::objective::Split;
 use hindcast_model::own::{Buffer, OwnModel, seeded, stop_gradient};
@@ -185,13 +186,11 @@ fn train(args: &Train) -> anyhow::Result<()> {
     let per_epoch = data.len(Split::Train) / BATCH as u64;
     for step in start.step..args.epochs * per_epoch {
         let epoch = step / per_epoch;
-        let mut order = Stream::of_run(SEED, Purpose::Order(epoch as u32));
-        let order = order.permutation(data.len(Split::Train) as usize);
-        let indices = &order[(step % per_epoch) as usize * BATCH..][..BATCH];
-        let batch = data.batch(Split::Train, indices, None, DType::F32, &Device::Cpu)?;
+        let indices = shuffled(SEED, data.len(Split::Train), BATCH, step);
+        let batch = data.batch(Split::Train, &indices, None, DType::F32, &Device::Cpu)?;
 
         let loss = dqn.losses(&batch.inputs, true)?.mean_all()?;
-        run.batch(epoch, indices)?;
+        run.batch(epoch, &indices)?;
         adam.backward_step(&loss)?;
     }
     println!("{}", run.finish()?);

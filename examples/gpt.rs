@@ -23,6 +23,7 @@ use candle_nn::{
 use clap::{Args, Parser};
 use hindcast::OwnProgram;
 use hindcast_format::{RunInfo, Trace};
+use hindcast_model::batches::shuffled;
 use hindcast_model::data::{DataSet, Sequences, Vocabulary};
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
@@ -316,15 +317,14 @@ fn train(args: &Train) -> anyhow::Result<()> {
     let steps = args.epochs * per_epoch;
     for step in start.step..steps {
         let epoch = step / per_epoch;
-        let mut order = Stream::of_run(SEED, Purpose::Order(epoch as u32));
-        let order = order.permutation(args.sizes.sequences);
-        let indices = &order[(step % per_epoch) as usize * args.batch..][..args.batch];
-        let batch = data.batch(Split::Train, indices, None, DType::F32, &Device::Cpu)?;
+        let sequences = args.sizes.sequences as u64;
+        let indices = shuffled(SEED, sequences, args.batch, step);
+        let batch = data.batch(Split::Train, &indices, None, DType::F32, &Device::Cpu)?;
 
         let logits = net.forward(&batch.inputs, true)?;
         let loss = terms(&logits, &batch.targets)?.sum(1)?.mean_all()?;
         adam.set_learning_rate(rate(step, steps, args.rate)); // recorded with the step
-        run.batch(epoch, indices)?;
+        run.batch(epoch, &indices)?;
         adam.backward_step(&loss)?;
     }
     println!("{}", run.finish()?);

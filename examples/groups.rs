@@ -18,11 +18,11 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Linear, Module, Optimizer as _, ParamsAdamW, VarBuilder, VarMap, linear};
 use clap::Parser;
 use hindcast::run_with;
+use hindcast_model::batches::shuffled;
 use hindcast_model::data::{DataSet, DataSpec, Source, load};
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
 use hindcast_model::own::{LayerNorm, OwnModel, layer_norm, seeded}; // candle's fused layer norm has no derivative
-use hindcast_model::random::{Purpose, Stream};
 use hindcast_recorder::{AdamW, BatchInfo, Recorder}; // candle_nn's AdamW, with moments that survive a kill
 
 const SEED: u64 = 7;
@@ -150,9 +150,7 @@ fn train(args: &Train) -> anyhow::Result<()> {
     let per_epoch = data.len(Split::Train) / BATCH as u64;
     for step in start.step..args.epochs * per_epoch {
         let epoch = step / per_epoch;
-        let mut order = Stream::of_run(SEED, Purpose::Order(epoch as u32));
-        let order = order.permutation(data.len(Split::Train) as usize);
-        let indices = &order[(step % per_epoch) as usize * BATCH..][..BATCH];
+        let indices = shuffled(SEED, data.len(Split::Train), BATCH, step);
 
         let mut gradients = GradStore::default();
         for indices in indices.chunks(MICRO_BATCH) {
@@ -164,7 +162,7 @@ fn train(args: &Train) -> anyhow::Result<()> {
         }
         clip(&mut gradients, &all, CLIP)?;
         let parts = [MICRO_BATCH as u32; BATCH / MICRO_BATCH];
-        let batch = BatchInfo::new(epoch, indices);
+        let batch = BatchInfo::new(epoch, &indices);
         run.batch_with(batch.micro_batches(&parts).clip_norm(CLIP))?;
         run.step_with(&gradients, None, &mut [&mut matrices, &mut vectors])?;
     }

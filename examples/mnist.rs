@@ -17,12 +17,12 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder, VarMap, conv2d, linear};
 use clap::Parser;
 use hindcast::run_with;
+use hindcast_model::batches::shuffled;
 use hindcast_model::data::{DataSet, DataSpec, Source, load};
 use hindcast_model::objective::{Draws, Split};
 use hindcast_model::ops;
 // candle's dropout draws other numbers in each pass, and its max_pool2d has a wrong gradient.
 use hindcast_model::own::{Dropout, OwnModel, max_pool2d, seeded, with_draws};
-use hindcast_model::random::{Purpose, Stream};
 use hindcast_recorder::{AdamW, Recorder}; // candle_nn's AdamW, with moments that survive a kill
 
 const SEED: u64 = 7;
@@ -103,15 +103,13 @@ fn train(args: &Train) -> anyhow::Result<()> {
     let per_epoch = data.len(Split::Train) / BATCH as u64;
     for step in start.step..args.epochs * per_epoch {
         let epoch = step / per_epoch;
-        let mut order = Stream::of_run(SEED, Purpose::Order(epoch as u32));
-        let order = order.permutation(data.len(Split::Train) as usize);
-        let indices = &order[(step % per_epoch) as usize * BATCH..][..BATCH];
-        let batch = data.batch(Split::Train, indices, None, DType::F32, &Device::Cpu)?;
+        let indices = shuffled(SEED, data.len(Split::Train), BATCH, step);
+        let batch = data.batch(Split::Train, &indices, None, DType::F32, &Device::Cpu)?;
 
         let draws = Draws { seed: SEED, step };
-        let logits = with_draws(draws, indices, || net.forward(&batch.inputs, true))?;
+        let logits = with_draws(draws, &indices, || net.forward(&batch.inputs, true))?;
         let loss = ops::cross_entropy(&logits, &batch.targets)?.mean_all()?;
-        run.batch(epoch, indices)?;
+        run.batch(epoch, &indices)?;
         adam.backward_step(&loss)?;
     }
     println!("{}", run.finish()?);

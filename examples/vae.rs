@@ -17,6 +17,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, VarMap, linear};
 use clap::Parser;
 use hindcast::run_with;
+use hindcast_model::batches::shuffled;
 use hindcast_model::data::{DataSet, DataSpec, Source, from_tensors, load};
 use hindcast_model::objective::{Draws, Split};
 use hindcast_model::ops;
@@ -121,14 +122,12 @@ fn train(args: &Train) -> anyhow::Result<()> {
     let per_epoch = data.len(Split::Train) / BATCH as u64;
     for step in start.step..args.epochs * per_epoch {
         let epoch = step / per_epoch;
-        let mut order = Stream::of_run(SEED, Purpose::Order(epoch as u32));
-        let order = order.permutation(data.len(Split::Train) as usize);
-        let indices = &order[(step % per_epoch) as usize * BATCH..][..BATCH];
-        let batch = data.batch(Split::Train, indices, None, DType::F32, &Device::Cpu)?;
+        let indices = shuffled(SEED, data.len(Split::Train), BATCH, step);
+        let batch = data.batch(Split::Train, &indices, None, DType::F32, &Device::Cpu)?;
 
         let draws = Draws { seed: SEED, step };
-        let losses = with_draws(draws, indices, || vae.losses(&batch.inputs, true))?;
-        run.batch_with(BatchInfo::new(epoch, indices).summed())?; // the batch loss is a sum, not a mean
+        let losses = with_draws(draws, &indices, || vae.losses(&batch.inputs, true))?;
+        run.batch_with(BatchInfo::new(epoch, &indices).summed())?; // the batch loss is a sum, not a mean
         adam.backward_step(&losses.sum_all()?)?;
     }
     println!("{}", run.finish()?);

@@ -54,10 +54,7 @@ impl Batches {
         let n = self.examples as usize;
         let order = match self.train.order {
             Order::Sequential => (0..self.examples).collect(),
-            // A Task has at most 2³² − 1 epochs.
-            Order::Shuffle => {
-                Stream::of_run(self.train.seed, Purpose::Order(epoch as u32)).permutation(n)
-            }
+            Order::Shuffle => order(self.train.seed, epoch, n),
         };
         let steps = self.steps_per_epoch() as usize;
         match self.train.batches {
@@ -115,6 +112,23 @@ impl Batches {
             _ => Vec::new(),
         }
     }
+}
+
+/// The examples of a step of an own training loop: each epoch is shuffled, and an incomplete last batch is dropped. Only the
+/// arguments decide, so a resumed run continues with the same batches. They are those of [`Batches`] with this seed and
+/// `drop_last`. Empty if no batch is complete.
+pub fn shuffled(seed: u64, examples: u64, batch: usize, step: u64) -> Vec<u64> {
+    let Some(per_epoch) = examples.checked_div(batch as u64).filter(|&n| n > 0) else {
+        return Vec::new();
+    };
+    let mut order = order(seed, step / per_epoch, examples as usize);
+    let start = (step % per_epoch) as usize * batch;
+    order.drain(start..start + batch).collect()
+}
+
+/// The order of an epoch. A run has at most 2³² − 1 epochs.
+fn order(seed: u64, epoch: u64, examples: usize) -> Vec<u64> {
+    Stream::of_run(seed, Purpose::Order(epoch as u32)).permutation(examples)
 }
 
 /// Weights w_j of the examples in the batch loss `Σ_j w_j ℓ_j`.
@@ -194,6 +208,21 @@ mod tests {
     use super::*;
     use crate::task::{LossKind, Precision};
     use candle_core::{Device, Tensor};
+
+    #[test]
+    fn batches_of_a_step_are_those_of_its_epoch() {
+        let spec = TrainSpec {
+            drop_last: true,
+            ..train(4)
+        };
+        let (steps, batches) = (5, Batches::new(&spec, 22));
+        for step in 0..3 * steps {
+            let epoch = batches.epoch(step / steps);
+            let at = (step % steps) as usize;
+            assert_eq!(shuffled(spec.seed, 22, 4, step), epoch[at], "step {step}");
+        }
+        assert!(shuffled(5, 3, 4, 0).is_empty() && shuffled(5, 3, 0, 0).is_empty());
+    }
 
     fn train(batch: usize) -> TrainSpec {
         TrainSpec {

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{Optimizer, SGD, VarBuilder, VarMap};
 use hindcast_analyzer::run::row_digests;
 use hindcast_format::{Status, Trace};
-use hindcast_model::data::DataSet;
+use hindcast_model::batches::shuffled;
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
 use hindcast_model::random::{Purpose, Stream};
@@ -89,7 +89,7 @@ fn train(path: &Path, folder: Option<PathBuf>, rows: bool) -> anyhow::Result<()>
     for step in at.step..EPOCHS * per_epoch {
         let epoch = step / per_epoch;
         // The batches are a function of the step, so that a resumed run has the same ones as an uninterrupted run.
-        let indices = batch(data.as_ref(), epoch, step % per_epoch);
+        let indices = shuffled(SEED, data.len(Split::Train), BATCH, step);
         let batch = data.batch(Split::Train, &indices, None, DType::F32, &Device::Cpu)?;
         let logits = net.forward(&batch.inputs, true)?;
         let loss = ops::cross_entropy(&logits, &batch.targets)?.mean_all()?;
@@ -102,14 +102,6 @@ fn train(path: &Path, folder: Option<PathBuf>, rows: bool) -> anyhow::Result<()>
     }
     println!("{}", run.finish()?);
     Ok(())
-}
-
-/// The examples of a batch. Each epoch has a different order.
-fn batch(data: &dyn DataSet, epoch: u64, number: u64) -> Vec<u64> {
-    let mut order = Stream::of_run(SEED, Purpose::Order(epoch as u32));
-    let order = order.permutation(data.len(Split::Train) as usize);
-    let start = number as usize * BATCH;
-    order[start..start + BATCH].to_vec()
 }
 
 /// Initial weights, uniform in ±1/√fan_in. They are drawn here because candle's generator can't be seeded, and a killed run must
