@@ -72,12 +72,12 @@ pub(crate) fn never_trained(trace: &Trace) -> NeverTrained {
     let mut whole = false;
     while !left.is_empty() {
         let meta = match metas.next() {
-            Ok(Some(meta)) => meta,
-            Ok(None) => {
+            Some(Ok(meta)) => meta,
+            None => {
                 whole = next == steps;
                 break;
             }
-            Err(_) => break,
+            Some(Err(_)) => break,
         };
         (steps, next) = (steps + 1, meta.step + 1);
         left.retain(|at| meta.trained.get(*at) != Some(&true));

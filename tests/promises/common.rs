@@ -103,8 +103,8 @@ pub fn compare_without(
     let recorded: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
     let is_lost = |step: &u64| lost.contains(step) && !recorded.contains(step);
     let mut expected = span.clone().filter(|step| !is_lost(step));
-    let mut metas = trace.metas(span.clone());
-    while let Some(meta) = metas.next()? {
+    for meta in trace.metas(span.clone()) {
+        let meta = meta?;
         let step = expected.next().context("a step that is not in the span")?;
         ensure!(meta.step == step, "step {step} is missing: {meta:?}");
         ensure!(meta.indices == Training::indices(step), "batch of {step}");

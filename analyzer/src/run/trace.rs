@@ -141,9 +141,8 @@ impl StepSource for Trace {
         range: Range<u64>,
         see: &mut dyn FnMut(&StepMeta) -> Result<()>,
     ) -> Result<()> {
-        let mut metas = Trace::metas(self, range);
-        while let Some(meta) = metas.next()? {
-            see(&meta)?;
+        for meta in Trace::metas(self, range) {
+            see(&meta?)?;
         }
         Ok(())
     }

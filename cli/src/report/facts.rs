@@ -163,19 +163,14 @@ impl Curve {
             }
         };
         for range in ranges {
-            let mut metas = trace.metas(range);
-            loop {
-                match metas.next() {
-                    Ok(Some(meta)) => {
+            for meta in trace.metas(range) {
+                match meta {
+                    Ok(meta) => {
                         if let Some(loss) = meta.loss {
                             losses.push((meta.step, meta.epoch, loss));
                         }
                     }
-                    Ok(None) => break,
-                    Err(e) => {
-                        problems.push(e.to_string());
-                        break;
-                    }
+                    Err(e) => problems.push(e.to_string()),
                 }
             }
         }

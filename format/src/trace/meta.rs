@@ -16,7 +16,7 @@ pub struct Metas<'a> {
     segment: Option<Arc<Segment>>,
     entry: usize,
     scratch: Vec<u8>,
-    failed: Option<String>,
+    failed: bool,
 }
 
 impl<'a> Metas<'a> {
@@ -28,26 +28,8 @@ impl<'a> Metas<'a> {
             segment: None,
             entry: 0,
             scratch: Vec::new(),
-            failed: None,
+            failed: false,
         }
-    }
-
-    /// The next step's metadata.
-    ///
-    /// # Errors
-    /// Damage. After the first error, every call returns [`FormatError::Failed`].
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "the error belongs outside the option, as with `Steps`"
-    )]
-    pub fn next(&mut self) -> Result<Option<StepMeta>, FormatError> {
-        if let Some(first) = &self.failed {
-            return Err(FormatError::Failed {
-                first: first.clone(),
-            });
-        }
-        self.advance()
-            .inspect_err(|e| self.failed = Some(e.to_string()))
     }
 
     fn advance(&mut self) -> Result<Option<StepMeta>, FormatError> {
@@ -87,12 +69,13 @@ impl<'a> Metas<'a> {
 impl Iterator for Metas<'_> {
     type Item = Result<StepMeta, FormatError>;
 
-    /// Ends after the first error.
+    /// The next step's metadata, or damage. Ends after the first error.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed.is_some() {
-            None
-        } else {
-            Metas::next(self).transpose()
+        if self.failed {
+            return None;
         }
+        let next = self.advance();
+        self.failed = next.is_err();
+        next.transpose()
     }
 }

@@ -104,8 +104,8 @@ impl Trace {
     /// Damaged metadata.
     pub fn epochs(&self) -> Result<Vec<(u64, Range<u64>)>, FormatError> {
         let mut epochs: Vec<(u64, Range<u64>)> = Vec::new();
-        let mut metas = self.metas(0..u64::MAX);
-        while let Some(meta) = metas.next()? {
+        for meta in self.metas(0..u64::MAX) {
+            let meta = meta?;
             match epochs.last_mut() {
                 Some((epoch, range)) if *epoch == meta.epoch => range.end = meta.step + 1,
                 _ => epochs.push((meta.epoch, meta.step..meta.step + 1)),

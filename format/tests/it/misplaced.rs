@@ -206,7 +206,7 @@ fn missing_steps_are_never_counted_and_always_reported() {
             for error in [
                 trace.forward(steps.clone()).next().err(),
                 trace.reverse(steps.clone()).next().err(),
-                trace.metas(steps.clone()).next().err(),
+                trace.metas(steps.clone()).next().transpose().err(),
                 trace.read(middle).err(),
                 trace.state(middle).err(),
                 trace.meta(middle).err(),

@@ -310,7 +310,7 @@ fn the_golden_trace_with_rows_is_read() {
 }
 
 #[test]
-#[ignore = "writes the golden trace with rows, once"]
+#[ignore = "writes the golden trace with rows; a released one is never written again"]
 fn write_the_golden_trace_with_rows() {
     let folder = golden_folder();
     assert!(!folder.exists(), "a golden trace is written once");

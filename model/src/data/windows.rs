@@ -48,7 +48,6 @@ fn one() -> usize {
     1
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference.
 fn is_one(n: &usize) -> bool {
     *n == 1
 }

@@ -46,7 +46,10 @@ pub fn gradient<T: Real>(
 }
 
 /// As [`gradient`]. `shared` says whether to add the penalty outside the examples' losses, which counts once per step.
-#[allow(clippy::too_many_arguments)] // A gradient is a function of all of these.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a gradient is a function of all of these"
+)]
 pub(super) fn part<T: Real>(
     objective: &dyn Objective,
     parameters: &[T],

@@ -11,6 +11,9 @@ const N: usize = 24;
 const BATCH: usize = 6;
 const STEPS: usize = 20;
 
+/// θ, the state and G of a step.
+type Past = (Vec<f64>, Vec<f64>, Vec<f64>);
+
 /// A training run that is differentiated.
 struct Run {
     rule: UpdateRule,
@@ -96,8 +99,7 @@ impl Run {
     }
 
     /// Trains with example weights that apply only inside the window. Returns the final θ and (θ, state, G) of each step.
-    #[allow(clippy::type_complexity)] // Three vectors per step, used only in this file.
-    fn train(&self, data: &Examples, v: &[f64]) -> (Vec<f64>, Vec<(Vec<f64>, Vec<f64>, Vec<f64>)>) {
+    fn train(&self, data: &Examples, v: &[f64]) -> (Vec<f64>, Vec<Past>) {
         let mut stream = stream(2);
         let mut theta: Vec<f64> = (0..P).map(|_| 0.7 * stream.normal()).collect();
         let mut state = self.rule.initial_state::<f64>(P);

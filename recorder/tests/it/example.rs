@@ -1,7 +1,7 @@
 //! The example of the README, run as it is.
 
 #[path = "../../examples/own_loop.rs"]
-#[allow(dead_code)] // Its `main` is for `cargo run --example`.
+#[expect(dead_code, reason = "its `main` is for `cargo run --example`")]
 mod own_loop;
 
 #[test]

@@ -87,7 +87,8 @@ fn a_read_only_copy_gives_the_same_scores() {
     }
     fs::remove_dir_all(dir.join("run")).unwrap();
     let folder = dir.join("else/where");
-    let mut permissions = fs::metadata(&folder).unwrap().permissions();
+    let writable = fs::metadata(&folder).unwrap().permissions();
+    let mut permissions = writable.clone();
     permissions.set_readonly(true);
     fs::set_permissions(&folder, permissions).unwrap();
     fine(dir, &["info", "else/where"]);
@@ -103,15 +104,7 @@ fn a_read_only_copy_gives_the_same_scores() {
         fs::read(dir.join("there.csv")).unwrap()
     );
     // So that the temporary folder can be removed.
-    #[allow(
-        clippy::permissions_set_readonly_false,
-        reason = "the folder is removed right after, so the wide permission does no harm"
-    )]
-    {
-        let mut permissions = fs::metadata(&folder).unwrap().permissions();
-        permissions.set_readonly(false);
-        fs::set_permissions(&folder, permissions).unwrap();
-    }
+    fs::set_permissions(&folder, writable).unwrap();
 }
 
 #[test]
