@@ -51,7 +51,7 @@ pub(crate) fn newest(options: &Options) -> Result<Option<Newest>, RecorderError>
 /// A run that is read before it is continued.
 pub(crate) struct Opened {
     pub(crate) trace: Trace,
-    rule: StatedRule,
+    pub(crate) rule: StatedRule,
     step: u64,
 }
 

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-/// The settings of candle's `AdamW` that a program may leave out. Tests compare them with candle's.
+/// The settings of candle's `AdamW` that a program may leave out.
 pub(crate) struct Usual {
     pub beta1: f64,
     pub beta2: f64,

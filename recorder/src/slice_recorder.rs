@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use hindcast_format::layout::{Layout, TensorSpec};
+use hindcast_format::layout::{DType, Layout, TensorSpec};
 use hindcast_format::{Checkpoint, RowSplit};
 
 use crate::batch::BatchInfo;
@@ -76,12 +76,15 @@ pub struct ResumedSlices {
     pub end: u64,
     /// The recorded bytes of the parameters and buffers before that step, by name. Empty in a new run.
     pub tensors: BTreeMap<String, Vec<u8>>,
-    /// The optimizer's tensors before that step, by name. Empty if the trace doesn't have them there.
+    /// The optimizer's tensors before that step, by name. At step 0 and after a restart, they have the rule's initial values.
+    /// Empty in a new run, and if the run records no optimizer state.
     pub optimizer_state: BTreeMap<String, Vec<u8>>,
 }
 
 impl Builder {
-    /// Creates a run that records these tensors, given as bytes.
+    /// Creates a run that records these tensors, given as bytes. Each says what it is, so [`buffers`](Self::buffers),
+    /// [`exclude`](Self::exclude), [`frozen`](Self::frozen) and [`groups`](Self::groups) don't apply;
+    /// [`frozen_bytes`](Self::frozen_bytes) does.
     ///
     /// # Errors
     /// The storage already contains a run, it fails, or the tensors and options don't fit together. The error says why.
@@ -121,7 +124,8 @@ impl Builder {
                 options.setup(format!("it cannot continue at step {step}: {why}"))
             })?;
         }
-        let optimizer_state = optimizer(&options, &layout, &before, step)?;
+        let initial = opened.rule.initial_state();
+        let optimizer_state = optimizer(&options, &layout, (&before, step), initial)?;
         let entry = opened.enter(&options)?;
         let buffers = match &before.buffers {
             Some(recorded) => recorded.clone(),
@@ -196,12 +200,12 @@ fn by_name(layout: &Layout, before: &Checkpoint) -> BTreeMap<String, Vec<u8>> {
     tensors
 }
 
-/// The optimizer's state before the step: recorded, or zero where it begins.
+/// The optimizer's state before the step: recorded, or the rule's initial value where it begins.
 fn optimizer(
     options: &Options,
     layout: &Layout,
-    before: &Checkpoint,
-    step: u64,
+    (before, step): (&Checkpoint, u64),
+    initial: f64,
 ) -> Result<BTreeMap<String, Vec<u8>>, RecorderError> {
     let named = |spec: &TensorSpec, bytes: Vec<u8>| (spec.name.clone(), bytes);
     let specs = layout.optimizer_state();
@@ -219,9 +223,20 @@ fn optimizer(
         }
         _ => Ok(specs
             .iter()
-            .map(|spec| named(spec, vec![0; spec.bytes()]))
+            .map(|spec| named(spec, filled(spec, initial)))
             .collect()),
     }
+}
+
+/// The bytes of a tensor with this value in every place.
+fn filled(spec: &TensorSpec, value: f64) -> Vec<u8> {
+    let element = match spec.dtype {
+        DType::F32 => (value as f32).to_le_bytes().to_vec(),
+        DType::F64 => value.to_le_bytes().to_vec(),
+        DType::F16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
+        DType::Bf16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
+    };
+    element.repeat(spec.elements())
 }
 
 impl SliceRecorder {

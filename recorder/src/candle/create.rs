@@ -62,7 +62,7 @@ impl Builder {
     }
 
     /// Creates a run that records the given variables, each with its role and group. [`buffers`](Self::buffers),
-    /// [`exclude`](Self::exclude) and [`groups`](Self::groups) don't apply.
+    /// [`exclude`](Self::exclude), [`frozen`](Self::frozen) and [`groups`](Self::groups) don't apply.
     ///
     /// # Errors
     /// As [`create`](Self::create).

@@ -58,7 +58,7 @@ impl Builder {
         builder.resume_with(named, frozen, step)
     }
 
-    /// [`resume`](Self::resume) with variables that are named one by one.
+    /// [`resume`](Self::resume) with variables that are named one by one. [`frozen`](Self::frozen) doesn't apply.
     ///
     /// # Errors
     /// As [`resume`](Self::resume).
@@ -98,12 +98,12 @@ impl Builder {
             counters(&opened.trace, step, parameters)
                 .map_err(|error| RecorderError::open(&options.name, step, error))?
         };
+        let initial = opened.rule.initial_state();
         let entry = opened.enter(&options)?;
         let optimizer_state = optimizer_tensors(&before, &bound.layout)
             .map_err(|error| options.setup(format!("the optimizer's recorded state: {error}")))?;
         // At step 0 and after a restart, the optimizer begins with its initial state.
         let restart = options.restart_optimizer;
-        let initial = options.stated_rule()?.initial_state();
         let optimizer_state = match optimizer_state {
             Some(state) if !restart => Some(state),
             None if !restart && before.optimizer_step > 0 => None,

@@ -135,19 +135,9 @@ pub(crate) fn block(tensors: &[&Tensor]) -> Result<RowBlock, String> {
     Ok(RowBlock { layout, bytes })
 }
 
+/// candle and the format have the same names of types.
 fn row_type(dtype: DType) -> Option<RowType> {
-    Some(match dtype {
-        DType::U8 => RowType::U8,
-        DType::U32 => RowType::U32,
-        DType::I64 => RowType::I64,
-        DType::F32 => RowType::F32,
-        DType::F64 => RowType::F64,
-        DType::BF16 => RowType::Bf16,
-        DType::F16 => RowType::F16,
-        DType::I16 => RowType::I16,
-        DType::I32 => RowType::I32,
-        _ => return None,
-    })
+    RowType::of_name(dtype.as_str())
 }
 
 /// A tensor's elements, row-major and little-endian, with their type. The error text says why they can't be read.
@@ -237,6 +227,28 @@ fn spread(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The format's types are found by candle's names.
+    #[test]
+    fn every_type_has_its_name_and_size_in_both() {
+        let types = [
+            (DType::U8, RowType::U8),
+            (DType::U32, RowType::U32),
+            (DType::I64, RowType::I64),
+            (DType::F32, RowType::F32),
+            (DType::F64, RowType::F64),
+            (DType::BF16, RowType::Bf16),
+            (DType::F16, RowType::F16),
+            (DType::I16, RowType::I16),
+            (DType::I32, RowType::I32),
+        ];
+        for (dtype, expected) in types {
+            assert_eq!(row_type(dtype), Some(expected));
+            assert_eq!(expected.name().parse(), Ok(dtype));
+            assert_eq!(expected.size(), dtype.size_in_bytes());
+        }
+        assert_eq!(row_type(DType::F8E4M3), None);
+    }
 
     fn cpu(values: &[f32], shape: &[usize]) -> Tensor {
         Tensor::from_slice(values, shape, &Device::Cpu).unwrap()

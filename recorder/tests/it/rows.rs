@@ -310,7 +310,7 @@ fn each_mistake_has_its_message_and_records_nothing() {
     assert!(many.contains("Data that never repeats"), "{many}");
     // A skipped batch gives its indices back.
     let (x, y) = batch(&[3]);
-    let (two, _) = (batch(&[1]), ());
+    let two = batch(&[1]);
     assert_eq!(run.batch_of(0, &[&two.0, &two.1]).unwrap(), [0]);
     run.skip_batch();
     assert!(refused(&run, &[&x, &y]).contains("3 distinct rows"));

@@ -284,6 +284,37 @@ fn a_resumed_run_of_bytes_ends_like_an_uninterrupted_one() {
     assert!(error.unwrap_err().to_string().contains("it is finished"));
 }
 
+/// Adagrad's sums begin with the rule's value, not with zero.
+#[test]
+fn a_restarted_optimizer_begins_with_the_rules_initial_state() {
+    let storage = Arc::new(MemStorage::new());
+    let builder = || {
+        let storage = Arc::clone(&storage) as Arc<dyn hindcast_format::Storage>;
+        Builder::on(storage, "run").rule(UpdateRule::adagrad().initial_accumulator_value(0.25))
+    };
+    let bytes = [1f32, 2.0].map(f32::to_le_bytes).concat();
+    let sums = [3f32, 4.0].map(f32::to_le_bytes).concat();
+    let tensors = [
+        Slice::parameter("w", DType::F32, &[2], &bytes),
+        Slice::optimizer_state("sum.w", DType::F32, &[2], &sums),
+    ];
+    let run = builder().create_of(&tensors).unwrap();
+    let read = || [("sum.w".to_owned(), sums.clone())].into_iter().collect();
+    for step in 0..3 {
+        run.batch(0, &[step]).unwrap();
+        let said = SliceStep::new(0.1).optimizer(&read);
+        run.step(&said, &tensors[..1]).unwrap();
+    }
+    run.flush().unwrap();
+    drop(run);
+    let (_, at) = builder()
+        .restart_optimizer()
+        .resume_of(&tensors, 3)
+        .unwrap();
+    let initial = [0.25f32; 2].map(f32::to_le_bytes).concat();
+    assert_eq!(at.optimizer_state["sum.w"], initial);
+}
+
 #[test]
 fn the_optimizers_state_can_be_read_at_keyframes_only() {
     let storage = Arc::new(MemStorage::new());
