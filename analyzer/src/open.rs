@@ -13,7 +13,7 @@ use hindcast_model::objective::Objective;
 use hindcast_model::task::{Precision, Task};
 use hindcast_model::update::UpdateRule;
 
-use crate::check::{CheckOptions, CheckReport, check_data};
+use crate::check::check_data;
 use crate::counterfactual::Arithmetic;
 use crate::error::NoKernels;
 use crate::run::frozen::check_frozen;
@@ -22,7 +22,6 @@ use crate::run::source::StepSource;
 use crate::run::trace::of_trace_parts;
 use crate::{
     AnalysisError, AutodiffEngine, EngineKind, KernelEngine, RecordedRun, ReplayEngine, Result,
-    check_run,
 };
 
 /// The parts that an analysis of an own model's run requires in addition to the trace.
@@ -127,21 +126,9 @@ fn together(
 }
 
 impl RecordedRun<'_> {
-    /// Checks an own model's derivatives on the first call. Returns `None` on later calls, and for runs of tasks, whose
-    /// models are covered by this project's tests.
-    ///
-    /// # Errors
-    /// If the model can't be run. A wrong derivative is not an error; it is a finding in the report.
-    pub fn check(&self) -> Result<Option<CheckReport>> {
-        if !self.check_due() {
-            return Ok(None);
-        }
-        check_run(self, &CheckOptions::default(), &mut |_| {}).map(Some)
-    }
-
-    /// Whether an own model's derivatives are still to be checked. `false` on later calls. For callers that run
-    /// [`check_run`] themselves or know its result.
-    pub fn check_due(&self) -> bool {
+    /// Whether an own model's derivatives are still to be checked, by [`check_run`](crate::check::check_run). `false` on later
+    /// calls, and for runs of tasks, whose models are covered by this project's tests.
+    pub fn take_due_check(&self) -> bool {
         self.opened().unchecked.swap(false, Ordering::SeqCst)
     }
 

@@ -169,13 +169,7 @@ pub fn replay_check(
                 }
                 Ok(())
             };
-            let walked = match run.trained_dtype() {
-                DType::F64 => walk::<f64>(run, range, &options.device, &mut see),
-                DType::F16 => walk::<f16>(run, range, &options.device, &mut see),
-                DType::BF16 => walk::<bf16>(run, range, &options.device, &mut see),
-                _ => walk::<f32>(run, range, &options.device, &mut see),
-            };
-            match walked {
+            match walk(run, range, &options.device, &mut see) {
                 Ok(()) => break,
                 Err(error @ AnalysisError::Missing(_)) => {
                     why_unknown.get_or_insert(error);

@@ -421,12 +421,15 @@ impl Graph {
     }
 }
 
+/// What the errors of backward passes say was being done. The check of derivatives recognises them by it.
+pub(crate) const DIFFERENTIATING: &str = "differentiating";
+
 /// A backward pass whose gradients can be differentiated again.
 fn backward(scalar: &Tensor) -> Result<GradStore> {
-    scalar.backward().doing(|| "differentiating".to_owned())
+    scalar.backward().doing(|| DIFFERENTIATING.to_owned())
 }
 
 /// A backward pass whose gradients can't, which needs less memory.
 fn last_backward(scalar: &Tensor) -> Result<GradStore> {
-    second_order::last_backward(scalar).doing(|| "differentiating".to_owned())
+    second_order::last_backward(scalar).doing(|| DIFFERENTIATING.to_owned())
 }

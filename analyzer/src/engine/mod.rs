@@ -12,6 +12,7 @@ mod kernel;
 mod stop;
 mod worker;
 
+pub(crate) use autodiff::DIFFERENTIATING;
 pub use flat::variables;
 pub use kernel::KernelEngine;
 pub use worker::AutodiffEngine;

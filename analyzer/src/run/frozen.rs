@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use hindcast_format::{FrozenTensor, RowType, Trace, hex};
 use hindcast_model::objective::Objective;
 
@@ -55,17 +55,8 @@ pub(crate) fn check_frozen(trace: &Trace, objective: &dyn Objective, run: &Path)
 }
 
 fn digest(name: &str, tensor: &Tensor) -> candle_core::Result<FrozenTensor> {
-    let dtype = match tensor.dtype() {
-        DType::U8 => RowType::U8,
-        DType::U32 => RowType::U32,
-        DType::I64 => RowType::I64,
-        DType::F32 => RowType::F32,
-        DType::F64 => RowType::F64,
-        DType::BF16 => RowType::Bf16,
-        DType::F16 => RowType::F16,
-        DType::I16 => RowType::I16,
-        DType::I32 => RowType::I32,
-        other => candle_core::bail!("its type {other:?} has no digest"),
+    let Some(dtype) = RowType::of_name(tensor.dtype().as_str()) else {
+        candle_core::bail!("its type {:?} has no digest", tensor.dtype());
     };
     let mut bytes = Vec::with_capacity(tensor.elem_count() * dtype.size());
     tensor.write_bytes(&mut bytes)?;

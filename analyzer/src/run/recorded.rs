@@ -187,10 +187,21 @@ impl<'a> RecordedRun<'a> {
 
     /// Element type in which a sweep and queries compute by default: float64 if the run was trained in float64, else float32.
     pub fn dtype(&self) -> DType {
-        match self.source.parameters().first().map(|spec| spec.dtype) {
-            Some(StoredType::F64) => DType::F64,
+        match self.trained_dtype() {
+            DType::F64 => DType::F64,
             _ => DType::F32,
         }
+    }
+
+    /// The newest recorded step, and the examples of its batch.
+    ///
+    /// # Errors
+    /// The run has no steps, or its metadata can't be read.
+    pub(crate) fn last_batch(&self) -> Result<(u64, Vec<u64>)> {
+        let ranges = self.source.ranges()?;
+        let last = ranges.last().ok_or(Missing::Steps)?.end - 1;
+        let meta = self.source.metas(last..last + 1)?.pop();
+        Ok((last, meta.map(|meta| meta.indices).unwrap_or_default()))
     }
 
     /// The optimizer settings that applied in a step.

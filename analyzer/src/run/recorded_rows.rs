@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_format::{RowGroup, RowSplit, RowTensor, RowType, Rows, Trace};
+use hindcast_format::{RowGroup, RowSplit, RowTensor, Rows, Trace};
 use hindcast_model::data::{DataError, DataSet, Image, Vocabulary, from_tensors};
 use hindcast_model::objective::{Batch, Draws, Split};
 
@@ -182,10 +182,6 @@ fn data(group: &RowGroup) -> std::result::Result<Box<dyn DataSet>, DataError> {
         [inputs @ .., targets] => (joined(inputs)?, targets.clone()),
         [] => return Err(DataError::Other("a row has no tensor".to_owned())),
     };
-    let targets = match targets.dtype() {
-        DType::I16 | DType::I32 => targets.to_dtype(DType::I64)?,
-        _ => targets,
-    };
     // One number per row in a column of its own is a value or a class.
     let targets = match (targets.dtype(), targets.dims()) {
         (DType::U8 | DType::U32 | DType::I64, [_, 1]) if !integers(&inputs) => {
@@ -234,17 +230,8 @@ fn tensor(
             .chunks_exact_mut(spec.dtype.size())
             .for_each(<[u8]>::reverse);
     }
-    let dtype = match spec.dtype {
-        RowType::U8 => DType::U8,
-        RowType::U32 => DType::U32,
-        RowType::I64 => DType::I64,
-        RowType::F32 => DType::F32,
-        RowType::F64 => DType::F64,
-        RowType::Bf16 => DType::BF16,
-        RowType::F16 => DType::F16,
-        RowType::I16 => DType::I16,
-        RowType::I32 => DType::I32,
-    };
+    // candle and the format have the same names of types.
+    let dtype: DType = spec.dtype.name().parse().map_err(candle_core::Error::msg)?;
     let mut shape = vec![n];
     shape.extend(&spec.shape);
     let tensor = Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)?;

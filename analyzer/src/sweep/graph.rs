@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Result as Candle, Tensor};
 use hindcast_model::objective::{Batch, Mode, Pass};
 use hindcast_model::ops::second_order;
+use hindcast_model::own::without_rounding;
 
 use crate::engine::{flat, variables};
-use crate::error::{Doing, Missing, Result};
+use crate::error::{Doing, Result};
 use crate::run::recorded::RecordedRun;
 
 /// Bytes of the results of a forward pass that a backward pass keeps, per example: those of a pass over two examples of the
@@ -16,12 +17,8 @@ use crate::run::recorded::RecordedRun;
 /// # Errors
 /// The run has no steps, or the model can't be run.
 pub(super) fn forward_bytes(run: &RecordedRun<'_>, dtype: DType) -> Result<u64> {
-    let source = run.source();
-    let end = source.end()?;
-    let last = source.ranges()?.last().map(|r| r.end - 1);
-    let last = last.ok_or(Missing::Steps)?;
-    let meta = source.metas(last..last + 1)?.pop();
-    let indices = meta.map(|meta| meta.indices).unwrap_or_default();
+    let end = run.source().end()?;
+    let (last, indices) = run.last_batch()?;
     let objective = run.objective();
     let buffers = flat::tensors(&end.buffers, objective.buffers(), 1.0, dtype, &Device::Cpu)
         .doing(measuring)?;
@@ -33,13 +30,15 @@ pub(super) fn forward_bytes(run: &RecordedRun<'_>, dtype: DType) -> Result<u64> 
     )?;
     let parameters: Vec<Tensor> = parameters.iter().map(|v| v.as_tensor().clone()).collect();
     let bytes = |batch: &Batch| -> Candle<u64> {
-        let losses = objective.losses(&Pass {
+        let pass = Pass {
             parameters: &parameters,
             buffers: &buffers,
             batch,
             mode: Mode::Train,
             draws: run.draws(last),
-        })?;
+        };
+        // As the sweep's passes, which keep the results in the float type of the pass.
+        let losses = without_rounding(|| objective.losses(&pass))?;
         Ok(stored(&losses.per_example.sorted_nodes()))
     };
     let batch =

@@ -65,8 +65,7 @@ impl<'scope, 'env> Rebuilt<'scope, 'env> {
             return Ok(());
         }
         let mut walk = StateWalk::new(self.scope, self.run, start..last, engine)?;
-        let mut gradients = Gradients::new();
-        while let Some(step) = walk.next(engine, &mut state, (waited, &mut gradients))? {
+        while let Some(step) = walk.next(engine, &mut state, (waited, &mut self.gradients))? {
             self.gradients.keep(&step);
             let next = step.meta.step + 1;
             if (next - start).is_multiple_of(block) {

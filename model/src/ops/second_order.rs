@@ -93,7 +93,7 @@ pub fn with_big_stack<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Gives work to the threads on which candle detaches gradients. Unset if there are none.
-static DETACHING: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
+static DETACHING: OnceLock<Sender<Job>> = OnceLock::new();
 
 /// Largest number of backward passes at the same time that don't keep their gradients' graphs.
 const DETACHING_THREADS: usize = 4;
@@ -122,8 +122,8 @@ fn start_detaching() {
     }
     drop(ready);
     if readies.iter().count() > 0 {
-        // Nobody else sets it: this runs once.
-        let _ = DETACHING.set(Mutex::new(sender));
+        // No other code sets it: this runs once.
+        let _ = DETACHING.set(sender);
     }
 }
 
@@ -140,13 +140,7 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
 /// # Errors
 /// As [`Tensor::backward`]. A panic in it is propagated to the caller.
 pub fn last_backward(scalar: &Tensor) -> Result<GradStore> {
-    let sender = DETACHING.get().map(|sender| {
-        sender
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    });
-    let Some(sender) = sender else {
+    let Some(sender) = DETACHING.get() else {
         return scalar.backward();
     };
     let (reply, answer) = channel();

@@ -4,11 +4,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarMap};
 
 /// Names and shapes in the order of the names, which is the order of a trace's layout.
 type Found = Arc<Mutex<BTreeMap<String, Vec<usize>>>>;
+
+/// A request that candle's `VarMap` can't fulfil either.
+pub(super) fn without_shape(name: &str) -> Result<Tensor> {
+    candle_core::bail!("`{name}` is requested without a shape; use `get`, as with a VarMap")
+}
+
+pub(super) fn contains(variables: &VarMap, name: &str) -> bool {
+    let variables = variables.data().lock();
+    let variables = variables.unwrap_or_else(PoisonError::into_inner);
+    variables.contains_key(name)
+}
 
 /// Returns tensors of ones, and records the requested names and shapes.
 #[derive(Default)]

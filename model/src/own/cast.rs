@@ -6,6 +6,8 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder, VarMap};
 
+use super::backend::{contains, without_shape};
+
 thread_local! {
     /// Whether casts on this thread round.
     static ROUNDS: Cell<bool> = const { Cell::new(true) };
@@ -88,13 +90,10 @@ impl SimpleBackend for Rounded {
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        candle_core::bail!("`{name}` is requested without a shape; use `get`, as with a VarMap")
+        without_shape(name)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        let variables = self.0.data().lock();
-        variables
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .contains_key(name)
+        contains(&self.0, name)
     }
 }

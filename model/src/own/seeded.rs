@@ -7,6 +7,7 @@ use candle_nn::init::NormalOrUniform;
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder, VarMap};
 
+use super::backend::{contains, without_shape};
 use crate::random::{Purpose, Stream};
 
 /// A `VarBuilder` on `variables`, as `VarBuilder::from_varmap`, whose initial values follow from `seed`.
@@ -77,14 +78,11 @@ impl SimpleBackend for Seeded {
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        candle_core::bail!("`{name}` is requested without a shape; use `get`, as with a VarMap")
+        without_shape(name)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        let variables = self.variables.data().lock();
-        variables
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(name)
+        contains(&self.variables, name)
     }
 }
 

@@ -77,13 +77,7 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// The model fails, or its losses are of another float type.
     pub(super) fn values(&self, theta: &[f64], r: &[f64], mode: Mode) -> Result<Values> {
-        caught("running the model", || {
-            if self.constants.is_empty() {
-                self.values_uncaught(theta, r, mode)
-            } else {
-                with_constants(&self.constants, || self.values_uncaught(theta, r, mode))
-            }
-        })
+        caught("running the model", || self.values_uncaught(theta, r, mode))
     }
 
     fn values_uncaught(&self, theta: &[f64], r: &[f64], mode: Mode) -> Result<Values> {
@@ -100,7 +94,7 @@ impl<'a> Evaluator<'a> {
                     mode,
                     draws: self.point.draws,
                 };
-                without_rounding(|| self.objective.losses(&pass))
+                holding(&self.constants, || self.objective.losses(&pass))
             })
             .doing(running)?;
         if losses.per_example.dtype() != dtype {
@@ -180,4 +174,13 @@ fn batch_in(batch: &Batch, precision: &Precision) -> Result<Batch> {
         })
     });
     converted.doing(|| format!("converting a batch to {}", precision.name))
+}
+
+/// Runs a pass with these constants held, if there are any, in the float type of the pass.
+pub(super) fn holding<T>(constants: &[Tensor], pass: impl FnOnce() -> T) -> T {
+    if constants.is_empty() {
+        without_rounding(pass)
+    } else {
+        with_constants(constants, || without_rounding(pass))
+    }
 }

@@ -15,13 +15,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use candle_core::{DType, Device, Result as Candle, Tensor, Var};
 use hindcast_model::objective::{Batch, Mode, Objective, Pass};
 use hindcast_model::ops::second_order;
-use hindcast_model::own::{with_constants, without_rounding};
 
 use super::differences::{Noise, moved};
-use super::evaluate::Evaluator;
+use super::evaluate::{Evaluator, holding};
 use super::fault::Fault;
 use super::known;
-use super::point::{CheckPoint, names};
+use super::point::CheckPoint;
 use super::precision::Precision;
 use crate::engine::flat;
 use crate::error::{Doing, Result, without_backtrace};
@@ -146,13 +145,7 @@ impl Search<'_> {
             mode: self.mode,
             draws: self.point.draws,
         };
-        let losses = if self.constants.is_empty() {
-            without_rounding(|| self.objective.losses(&pass))?
-        } else {
-            with_constants(self.constants, || {
-                without_rounding(|| self.objective.losses(&pass))
-            })?
-        };
+        let losses = holding(self.constants, || self.objective.losses(&pass))?;
         let sorted = losses.per_example.sorted_nodes();
         let nodes = sorted.into_iter().rev();
         let nodes = nodes
@@ -430,7 +423,8 @@ impl Search<'_> {
     ) -> Candle<Fault> {
         let (result, earlier) = (&base.nodes[at], &base.nodes[..at]);
         let inside = result.sorted_nodes();
-        let all = names(self.objective.parameters());
+        let defs = self.objective.parameters();
+        let all: Vec<String> = defs.iter().map(|def| def.name.clone()).collect();
         let (after, before) = all
             .into_iter()
             .zip(&base.parameters)

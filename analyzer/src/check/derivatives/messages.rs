@@ -1,6 +1,7 @@
 //! Errors of a model's passes, as findings of the check.
 
 use super::known;
+use crate::engine::DIFFERENTIATING;
 use crate::error::{AnalysisError, Unsupported, without_backtrace};
 
 /// The messages of an error and its causes, in one line.
@@ -36,7 +37,7 @@ pub(super) fn explained(error: AnalysisError) -> AnalysisError {
 
 /// Whether candle failed in a backward pass rather than in the forward pass.
 pub(super) fn doing_derivatives(error: &AnalysisError) -> bool {
-    matches!(error, AnalysisError::Candle { doing, .. } if doing == "differentiating")
+    matches!(error, AnalysisError::Candle { doing, .. } if doing == DIFFERENTIATING)
 }
 
 /// The float32 constant that keeps the model from running in float64, if that is the error.

@@ -1,10 +1,10 @@
 //! The point at which an objective is checked.
 
 use candle_core::{DType, Device};
-use hindcast_model::objective::{Batch, Draws, TensorDef};
+use hindcast_model::objective::{Batch, Draws};
 
 use super::report::CheckOptions;
-use crate::error::{Missing, Result};
+use crate::error::Result;
 use crate::run::recorded::RecordedRun;
 
 /// The point at which an objective is checked.
@@ -32,14 +32,7 @@ impl End {
     /// The end of `run`, with as many examples as `options` allow for its model, in this float type on the CPU.
     pub(super) fn of(run: &RecordedRun<'_>, options: &CheckOptions, dtype: DType) -> Result<Self> {
         let end = run.source().end()?;
-        let last = run
-            .source()
-            .ranges()?
-            .last()
-            .map(|range| range.end - 1)
-            .ok_or(Missing::Steps)?;
-        let meta = run.source().metas(last..last + 1)?.pop();
-        let indices: Vec<u64> = meta.map(|m| m.indices).unwrap_or_default();
+        let (last, indices) = run.last_batch()?;
         let examples = options.examples_for(end.parameters.len());
         let indices = &indices[..indices.len().min(examples)];
         Ok(End {
@@ -58,9 +51,4 @@ impl End {
             draws: self.draws,
         }
     }
-}
-
-/// Names of the tensors, in order.
-pub(super) fn names(defs: &[TensorDef]) -> Vec<String> {
-    defs.iter().map(|def| def.name.clone()).collect()
 }

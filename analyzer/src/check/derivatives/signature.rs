@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use hindcast_model::objective::{Mode, TensorDef};
 
 use super::differences::Noise;
@@ -30,10 +30,7 @@ pub fn signature(run: &RecordedRun<'_>, options: &CheckOptions) -> Result<Option
     if head.is_empty() {
         return Ok(None);
     }
-    let dtype = match run.dtype() {
-        DType::F64 => DType::F64,
-        _ => DType::F32,
-    };
+    let dtype = run.dtype();
     let end = End::of(run, options, dtype)?;
     let (point, objective) = (end.point(), run.objective());
     let mut engine = AutodiffEngine::new(Arc::clone(objective), dtype, &Device::Cpu)?;

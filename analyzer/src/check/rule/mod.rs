@@ -16,8 +16,6 @@ mod sample;
 mod walk;
 
 use candle_core::DType;
-use hindcast_format::layout::DType as Stored;
-use hindcast_model::real::{bf16, f16};
 
 pub use cause::Cause;
 pub(crate) use measure::Compared;
@@ -46,12 +44,7 @@ pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<R
             steps.push(step.check(run));
             Ok(())
         };
-        match run.trained_dtype() {
-            DType::F64 => walk::<f64>(run, stretch, &options.device, &mut see)?,
-            DType::F16 => walk::<f16>(run, stretch, &options.device, &mut see)?,
-            DType::BF16 => walk::<bf16>(run, stretch, &options.device, &mut see)?,
-            _ => walk::<f32>(run, stretch, &options.device, &mut see)?,
-        }
+        walk(run, stretch, &options.device, &mut see)?;
     }
     steps.sort_by_key(|s| s.step);
     steps.dedup_by_key(|s| s.step);
@@ -71,11 +64,10 @@ pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<R
 /// A float32 gradient of a deep net differs by 1e-6 to 1e-5 of its norm between two processors. The gradients of a bf16
 /// or f16 run are rounded to 8 or 11 bits at each operation, so that two processors may differ by much more.
 pub(crate) fn tolerances(run: &RecordedRun<'_>) -> (f64, f64) {
-    let stored = run.source().parameters().first().map(|spec| spec.dtype);
-    match stored.unwrap_or(Stored::F32) {
-        Stored::F64 => (1e-3, 1e-7),
-        Stored::F32 => (5e-2, 2e-4),
-        Stored::F16 => (0.2, 2e-2),
-        Stored::Bf16 => (0.5, 0.1),
+    match run.trained_dtype() {
+        DType::F64 => (1e-3, 1e-7),
+        DType::F16 => (0.2, 2e-2),
+        DType::BF16 => (0.5, 0.1),
+        _ => (5e-2, 2e-4),
     }
 }

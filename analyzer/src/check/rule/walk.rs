@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use hindcast_format::meta::StepMeta;
-use hindcast_model::real::Real;
+use hindcast_model::real::{Real, bf16, f16};
 use hindcast_model::train::ModelState;
 use hindcast_model::update::{Rounding, StepPoint};
 
@@ -65,8 +65,22 @@ impl Recomputed<'_> {
     }
 }
 
-/// Computes every step of `stretch`, whose first step's optimizer state must be known.
-pub(crate) fn walk<T: Real>(
+/// Computes every step of `stretch` in the type of the training. The optimizer state of the first step must be known.
+pub(crate) fn walk(
+    run: &RecordedRun<'_>,
+    stretch: Range<u64>,
+    device: &Device,
+    see: &mut dyn FnMut(&Recomputed<'_>) -> Result<()>,
+) -> Result<()> {
+    match run.trained_dtype() {
+        DType::F64 => typed::<f64>(run, stretch, device, see),
+        DType::F16 => typed::<f16>(run, stretch, device, see),
+        DType::BF16 => typed::<bf16>(run, stretch, device, see),
+        _ => typed::<f32>(run, stretch, device, see),
+    }
+}
+
+fn typed<T: Real>(
     run: &RecordedRun<'_>,
     stretch: Range<u64>,
     device: &Device,
