@@ -1,6 +1,8 @@
 //! Marks the tokens of a sequence that weigh most in its influence.
 
 use hindcast_analyzer::scores::TokenRow;
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
 
 /// A piece of a sequence's text: tokens next to each other that weigh about the same.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,6 +126,14 @@ fn cut(text: &str, first: bool, last: bool) -> String {
     let head: String = chars.iter().take(before).collect();
     let tail: String = chars.iter().skip(n - after).collect();
     format!("{head}…{tail}")
+}
+
+/// The text of a training example. `None` if its label, a sequence with target tokens, is the text already.
+pub(crate) fn text_of(data: &dyn DataSet, index: u64) -> Option<String> {
+    match data.tokens(Split::Train, index) {
+        Some(_) => None,
+        None => data.text(Split::Train, index),
+    }
 }
 
 #[cfg(test)]

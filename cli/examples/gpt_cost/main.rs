@@ -5,7 +5,7 @@
 //! cargo run --release --example gpt_cost -- influence runs/gpt --at final --out scores.csv
 //! ```
 //!
-//! With `GPT=large` it has 10.7 million parameters and batches of 256 instead of 512 tokens.
+//! `plain - 12` trains without recording. With `GPT=large` it has 10.7 million parameters and batches of 256 instead of 512 tokens.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -19,6 +19,7 @@ use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
 use hindcast_model::own::{self, LayerNorm, OwnModel};
+use hindcast_model::random::{Purpose, Stream};
 use hindcast_recorder::{AdamW, Recorder};
 
 #[global_allocator]
@@ -146,15 +147,13 @@ fn loss(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     ops::sequence_cross_entropy(logits, targets, None)
 }
 
-/// Sequences of this project's own pages.
+/// Sequences of drawn characters: only their number matters for the cost.
 fn data() -> anyhow::Result<Box<dyn DataSet>> {
-    let text = concat!(
-        include_str!("../../../docs/results.md"),
-        include_str!("../../../docs/format.md")
-    );
-    let ids: Vec<u32> = text
-        .bytes()
-        .map(|b| u32::from(b.clamp(31, 126)) - 31)
+    const VALIDATION: usize = 40;
+    let mut stream = Stream::of_run(7, Purpose::Synthetic(0));
+    let length = (SEQUENCES + VALIDATION) * TOKENS + 1;
+    let ids: Vec<u32> = (0..length)
+        .map(|_| stream.below(VOCABULARY as u64) as u32)
         .collect();
     let rows = |from: usize, n: usize| -> Result<(Tensor, Tensor)> {
         let at = |shift: usize| -> Result<Tensor> {
@@ -163,7 +162,7 @@ fn data() -> anyhow::Result<Box<dyn DataSet>> {
         };
         Ok((at(0)?, at(1)?))
     };
-    let (train, validation) = (rows(0, SEQUENCES)?, rows(SEQUENCES, 40)?);
+    let (train, validation) = (rows(0, SEQUENCES)?, rows(SEQUENCES, VALIDATION)?);
     Ok(from_tensors(
         (&train.0, &train.1),
         Some((&validation.0, &validation.1)),
@@ -187,12 +186,11 @@ fn train(path: Option<&Path>, steps: usize) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let adam = || AdamW::new_lr(variables.all_vars(), 3e-4);
-    let mut recorded = match &run {
-        Some(run) => Some(run.wrap(adam()?)),
-        None => None,
+    let adam = AdamW::new_lr(variables.all_vars(), 3e-4)?;
+    let (mut recorded, mut plain) = match &run {
+        Some(run) => (Some(run.wrap(adam)), None),
+        None => (None, Some(adam)),
     };
-    let mut plain = adam()?;
     let mut times = Vec::new();
     for step in 0..steps {
         let begun = Instant::now();
@@ -203,12 +201,11 @@ fn train(path: Option<&Path>, steps: usize) -> anyhow::Result<()> {
         let batch = data.batch(Split::Train, &indices, None, DType::F32, &Device::Cpu)?;
         let logits = net.forward(&batch.inputs, true)?;
         let loss = loss(&logits, &batch.targets)?.mean_all()?;
-        match (&run, &mut recorded) {
-            (Some(run), Some(adam)) => {
-                run.batch(0, &indices)?;
-                adam.backward_step(&loss)?;
-            }
-            _ => plain.backward_step(&loss)?,
+        if let (Some(run), Some(adam)) = (&run, &mut recorded) {
+            run.batch(0, &indices)?;
+            adam.backward_step(&loss)?;
+        } else if let Some(adam) = &mut plain {
+            adam.backward_step(&loss)?;
         }
         times.push(begun.elapsed().as_secs_f64());
     }
@@ -222,16 +219,16 @@ fn train(path: Option<&Path>, steps: usize) -> anyhow::Result<()> {
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    if words
-        .get(1)
-        .is_some_and(|word| word == "train" || word == "plain")
-    {
-        let steps = words
-            .get(3)
-            .and_then(|n| n.to_str()?.parse().ok())
-            .unwrap_or(12);
-        let path = (words[1] == "train").then(|| Path::new(&words[2]));
-        return match train(path, steps) {
+    let verb = words.get(1).and_then(|word| word.to_str());
+    if let Some(verb @ ("train" | "plain")) = verb {
+        let steps = words.get(3).map_or(Some(12), |n| n.to_str()?.parse().ok());
+        let (Some(path), Some(steps)) = (words.get(2), steps) else {
+            eprintln!(
+                "gpt_cost: expected `train RUN [STEPS]`, or `plain - [STEPS]` to train without recording"
+            );
+            return ExitCode::from(2);
+        };
+        return match train((verb == "train").then(|| Path::new(path)), steps) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("gpt_cost: {error:#}");

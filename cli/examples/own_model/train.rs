@@ -104,8 +104,8 @@ fn train(path: &Path, folder: Option<PathBuf>, rows: bool) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Initial weights, uniform in ±1/√fan_in. They are drawn here because candle's generator can't be seeded, and a killed run must
-/// start with the same ones again. The batch norms keep candle's initial values.
+/// Initial weights, uniform in ±1/√fan_in. candle's generator can't be seeded, and a killed run must start with the same ones again. This
+/// draws them by hand; `hindcast_model::own::seeded` draws those that each layer asks for. The batch norms keep candle's initial values.
 fn initialise(variables: &VarMap) -> anyhow::Result<()> {
     let Ok(vars) = variables.data().lock() else {
         bail!("the variables are locked by a thread that panicked");

@@ -13,7 +13,7 @@ use hindcast_analyzer::scores::Spread;
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
 use super::view::score;
-use crate::marked::Piece;
+use crate::marked::{Piece, text_of};
 use crate::picture::to_rgb;
 
 /// Largest width and height of a picture in pixels, so that a page of many pictures stays small.
@@ -131,10 +131,8 @@ fn example(
         Some(image) => example.picture = Some(picture(&image)?),
         None => example.values = values(data, row.index)?,
     }
-    // The label of a sequence with target tokens is its text already.
-    if data.tokens(Split::Train, row.index).is_none() {
-        let text = data.text(Split::Train, row.index).into_iter();
-        example.pieces = text.map(Piece::plain).collect();
+    if let Some(text) = text_of(data, row.index) {
+        example.pieces = vec![Piece::plain(text)];
     }
     Ok(example)
 }

@@ -6,6 +6,7 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use crate::clean::field;
+use crate::marked::text_of;
 use hindcast_analyzer::estimators::method;
 use hindcast_analyzer::scores::{AdjointGrowth, Spread};
 use hindcast_analyzer::{ScoreRow, ScoreTable};
@@ -98,15 +99,10 @@ pub(crate) fn rows(
     query: usize,
 ) -> io::Result<()> {
     let named = rows.iter().any(|row| row.name.is_some());
-    // The label of a sequence with target tokens is its text already.
-    let text = |index| match data.tokens(Split::Train, index) {
-        Some(_) => None,
-        None => data.text(Split::Train, index),
-    };
     let texts: Vec<Option<String>> = if named {
         Vec::new()
     } else {
-        rows.iter().map(|row| text(row.index)).collect()
+        rows.iter().map(|row| text_of(data, row.index)).collect()
     };
     let wide = file_width(rows.iter().copied());
     write!(

@@ -20,7 +20,7 @@ use hindcast_analyzer::{RecordedRun, RuleCheckOptions, check_run, rule_check};
 /// Checks an own model's derivatives before an analysis uses them, or reuses the result of an earlier check of the same
 /// model on the same run.
 pub(crate) fn derivatives(run: &RecordedRun<'_>, quiet: bool) -> anyhow::Result<()> {
-    if !run.check_due() {
+    if !run.take_due_check() {
         return Ok(());
     }
     let begun = Instant::now();

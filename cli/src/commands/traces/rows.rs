@@ -86,13 +86,15 @@ pub(super) fn export(trace: &Trace, used: &BTreeSet<u64>, folder: &Path) -> anyh
         return Ok(());
     }
     let rows = trace.rows(&RowSplit::ALL)?;
+    let mut missing = used.clone();
+    // Of some rows, only the digest was recorded.
+    missing.retain(|&index| rows.split(RowSplit::Train).digest_only(index).is_none());
     let stored = RowSplit::ALL
         .iter()
         .any(|&split| !rows.split(split).groups().is_empty());
-    if !stored && rows.damage().is_empty() {
-        return Ok(()); // Only the digests were recorded.
+    if !stored && missing.is_empty() {
+        return Ok(());
     }
-    let mut missing = used.clone();
     let path = folder.join("rows.jsonl");
     let cannot = |path: &Path| format!("cannot write {}", path.display());
     let file = fs::File::create(&path).with_context(|| cannot(&path))?;

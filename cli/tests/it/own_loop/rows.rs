@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{Init, Optimizer, SGD, VarMap};
 use hindcast_format::{RowLayout, RowTensor, RowType};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
+use hindcast_recorder::{Recorder, StoreRows};
 
 use super::*;
 
@@ -178,4 +180,48 @@ fn scores_by_rows_are_those_by_indices_to_the_bit() {
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(text.contains("by the indices that its loop gave"), "{text}");
     assert!(text.contains("run_with"), "{text}");
+}
+
+/// Of each row, the run has the digest only. Damage to the metadata of step 5 is no reason not to export step 0.
+#[test]
+fn a_run_of_digests_exports_steps_in_spite_of_damage_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let variables = VarMap::new();
+    let w = variables.get(1, "w", Init::Const(1.0), DType::F32, &Device::Cpu);
+    let w = w.unwrap();
+    let run = Recorder::builder(dir.join("run"))
+        .store_rows(StoreRows::Never)
+        .segment_steps(2)
+        .create(&variables)
+        .unwrap();
+    let mut sgd = run.wrap(SGD::new(variables.all_vars(), 0.1).unwrap());
+    for step in 0..6u8 {
+        let x = Tensor::new(&[[f32::from(step)]], &Device::Cpu).unwrap();
+        run.batch_of(0, &[&x]).unwrap();
+        let loss = w.sqr().unwrap().sum_all().unwrap();
+        sgd.backward_step(&loss).unwrap();
+    }
+    run.finish().unwrap();
+
+    let layout = RowLayout::new(vec![RowTensor {
+        dtype: RowType::F32,
+        shape: vec![1],
+    }]);
+    let digest = layout.unwrap().digest(&5f32.to_le_bytes());
+    let mut flipped = 0;
+    for entry in std::fs::read_dir(dir.join("run")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let found = bytes.windows(32).position(|window| window == digest);
+        if let Some(at) = found {
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            flipped += 1;
+        }
+    }
+    assert_eq!(flipped, 1);
+    fine(dir, &["export", "run", "--steps", "0", "--out", "out"]);
+    assert!(dir.join("out/step-000000000.safetensors").exists());
+    assert!(!dir.join("out/rows.jsonl").exists());
 }

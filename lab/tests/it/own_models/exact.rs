@@ -5,25 +5,23 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{
-    BatchNormConfig, Conv2d, Linear, Module, ModuleT, Optimizer, SGD, VarBuilder, VarMap, conv2d,
-    linear,
+    BatchNormConfig, Conv2d, Linear, Module, ModuleT, VarBuilder, VarMap, conv2d, linear,
 };
 use hindcast_analyzer::run::RecordedEnd;
 use hindcast_analyzer::{
     AutodiffEngine, Query, RecordedRun, ReplayCheckOptions, SweepOptions, replay_check, sweep,
 };
-use hindcast_format::{MemStorage, Trace};
+use hindcast_format::MemStorage;
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
 use hindcast_model::own::{BatchNorm, OwnModel, batch_norm};
-use hindcast_recorder::{LoadInto, Recorder, UpdateRule};
+use hindcast_recorder::{Builder, LoadInto};
 
+use super::training::{error_of_scores, scaled, trace, train_by_sgd};
 use super::{CLASSES, SIDE, TRAIN, data, initialise, state};
-use crate::numbers::relative_error;
 
 const STEPS: u64 = 9;
 const RATE: f64 = 0.3;
-const STEP: f64 = 2e-5;
 
 /// A convolution and a linear layer, each with a batch norm, generic over the implementation of batch norm.
 struct Net<B> {
@@ -96,19 +94,8 @@ fn train<B: ModuleT>(
     let variables = VarMap::new();
     let net = build(VarBuilder::from_varmap(&variables, dtype, &Device::Cpu)).unwrap();
     initialise(&variables, 0.6);
-    let run = record.map(|storage| {
-        let builder = Recorder::builder_on(Arc::clone(storage) as _, "a run in memory");
-        let builder = builder.rule(UpdateRule::sgd()).segment_steps(4);
-        builder
-            .fingerprint(data.fingerprint())
-            .create(&variables)
-            .unwrap()
-    });
-    let mut sgd = SGD::new(variables.all_vars(), RATE).unwrap();
-    let mut recorded = run
-        .as_ref()
-        .map(|run| run.wrap(SGD::new(variables.all_vars(), RATE).unwrap()));
-    for step in 0..STEPS {
+    let options = |builder: Builder| builder.segment_steps(4).fingerprint(data.fingerprint());
+    train_by_sgd(&variables, (RATE, STEPS), record, options, |step| {
         let indices = indices(step);
         let batch = data
             .batch(Split::Train, &indices, None, dtype, &Device::Cpu)
@@ -117,34 +104,11 @@ fn train<B: ModuleT>(
             ops::cross_entropy(&net.forward(&batch.inputs, true).unwrap(), &batch.targets).unwrap();
         let loss = match changed {
             None => losses.mean_all().unwrap(),
-            Some((example, factor)) => {
-                let n = indices.len() as f64;
-                let w = indices
-                    .iter()
-                    .map(|&i| if i == example { factor / n } else { 1.0 / n });
-                let w = Tensor::from_iter(w, &Device::Cpu)
-                    .unwrap()
-                    .to_dtype(dtype)
-                    .unwrap();
-                losses.mul(&w).unwrap().sum_all().unwrap()
-            }
+            Some(changed) => scaled(&losses, &indices, changed),
         };
-        match (&run, &mut recorded) {
-            (Some(run), Some(sgd)) => {
-                run.batch(step / 3, &indices).unwrap();
-                sgd.backward_step(&loss).unwrap();
-            }
-            _ => sgd.backward_step(&loss).unwrap(),
-        }
-    }
-    if let Some(run) = run {
-        run.finish().unwrap();
-    }
+        (step / 3, indices, loss)
+    });
     state(&variables, objective().as_ref())
-}
-
-fn trace(storage: &Arc<MemStorage>) -> Trace {
-    Trace::open_storage(Arc::clone(storage) as _).unwrap()
 }
 
 #[test]
@@ -153,27 +117,11 @@ fn scores_equal_the_differences_of_repeated_training() {
     train(ours, DType::F64, None, Some(&storage));
     let (trace, data) = (trace(&storage), data());
     let run = RecordedRun::from_trace(&trace, objective(), data.as_ref(), None).unwrap();
-    let mut engine = AutodiffEngine::new(objective(), DType::F64, &Device::Cpu).unwrap();
+    let trained = |example, factor| train(ours, DType::F64, Some((example, factor)), None);
     for text in ["validation", "train:2,5"] {
         let query: Query = text.parse().unwrap();
-        let gradient = query.gradient(&trace, &mut engine, data.as_ref()).unwrap();
-        let options = SweepOptions::new(0..STEPS);
-        let swept = sweep(&run, &mut engine, &[gradient], &options, &mut |_| {
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-        let differences: Vec<f64> = (0..TRAIN as u64)
-            .map(|example| {
-                let at = |factor| {
-                    let end = train(ours, DType::F64, Some((example, factor)), None);
-                    query
-                        .value(&run, &end.parameters, &end.buffers, &Device::Cpu)
-                        .unwrap()
-                };
-                (at(1.0 - STEP) - at(1.0 + STEP)) / (2.0 * STEP)
-            })
-            .collect();
-        let error = relative_error(&swept.queries[0].influence, &differences);
+        let sizes = (STEPS, TRAIN as u64);
+        let error = error_of_scores(&run, objective(), &query, sizes, &trained);
         println!("own model with two batch norms, {text}: {error:.1e}");
         assert!(error < 1e-6, "{text}: {error:e}");
     }

@@ -1,28 +1,24 @@
 //! Models of `own`'s layers with dropout and noise: they are replayed bit for bit, and their scores equal differences of
 //! repeated training.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::{Conv2d, Linear, Module, Optimizer, SGD, VarBuilder, VarMap, conv2d, linear};
+use candle_nn::{Conv2d, Linear, Module, VarBuilder, VarMap, conv2d, linear};
 use hindcast_analyzer::run::RecordedEnd;
-use hindcast_analyzer::{
-    AutodiffEngine, Query, RecordedRun, ReplayCheckOptions, SweepOptions, replay_check, sweep,
-};
-use hindcast_format::{MemStorage, Trace};
+use hindcast_analyzer::{Query, RecordedRun, ReplayCheckOptions, replay_check};
+use hindcast_format::MemStorage;
 use hindcast_model::objective::{Draws, Split};
 use hindcast_model::ops;
 use hindcast_model::own::{self, Dropout, LayerNorm, OwnModel, RmsNorm, with_draws};
-use hindcast_recorder::{Recorder, UpdateRule};
+use hindcast_recorder::Builder;
 
+use super::training::{error_of_scores, scaled, trace, train_by_sgd};
 use super::{CLASSES, SIDE, TRAIN, data, initialise, state};
-use crate::numbers::relative_error;
 
 const SEED: u64 = 5;
 const STEPS: u64 = 7;
 const RATE: f64 = 0.2;
-const STEP: f64 = 2e-5;
 
 /// What both models have in common: a way to build them and to run them.
 trait Model: Sized + 'static {
@@ -123,18 +119,8 @@ fn train<M: Model>(
     let variables = VarMap::new();
     let net = M::new(VarBuilder::from_varmap(&variables, dtype, &Device::Cpu)).unwrap();
     initialise(&variables, 0.6);
-    let run = record.map(|storage| {
-        Recorder::builder_on(Arc::clone(storage) as _, "a run in memory")
-            .seed(SEED)
-            .rule(UpdateRule::sgd())
-            .fingerprint(data.fingerprint())
-            .create(&variables)
-            .unwrap()
-    });
-    let sgd = || SGD::new(variables.all_vars(), RATE).unwrap();
-    let mut recorded = run.as_ref().map(|run| run.wrap(sgd()));
-    let mut plain = sgd();
-    for step in 0..STEPS {
+    let options = |builder: Builder| builder.seed(SEED).fingerprint(data.fingerprint());
+    train_by_sgd(&variables, (RATE, STEPS), record, options, |step| {
         let indices = indices(step);
         let batch = data
             .batch(Split::Train, &indices, None, dtype, &Device::Cpu)
@@ -143,29 +129,13 @@ fn train<M: Model>(
         let logits = with_draws(draws, &indices, || net.forward(&batch.inputs, true)).unwrap();
         let loss = match changed {
             None => own::loss::cross_entropy(&logits, &batch.targets).unwrap(),
-            Some((example, factor)) => {
-                let n = indices.len() as f64;
-                let share = |&i: &u64| if i == example { factor / n } else { 1.0 / n };
-                let w = Tensor::from_iter(indices.iter().map(share), &Device::Cpu).unwrap();
+            Some(changed) => {
                 let losses = ops::cross_entropy(&logits, &batch.targets).unwrap();
-                losses
-                    .mul(&w.to_dtype(dtype).unwrap())
-                    .unwrap()
-                    .sum_all()
-                    .unwrap()
+                scaled(&losses, &indices, changed)
             }
         };
-        match (&run, &mut recorded) {
-            (Some(run), Some(sgd)) => {
-                run.batch(step / 3, &indices).unwrap();
-                sgd.backward_step(&loss).unwrap();
-            }
-            _ => plain.backward_step(&loss).unwrap(),
-        }
-    }
-    if let Some(run) = run {
-        run.finish().unwrap();
-    }
+        (step / 3, indices, loss)
+    });
     state(&variables, objective::<M>().as_ref())
 }
 
@@ -173,7 +143,7 @@ fn replayed<M: Model>(name: &str) {
     for dtype in [DType::F32, DType::F64] {
         let storage = Arc::new(MemStorage::new());
         train::<M>(dtype, None, Some(&storage));
-        let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+        let trace = trace(&storage);
         let data = data();
         let run = RecordedRun::from_trace(&trace, objective::<M>(), data.as_ref(), None).unwrap();
         let options = ReplayCheckOptions {
@@ -199,29 +169,13 @@ fn runs_with_dropout_are_replayed_bit_for_bit() {
 fn exact<M: Model>(name: &str) {
     let storage = Arc::new(MemStorage::new());
     train::<M>(DType::F64, None, Some(&storage));
-    let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+    let trace = trace(&storage);
     let data = data();
     let run = RecordedRun::from_trace(&trace, objective::<M>(), data.as_ref(), None).unwrap();
-    let mut engine = AutodiffEngine::new(objective::<M>(), DType::F64, &Device::Cpu).unwrap();
     let query: Query = "validation".parse().unwrap();
-    let gradient = query.gradient(&trace, &mut engine, data.as_ref()).unwrap();
-    let options = SweepOptions::new(0..STEPS);
-    let swept = sweep(&run, &mut engine, &[gradient], &options, &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    let differences: Vec<f64> = (0..TRAIN as u64)
-        .map(|example| {
-            let at = |factor| {
-                let end = train::<M>(DType::F64, Some((example, factor)), None);
-                query
-                    .value(&run, &end.parameters, &end.buffers, &Device::Cpu)
-                    .unwrap()
-            };
-            (at(1.0 - STEP) - at(1.0 + STEP)) / (2.0 * STEP)
-        })
-        .collect();
-    let error = relative_error(&swept.queries[0].influence, &differences);
+    let trained = |example, factor| train::<M>(DType::F64, Some((example, factor)), None);
+    let sizes = (STEPS, TRAIN as u64);
+    let error = error_of_scores(&run, objective::<M>(), &query, sizes, &trained);
     println!("own layers, {name}: {error:.1e}");
     assert!(error < 1e-6, "{name}: {error:e}");
 }

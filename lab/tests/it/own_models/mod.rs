@@ -8,6 +8,7 @@ mod refused;
 mod rounding;
 mod stops;
 mod tokens;
+mod training;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarMap;

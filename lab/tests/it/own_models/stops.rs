@@ -5,27 +5,25 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::{Init, Linear, Module, Optimizer, SGD, VarBuilder, VarMap, linear};
+use candle_nn::{Init, Linear, Module, VarBuilder, VarMap, linear};
 use hindcast_analyzer::check::{CheckOptions, CheckReport, check_run};
 use hindcast_analyzer::estimators::{Question, choose};
 use hindcast_analyzer::run::RecordedEnd;
 use hindcast_analyzer::{
-    AutodiffEngine, Query, RecordedRun, ReplayCheckOptions, SweepOptions, Window, answer,
-    replay_check, sweep,
+    AutodiffEngine, Query, RecordedRun, ReplayCheckOptions, Window, answer, replay_check,
 };
-use hindcast_format::{MemStorage, Trace};
+use hindcast_format::MemStorage;
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
 use hindcast_model::own::{Buffer, OwnModel, stop_gradient};
-use hindcast_recorder::{Recorder, UpdateRule};
+use hindcast_recorder::Builder;
 
+use super::training::{error_of_scores, scaled, trace, train_by_sgd};
 use super::{CLASSES, SIDE, TRAIN, data, initialise, state};
-use crate::numbers::relative_error;
 
 const HIDDEN: usize = 5;
 const STEPS: u64 = 8;
 const RATE: f64 = 0.3;
-const STEP: f64 = 2e-5;
 
 /// A classifier whose outputs are also drawn towards those of a teacher.
 struct Net {
@@ -124,18 +122,11 @@ fn train(
     let variables = VarMap::new();
     let net = Net::new(VarBuilder::from_varmap(&variables, dtype, &Device::Cpu)).unwrap();
     initialise(&variables, 0.6);
-    let run = record.map(|storage| {
-        Recorder::builder_on(Arc::clone(storage) as _, "a run in memory")
-            .rule(UpdateRule::sgd())
-            .buffers(|name| name.starts_with("teacher"))
-            .fingerprint(data.fingerprint())
-            .create(&variables)
-            .unwrap()
-    });
-    let sgd = || SGD::new(variables.all_vars(), RATE).unwrap();
-    let mut recorded = run.as_ref().map(|run| run.wrap(sgd()));
-    let mut plain = sgd();
-    for step in 0..STEPS {
+    let options = |builder: Builder| {
+        let builder = builder.buffers(|name| name.starts_with("teacher"));
+        builder.fingerprint(data.fingerprint())
+    };
+    train_by_sgd(&variables, (RATE, STEPS), record, options, |step| {
         let indices: Vec<u64> = (0..5)
             .map(|k| (step * 5 + k * 3 + step / 3) % TRAIN as u64)
             .collect();
@@ -144,26 +135,12 @@ fn train(
             .unwrap();
         let outputs = net.forward(&batch.inputs, true, target).unwrap();
         let losses = loss(&outputs, &batch.targets).unwrap();
-        let n = indices.len() as f64;
         let loss = match changed {
             None => losses.mean_all().unwrap(),
-            Some((example, factor)) => {
-                let share = |&i: &u64| if i == example { factor / n } else { 1.0 / n };
-                let w = Tensor::from_iter(indices.iter().map(share), &Device::Cpu).unwrap();
-                losses.mul(&w).unwrap().sum_all().unwrap()
-            }
+            Some(changed) => scaled(&losses, &indices, changed),
         };
-        match (&run, &mut recorded) {
-            (Some(run), Some(sgd)) => {
-                run.batch(0, &indices).unwrap();
-                sgd.backward_step(&loss).unwrap();
-            }
-            _ => plain.backward_step(&loss).unwrap(),
-        }
-    }
-    if let Some(run) = run {
-        run.finish().unwrap();
-    }
+        (0, indices, loss)
+    });
     state(&variables, objective(target).as_ref())
 }
 
@@ -178,29 +155,12 @@ fn scores_equal_the_differences_of_repeated_training() {
     for (name, target) in DECLARED {
         let storage = Arc::new(MemStorage::new());
         train(target, DType::F64, None, Some(&storage));
-        let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+        let trace = trace(&storage);
         let (data, objective) = (data(), objective(target));
         let run = RecordedRun::from_trace(&trace, objective.clone(), data.as_ref(), None).unwrap();
-        let mut engine = AutodiffEngine::new(objective, DType::F64, &Device::Cpu).unwrap();
         let query: Query = "validation".parse().unwrap();
-        let gradient = query.gradient(&trace, &mut engine, data.as_ref()).unwrap();
-        let options = SweepOptions::new(0..STEPS);
-        let swept = sweep(&run, &mut engine, &[gradient], &options, &mut |_| {
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-        let differences: Vec<f64> = (0..TRAIN as u64)
-            .map(|example| {
-                let at = |factor| {
-                    let end = train(target, DType::F64, Some((example, factor)), None);
-                    query
-                        .value(&run, &end.parameters, &end.buffers, &Device::Cpu)
-                        .unwrap()
-                };
-                (at(1.0 - STEP) - at(1.0 + STEP)) / (2.0 * STEP)
-            })
-            .collect();
-        let error = relative_error(&swept.queries[0].influence, &differences);
+        let trained = |example, factor| train(target, DType::F64, Some((example, factor)), None);
+        let error = error_of_scores(&run, objective, &query, (STEPS, TRAIN as u64), &trained);
         println!("stop-gradient, {name}: {error:.1e}");
         assert!(error < 1e-6, "{name}: {error:e}");
     }
@@ -209,7 +169,7 @@ fn scores_equal_the_differences_of_repeated_training() {
 fn check(target: Target) -> CheckReport {
     let storage = Arc::new(MemStorage::new());
     train(target, DType::F64, None, Some(&storage));
-    let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+    let trace = trace(&storage);
     let data = data();
     let run = RecordedRun::from_trace(&trace, objective(target), data.as_ref(), None).unwrap();
     check_run(&run, &CheckOptions::default(), &mut |_| {}).unwrap()
@@ -248,7 +208,7 @@ fn steps_with_constants_are_replayed_bit_for_bit() {
         for dtype in [DType::F32, DType::F64] {
             let storage = Arc::new(MemStorage::new());
             train(target, dtype, None, Some(&storage));
-            let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+            let trace = trace(&storage);
             let data = data();
             let model = objective(target);
             let run = RecordedRun::from_trace(&trace, model, data.as_ref(), None).unwrap();
@@ -281,13 +241,9 @@ fn forward_estimates_are_refused() {
     let (data, variables) = (data(), VarMap::new());
     let vb = VarBuilder::from_varmap(&variables, DType::F64, &Device::Cpu);
     let out = linear(SIDE * SIDE, CLASSES, vb.pp("out")).unwrap();
-    let recorder = Recorder::builder_on(Arc::clone(&storage) as _, "a run in memory")
-        .fingerprint(data.fingerprint())
-        .create(&variables)
-        .unwrap();
-    let mut sgd = recorder.wrap(SGD::new(variables.all_vars(), RATE).unwrap());
-    for step in 0..3 {
-        let indices = [step, step + 1, step + 2];
+    let options = |builder: Builder| builder.fingerprint(data.fingerprint());
+    train_by_sgd(&variables, (RATE, 3), Some(&storage), options, |step| {
+        let indices = vec![step, step + 1, step + 2];
         let batch = data
             .batch(Split::Train, &indices, None, DType::F64, &Device::Cpu)
             .unwrap();
@@ -295,11 +251,9 @@ fn forward_estimates_are_refused() {
         let target = stop_gradient(&logits.tanh().unwrap()).unwrap();
         let outputs = Tensor::cat(&[&logits, &target], 1).unwrap();
         let loss = loss(&outputs, &batch.targets).unwrap().mean_all().unwrap();
-        recorder.batch(0, &indices).unwrap();
-        sgd.backward_step(&loss).unwrap();
-    }
-    recorder.finish().unwrap();
-    let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+        (0, indices, loss)
+    });
+    let trace = trace(&storage);
     let run = RecordedRun::from_trace(&trace, without_buffers(), data.as_ref(), None).unwrap();
     let mut engine = AutodiffEngine::new(without_buffers(), DType::F64, &Device::Cpu).unwrap();
     let window: Window = "0..3".parse().unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::{Embedding, Linear, Module, Optimizer, SGD, VarBuilder, VarMap, embedding, linear};
+use candle_nn::{Embedding, Linear, Module, VarBuilder, VarMap, embedding, linear};
 use hindcast_analyzer::check::{CheckOptions, check_run, signature};
 use hindcast_analyzer::run::RecordedEnd;
 use hindcast_analyzer::sweep::{
@@ -21,8 +21,9 @@ use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
 use hindcast_model::own::{self, OwnModel, RmsNorm};
-use hindcast_recorder::{Recorder, UpdateRule};
+use hindcast_recorder::Builder;
 
+use super::training::{difference, error_of_scores, trace, train_by_sgd};
 use super::{initialise, state};
 use crate::numbers::relative_error;
 
@@ -32,7 +33,6 @@ const SEQUENCES: u64 = 8;
 const TOKENS: usize = 5;
 const PADDING: i64 = -100;
 const STEPS: u64 = 6;
-const STEP: f64 = 2e-5;
 
 /// Embedding, causal attention, RMS norm, and logits of the next token.
 struct Net {
@@ -117,17 +117,8 @@ fn train(dtype: DType, changed: Option<Scaled>, record: Option<&Arc<MemStorage>>
     let variables = VarMap::new();
     let net = Net::new(VarBuilder::from_varmap(&variables, dtype, &Device::Cpu)).unwrap();
     initialise(&variables, 0.8);
-    let run = record.map(|storage| {
-        Recorder::builder_on(Arc::clone(storage) as _, "a run in memory")
-            .rule(UpdateRule::sgd())
-            .fingerprint(data.fingerprint())
-            .create(&variables)
-            .unwrap()
-    });
-    let sgd = || SGD::new(variables.all_vars(), 0.3).unwrap();
-    let mut recorded = run.as_ref().map(|run| run.wrap(sgd()));
-    let mut plain = sgd();
-    for step in 0..STEPS {
+    let options = |builder: Builder| builder.fingerprint(data.fingerprint());
+    train_by_sgd(&variables, (0.3, STEPS), record, options, |step| {
         let indices: Vec<u64> = (0..3).map(|k| (step * 3 + k * 2) % SEQUENCES).collect();
         let batch = data
             .batch(Split::Train, &indices, None, dtype, &Device::Cpu)
@@ -151,17 +142,8 @@ fn train(dtype: DType, changed: Option<Scaled>, record: Option<&Arc<MemStorage>>
                 terms.mul(&weights).unwrap().sum_all().unwrap()
             }
         };
-        match (&run, &mut recorded) {
-            (Some(run), Some(sgd)) => {
-                run.batch(0, &indices).unwrap();
-                sgd.backward_step(&loss).unwrap();
-            }
-            _ => plain.backward_step(&loss).unwrap(),
-        }
-    }
-    if let Some(run) = run {
-        run.finish().unwrap();
-    }
+        (0, indices, loss)
+    });
     state(&variables, objective().as_ref())
 }
 
@@ -175,7 +157,7 @@ fn a_run_of_sequences_is_checked_and_replayed() {
     ] {
         let storage = Arc::new(MemStorage::new());
         train(dtype, None, Some(&storage));
-        let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+        let trace = trace(&storage);
         let data = data();
         let run = RecordedRun::from_trace(&trace, objective, data.as_ref(), None).unwrap();
         let report = check_run(&run, &CheckOptions::default(), &mut |_| {}).unwrap();
@@ -235,7 +217,7 @@ fn a_term_that_only_training_adds_changes_the_signature() {
     train(DType::F32, None, Some(&storage));
     let signed = |forward: fn(&Net, &Tensor, bool) -> Result<Tensor>| {
         let sum = |losses: &Tensor, _: &Tensor| losses.sum(1);
-        let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+        let trace = trace(&storage);
         let parts = OwnModelParts {
             objective: Arc::new(OwnModel::new(Net::new, forward, sum).unwrap()),
             data: data(),
@@ -264,29 +246,12 @@ type Loss = fn(&Tensor, &Tensor) -> Result<Tensor>;
 fn scores_of_sequences_equal_the_differences_of_repeated_training() {
     let storage = Arc::new(MemStorage::new());
     train(DType::F64, None, Some(&storage));
-    let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+    let trace = trace(&storage);
     let data = data();
     let run = RecordedRun::from_trace(&trace, objective(), data.as_ref(), None).unwrap();
-    let mut engine = AutodiffEngine::new(objective(), DType::F64, &Device::Cpu).unwrap();
     let query: Query = "validation".parse().unwrap();
-    let gradient = query.gradient(&trace, &mut engine, data.as_ref()).unwrap();
-    let options = SweepOptions::new(0..STEPS);
-    let swept = sweep(&run, &mut engine, &[gradient], &options, &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    let differences: Vec<f64> = (0..SEQUENCES)
-        .map(|example| {
-            let at = |factor| {
-                let end = train(DType::F64, Some(Scaled::Example(example, factor)), None);
-                query
-                    .value(&run, &end.parameters, &end.buffers, &Device::Cpu)
-                    .unwrap()
-            };
-            (at(1.0 - STEP) - at(1.0 + STEP)) / (2.0 * STEP)
-        })
-        .collect();
-    let error = relative_error(&swept.queries[0].influence, &differences);
+    let trained = |example, factor| train(DType::F64, Some(Scaled::Example(example, factor)), None);
+    let error = error_of_scores(&run, objective(), &query, (STEPS, SEQUENCES), &trained);
     println!("token sequences with padding: {error:.1e}");
     assert!(error < 1e-6, "{error:e}");
 }
@@ -338,7 +303,7 @@ fn swept(trace: &Trace, window: std::ops::Range<u64>, resumed: bool) -> SweepSta
 fn scores_of_tokens_equal_the_differences_of_repeated_training() {
     let storage = Arc::new(MemStorage::new());
     train(DType::F64, None, Some(&storage));
-    let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+    let trace = trace(&storage);
     let data = data();
     let run = RecordedRun::from_trace(&trace, objective_by_token(), data.as_ref(), None).unwrap();
     assert_eq!(loss_terms(&run).unwrap(), Some(TOKENS));
@@ -350,18 +315,15 @@ fn scores_of_tokens_equal_the_differences_of_repeated_training() {
         let whole = state.queries[0].influence[example as usize];
         assert!((sum - whole).abs() <= 1e-15 * of_tokens.iter().map(|x| x.abs()).sum::<f64>());
         for (token, &score) in of_tokens.iter().enumerate() {
-            let at = |factor| {
-                let end = train(
+            let trained = |factor| {
+                train(
                     DType::F64,
                     Some(Scaled::Token(example, token, factor)),
                     None,
-                );
-                query
-                    .value(&run, &end.parameters, &end.buffers, &Device::Cpu)
-                    .unwrap()
+                )
             };
             scores.push(score);
-            differences.push((at(1.0 - STEP) - at(1.0 + STEP)) / (2.0 * STEP));
+            differences.push(difference(&run, &query, &trained));
         }
     }
     assert_eq!(scores.len(), SEQUENCES as usize * TOKENS);
@@ -389,7 +351,7 @@ fn scores_of_tokens_equal_the_differences_of_repeated_training() {
 fn a_sweep_with_scores_of_tokens_resumes_with_the_same_bits() {
     let storage = Arc::new(MemStorage::new());
     train(DType::F64, None, Some(&storage));
-    let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+    let trace = trace(&storage);
     // Some sequences are in no batch of the window, so they have no tokens.
     let whole = swept(&trace, 4..STEPS, false);
     assert!(whole.queries[0].terms.iter().any(Vec::is_empty));
@@ -400,7 +362,7 @@ fn a_sweep_with_scores_of_tokens_resumes_with_the_same_bits() {
 fn a_model_that_says_whole_losses_only_has_no_scores_of_tokens() {
     let storage = Arc::new(MemStorage::new());
     train(DType::F64, None, Some(&storage));
-    let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+    let trace = trace(&storage);
     let data = data();
     let run = RecordedRun::from_trace(&trace, objective(), data.as_ref(), None).unwrap();
     assert_eq!(loss_terms(&run).unwrap(), None);
