@@ -87,11 +87,11 @@ impl Dqn {
         let (state, action) = (part(0, CELLS)?, part(CELLS, ACTIONS)?);
         let next = part(CELLS + ACTIONS, CELLS)?;
         let rest = 2 * CELLS + ACTIONS;
-        let (reward, goes_on) = (part(rest, 1)?, part(rest + 1, 1)?);
+        let (reward, continues) = (part(rest, 1)?, part(rest + 1, 1)?);
         let target: Vec<Tensor> = self.target.iter().map(Buffer::value).collect();
         let best = values(&target, &next)?.max_keepdim(1)?;
         // `detach()`, which a replay can follow.
-        let wanted = stop_gradient(&(reward + (goes_on * best)?.affine(DISCOUNT, 0.0)?)?)?;
+        let wanted = stop_gradient(&(reward + (continues * best)?.affine(DISCOUNT, 0.0)?)?)?;
         let value = (values(&self.network, &state)? * action)?.sum_keepdim(1)?;
         if train {
             for (buffer, (before, now)) in self.target.iter().zip(target.iter().zip(&self.network))
