@@ -1,7 +1,7 @@
 //! Reads what a run contains from its trace, for `info` and for the report.
 
 use hindcast_format::layout::DType;
-use hindcast_format::{DataIdentity, FrozenTensor, RunInfo, Status, Trace, hex};
+use hindcast_format::{DataIdentity, FrozenTensor, HELD_OUT, RunInfo, Status, Trace, hex};
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 
@@ -153,14 +153,10 @@ pub(crate) fn training_examples(info: &RunInfo) -> Option<u64> {
 
 /// The tensors that the run uses as constants, in a few words. `None` if there are none.
 pub(crate) fn frozen(info: &RunInfo) -> Option<String> {
-    let tensors: Vec<FrozenTensor> = FrozenTensor::of_notes(&info.notes)
-        .into_iter()
-        .flatten()
-        .collect();
-    let values: usize = tensors
+    let tensors = FrozenTensor::of_notes(&info.notes);
+    let values = tensors
         .iter()
-        .map(|tensor| tensor.shape.iter().product::<usize>())
-        .sum();
+        .fold(0_u64, |sum, tensor| sum.saturating_add(tensor.elements()));
     (!tensors.is_empty()).then(|| {
         format!(
             "{values} values in {} tensors, of which the run has the digests",
@@ -169,11 +165,13 @@ pub(crate) fn frozen(info: &RunInfo) -> Option<String> {
     })
 }
 
-/// The user's notes. Leaves out the digests of the data's rows and of frozen tensors, which are stored as notes, too.
+/// The user's notes. Leaves out what is stored as a note, too: the digests of the data's rows and of frozen tensors, and the number of
+/// held-out rows.
 pub(crate) fn notes(info: &RunInfo) -> impl Iterator<Item = (&String, &String)> {
-    info.notes
-        .iter()
-        .filter(|(key, _)| !key.starts_with(ROWS_NOTE) && !FrozenTensor::is_note(key))
+    info.notes.iter().filter(|(key, text)| {
+        let held_out = HELD_OUT.contains(&key.as_str()) && text.parse::<u64>().is_ok();
+        !(key.starts_with(ROWS_NOTE) || held_out || FrozenTensor::of_note(key, text).is_some())
+    })
 }
 
 /// The status of a recording in words.

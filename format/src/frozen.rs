@@ -23,6 +23,7 @@ pub struct FrozenTensor {
 
 impl FrozenTensor {
     /// Computes the digest of a tensor's bytes, which are row-major and little-endian.
+    /// [`expected_bytes`](Self::expected_bytes) says how many there must be.
     pub fn of(
         name: impl Into<String>,
         dtype: RowType,
@@ -45,6 +46,13 @@ impl FrozenTensor {
         }
     }
 
+    /// The number of bytes of a tensor. `None` if it, or a dimension of an empty tensor times the others, doesn't fit into 64 bits.
+    pub fn expected_bytes(dtype: RowType, shape: &[usize]) -> Option<u64> {
+        let mut dims = shape.iter().map(|&dim| (dim as u64).max(1));
+        let most = dims.try_fold(dtype.size() as u64, u64::checked_mul)?;
+        Some(if shape.contains(&0) { 0 } else { most })
+    }
+
     /// The note that records the tensor: its key and its text.
     pub fn note(&self) -> (String, String) {
         let shape: Vec<String> = self.shape.iter().map(usize::to_string).collect();
@@ -57,18 +65,31 @@ impl FrozenTensor {
         (format!("{NOTE}{}", self.name), text)
     }
 
-    /// Whether this is the key of such a note.
-    pub fn is_note(key: &str) -> bool {
+    /// Whether this key is kept for such notes. A user's note with such a key is in the way of a tensor of that name.
+    pub fn is_key(key: &str) -> bool {
         key.starts_with(NOTE)
     }
 
-    /// The frozen tensors that a run's notes record, by name. A text that isn't one is returned as an error with its key.
-    pub fn of_notes(notes: &BTreeMap<String, String>) -> Vec<Result<FrozenTensor, String>> {
-        let own = notes
-            .iter()
-            .filter_map(|(key, text)| Some((key.strip_prefix(NOTE)?, key, text)));
-        own.map(|(name, key, text)| read(name, text).ok_or_else(|| key.clone()))
+    /// The frozen tensor that a note records. `None` for other notes, also for those whose key has the prefix and whose text isn't type,
+    /// shape and digest.
+    pub fn of_note(key: &str, text: &str) -> Option<FrozenTensor> {
+        read(key.strip_prefix(NOTE)?, text)
+    }
+
+    /// The frozen tensors that a run's notes record, by name.
+    pub fn of_notes(notes: &BTreeMap<String, String>) -> Vec<FrozenTensor> {
+        let each = notes.iter();
+        each.filter_map(|(key, text)| Self::of_note(key, text))
             .collect()
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> u64 {
+        let mut dims = self.shape.iter().map(|&dim| dim as u64);
+        if self.shape.contains(&0) {
+            return 0;
+        }
+        dims.try_fold(1, u64::checked_mul).unwrap_or(u64::MAX)
     }
 }
 
@@ -83,9 +104,11 @@ fn read(name: &str, text: &str) -> Option<FrozenTensor> {
             .collect::<Result<_, _>>()
             .ok()?,
     };
+    let dtype = RowType::of_name(dtype)?;
+    FrozenTensor::expected_bytes(dtype, &shape)?;
     Some(FrozenTensor {
         name: name.to_owned(),
-        dtype: RowType::of_name(dtype)?,
+        dtype,
         shape,
         digest: crate::error::unhex(digest)?,
     })
@@ -100,13 +123,26 @@ mod tests {
         for shape in [vec![], vec![3], vec![2, 0, 5]] {
             let tensor = FrozenTensor::of("base.weight", RowType::Bf16, shape, &[1, 2, 3]);
             let (key, text) = tensor.note();
-            assert!(FrozenTensor::is_note(&key));
+            assert!(FrozenTensor::is_key(&key));
             let notes = BTreeMap::from([(key, text), ("why".to_owned(), "test".to_owned())]);
-            assert_eq!(FrozenTensor::of_notes(&notes), [Ok(tensor)]);
+            assert_eq!(FrozenTensor::of_notes(&notes), [tensor]);
         }
-        for text in ["", "f32 [2]", "f32 [x] 00", "f33 [] 00", "f32 [2] 00"] {
+        // A user's notes, and a shape whose size overflows.
+        let huge = format!("f32 [{},2] {}", u64::MAX, "00".repeat(32));
+        let empty = format!("f32 [{},0,2] {}", u64::MAX, "00".repeat(32));
+        let texts = [
+            "",
+            "3",
+            "f32 [2]",
+            "f32 [x] 00",
+            "f33 [] 00",
+            "f32 [2] 00",
+            &huge,
+            &empty,
+        ];
+        for text in texts {
             let notes = BTreeMap::from([("frozen.w".to_owned(), text.to_owned())]);
-            assert_eq!(FrozenTensor::of_notes(&notes), [Err("frozen.w".to_owned())]);
+            assert_eq!(FrozenTensor::of_notes(&notes), []);
         }
     }
 

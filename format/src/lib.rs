@@ -81,8 +81,8 @@ pub use memory::Work;
 pub use meta::{BatchWeights, Extension, GroupHyper, StepMeta};
 pub use recover::{Loss, LossKind, RecoverReport, recover, recover_storage, recover_within};
 pub use rows::{
-    MAX_RECORD_BYTES, MAX_ROW_BYTES, ROWS, RowGroup, RowIndex, RowLayout, RowRecord, RowSplit,
-    RowTensor, RowType, Rows, SplitRows,
+    HELD_OUT, MAX_RECORD_BYTES, MAX_ROW_BYTES, ROWS, RowGroup, RowIndex, RowLayout, RowRecord,
+    RowSplit, RowTensor, RowType, Rows, SplitRows,
 };
 pub use segment::is_segment_name;
 pub use segmenter::{Placement, SegmentPolicy, Segmenter};
@@ -95,4 +95,5 @@ pub use verify::{
     Finding, FindingKind, Severity, VerifyReport, verify, verify_storage, verify_storage_with,
     verify_with,
 };
+pub use wire::MAX_META_BYTES;
 pub use writer::{Durability, ResumePoint, RunWriter};

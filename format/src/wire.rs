@@ -11,7 +11,7 @@ use crate::FormatError;
 use crate::meta::{BatchWeights, Extension, GroupHyper, StepMeta};
 
 /// Largest metadata of a step, in bytes.
-pub const MAX_META: usize = 1 << 28;
+pub const MAX_META_BYTES: u64 = 1 << 28;
 
 /// Id of the extension record that marks a weighted sum; it has no content. A reader that doesn't know it takes the weights for those of a
 /// weighted mean.
@@ -167,7 +167,7 @@ fn options() -> impl Options {
     bincode::DefaultOptions::new()
         .with_fixint_encoding()
         .with_little_endian()
-        .with_limit(MAX_META as u64)
+        .with_limit(MAX_META_BYTES)
         .reject_trailing_bytes()
 }
 
@@ -208,8 +208,8 @@ pub(crate) fn encode(
         .serialize_into(out, &written)
         .map_err(|_| FormatError::Limit {
             what: "bytes of a step's metadata",
-            found: MAX_META as u64 + 1,
-            limit: MAX_META as u64,
+            found: MAX_META_BYTES + 1,
+            limit: MAX_META_BYTES,
         })
 }
 

@@ -1,9 +1,9 @@
-//! Writes a small initial corpus, made from the golden run: `cargo run --example seeds` in this folder.
+//! Writes a small initial corpus, made from the golden runs: `cargo run --example seeds` in this folder.
 
 use std::fs;
 use std::path::Path;
 
-use hindcast_fuzz::golden::{Files, golden, second_frame};
+use hindcast_fuzz::golden::{Files, Golden};
 use hindcast_fuzz::pack;
 
 fn main() -> std::io::Result<()> {
@@ -13,7 +13,18 @@ fn main() -> std::io::Result<()> {
         fs::create_dir_all(&folder)?;
         fs::write(folder.join(name), bytes)
     };
-    let golden = golden();
+    let rows = Golden::Rows.files();
+    write("open", "golden-rows", &pack(&rows))?;
+    for (number, first) in [(0, 0x42u8), (1, 0x40)] {
+        let bytes = &rows[&format!("seg-{number:08}.hcs")];
+        write(
+            "segment",
+            &format!("rows-{number}"),
+            &[&[first], bytes.as_slice()].concat(),
+        )?;
+    }
+    write("frame", "rows", &Golden::Rows.after_the_keyframe().1)?;
+    let golden = Golden::Plain.files();
     write("open", "golden", &pack(&golden))?;
     for name in golden.keys() {
         let mut without: Files = golden.clone();
@@ -33,8 +44,9 @@ fn main() -> std::io::Result<()> {
             write("segment", &format!("{number}-{how:x}"), &seed)?;
         }
     }
-    if let Some(segment) = golden.get("seg-00000000.hcs") {
-        let rest = &segment[second_frame()..];
+    {
+        let (_, rest) = Golden::Plain.after_the_keyframe();
+        let rest = rest.as_slice();
         write("frame", "rest", rest)?;
         let mut frames: Vec<usize> = (0..rest.len().saturating_sub(4))
             .filter(|&i| rest[i..].starts_with(b"HCFR"))

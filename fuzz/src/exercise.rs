@@ -24,10 +24,21 @@ pub fn exercise(files: &Files) {
         trace.final_state(),
         trace.sizes(),
         trace.covers(0..9),
-        trace.has_rows(),
-        trace.row_index(0..u64::MAX),
-        trace.rows(&RowSplit::ALL),
     );
+    let index = (trace.has_rows(), trace.row_index(0..u64::MAX));
+    let rows = trace.rows(&RowSplit::ALL);
+    if let Ok(rows) = &rows {
+        // Every row has the bytes of its digest.
+        for group in RowSplit::ALL
+            .iter()
+            .flat_map(|split| rows.split(*split).groups())
+        {
+            let each = group.bytes.chunks_exact(group.layout.bytes());
+            for (row, digest) in each.zip(&group.digests) {
+                assert_eq!(group.layout.digest(row), *digest);
+            }
+        }
+    }
     let forward = walk(trace.forward(0..u64::MAX));
     let backward = walk(trace.reverse(0..u64::MAX));
     let tolerant = walk(trace.reverse(0..u64::MAX).tolerant());
@@ -56,6 +67,10 @@ pub fn exercise(files: &Files) {
         // A run in which verification found nothing can be read completely.
         assert!(ranges.is_ok() && backward.1, "{report:?}");
         assert_eq!(backward.0.len() as u64, report.steps_ok, "{report:?}");
+        // So can all its rows.
+        assert!(index.0.is_ok() && index.1.is_ok(), "{index:?} {report:?}");
+        let rows = rows.expect("the rows of a sound run");
+        assert!(rows.damage().is_empty(), "{:?} {report:?}", rows.damage());
     }
 }
 

@@ -1,4 +1,4 @@
-//! The golden run of the newest format version, compiled in.
+//! The golden runs of the newest format version, compiled in.
 
 use std::collections::BTreeMap;
 
@@ -7,28 +7,48 @@ use hindcast_format::MANIFEST;
 /// A folder's files by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-macro_rules! golden_file {
-    ($name:literal) => {
-        include_bytes!(concat!("../../format/tests/golden/v1/", $name)).as_slice()
+/// The files of a golden run.
+macro_rules! golden_files {
+    ($run:literal) => {
+        golden_files!($run, "manifest.json", "seg-00000000.hcs", "seg-00000001.hcs", "seg-00000002.hcs")
+    };
+    ($run:literal, $($name:literal),*) => {
+        [$(($name, include_bytes!(concat!("../../format/tests/golden/", $run, "/", $name)).as_slice())),*]
     };
 }
 
-/// A small run: two segments of steps and the final one.
-pub fn golden() -> Files {
-    [
-        (MANIFEST, golden_file!("manifest.json")),
-        ("seg-00000000.hcs", golden_file!("seg-00000000.hcs")),
-        ("seg-00000001.hcs", golden_file!("seg-00000001.hcs")),
-        ("seg-00000002.hcs", golden_file!("seg-00000002.hcs")),
-    ]
-    .into_iter()
-    .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
-    .collect()
+/// The golden runs. Each has two segments of steps and the final one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Golden {
+    /// A run by indices.
+    Plain,
+    /// A run that stores the rows of its batches, and has a gap.
+    Rows,
 }
 
-/// Position of the second frame in the first segment of the golden run.
-pub fn second_frame() -> usize {
-    let segment = golden_file!("seg-00000000.hcs");
-    let mut frames = (0..segment.len() - 4).filter(|&i| segment[i..].starts_with(b"HCFR"));
-    frames.nth(1).unwrap_or(segment.len())
+impl Golden {
+    /// Both runs.
+    pub const ALL: [Golden; 2] = [Golden::Plain, Golden::Rows];
+
+    /// Its files.
+    pub fn files(self) -> Files {
+        let files = match self {
+            Golden::Plain => golden_files!("v1"),
+            Golden::Rows => golden_files!("v1-rows"),
+        };
+        debug_assert_eq!(files[0].0, MANIFEST);
+        files
+            .into_iter()
+            .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
+            .collect()
+    }
+
+    /// Its first segment, up to the second frame, and the rest.
+    pub fn after_the_keyframe(self) -> (Vec<u8>, Vec<u8>) {
+        let segment = self.files().remove("seg-00000000.hcs").unwrap_or_default();
+        let mut frames = (0..segment.len() - 4).filter(|&i| segment[i..].starts_with(b"HCFR"));
+        let at = frames.nth(1).unwrap_or(segment.len());
+        let (first, rest) = segment.split_at(at);
+        (first.to_vec(), rest.to_vec())
+    }
 }

@@ -13,7 +13,7 @@ mod round_trip;
 pub use round_trip::round_trip;
 
 use exercise::exercise;
-use golden::{Files, golden, second_frame};
+use golden::{Files, Golden};
 use hindcast_format::{MANIFEST, Manifest};
 
 /// Makes a fuzz target of a function. Under `cargo fuzz`, libFuzzer calls it. Otherwise it is called with the files
@@ -79,12 +79,13 @@ pub fn pack(files: &Files) -> Vec<u8> {
     bytes
 }
 
-/// One segment of the golden run. The first byte selects the segment, and whether there is a manifest that lists it.
+/// One segment of a golden run. The first byte selects the run and the segment, and whether there is a manifest that lists it.
 pub fn segment(bytes: &[u8]) {
     let Some((&how, segment)) = bytes.split_first() else {
         return;
     };
-    let mut files = golden();
+    let run = Golden::ALL[usize::from(how & 0x40 != 0)];
+    let mut files = run.files();
     let name = format!("seg-{:08}.hcs", how % 3);
     files.insert(name.clone(), segment.to_vec());
     if how & 0x10 != 0 {
@@ -99,15 +100,13 @@ pub fn segment(bytes: &[u8]) {
 
 /// The bytes after the first keyframe of a segment without a footer.
 pub fn frame(bytes: &[u8]) {
-    let golden = golden();
-    let Some(first) = golden.get(NAMES[1]) else {
-        return;
-    };
-    let mut segment = first[..second_frame()].to_vec();
-    segment.extend_from_slice(bytes);
-    let files = Files::from([(NAMES[1].to_owned(), segment)]);
-    exercise(&files);
-    exercise(&repair::all(&files));
+    for run in Golden::ALL {
+        let (mut segment, _) = run.after_the_keyframe();
+        segment.extend_from_slice(bytes);
+        let files = Files::from([(NAMES[1].to_owned(), segment)]);
+        exercise(&files);
+        exercise(&repair::all(&files));
+    }
 }
 
 /// A manifest with the golden run's segments.
@@ -121,7 +120,7 @@ pub fn manifest(bytes: &[u8]) {
             assert_eq!(again, manifest);
             assert!(written != bytes || seal == other);
         }
-        let mut files = golden();
+        let mut files = Golden::Plain.files();
         files.insert(MANIFEST.to_owned(), bytes.to_vec());
         exercise(&files);
     }

@@ -1,6 +1,9 @@
 //! Runs the targets on the golden run and on some thousands of changes to it, without a fuzzer.
 
-use hindcast_fuzz::golden::{golden, second_frame};
+use std::sync::Arc;
+
+use hindcast_format::{FindingKind, MemStorage, Storage, verify_storage};
+use hindcast_fuzz::golden::Golden;
 use hindcast_fuzz::{frame, manifest, open, pack, repair, round_trip, segment};
 
 /// Number of changed inputs per target.
@@ -52,27 +55,38 @@ fn on_changes(target: fn(&[u8]), seeds: &[Vec<u8>]) {
 
 #[test]
 fn a_folder_of_changed_files() {
-    on_changes(open, &[pack(&golden())]);
+    on_changes(open, &Golden::ALL.map(|run| pack(&run.files())));
 }
 
 #[test]
 fn a_changed_segment() {
-    let golden = golden();
-    let seeds: Vec<Vec<u8>> = [(0, 0u8), (1, 1), (2, 2), (0, 0x12), (1, 0x22)]
-        .map(|(number, how)| [&[how], golden[&format!("seg-{number:08}.hcs")].as_slice()].concat())
-        .into();
+    let seeds: Vec<Vec<u8>> = [
+        (0, 0u8),
+        (1, 1),
+        (2, 2),
+        (0, 0x12),
+        (1, 0x22),
+        (0, 0x42),
+        (1, 0x40),
+    ]
+    .map(|(number, how)| {
+        // The byte modulo 3 is the number of the segment.
+        assert_eq!(how % 3, number);
+        let files = Golden::ALL[usize::from(how & 0x40 != 0)].files();
+        [&[how], files[&format!("seg-{number:08}.hcs")].as_slice()].concat()
+    })
+    .into();
     on_changes(segment, &seeds);
 }
 
 #[test]
 fn changed_frames() {
-    let rest = golden()["seg-00000000.hcs"][second_frame()..].to_vec();
-    on_changes(frame, &[rest]);
+    on_changes(frame, &Golden::ALL.map(|run| run.after_the_keyframe().1));
 }
 
 #[test]
 fn a_changed_manifest() {
-    on_changes(manifest, &[golden()["manifest.json"].clone()]);
+    on_changes(manifest, &[Golden::Plain.files()["manifest.json"].clone()]);
 }
 
 #[test]
@@ -89,9 +103,12 @@ fn states_of_all_kinds() {
 /// The checksums that this crate computes are those of the format: a whole run is left as it is.
 #[test]
 fn nothing_is_repaired_in_a_run_that_is_whole() {
-    assert_eq!(repair::all(&golden()), golden());
+    for run in Golden::ALL {
+        assert_eq!(repair::all(&run.files()), run.files());
+    }
     // A run whose checksums were all erased gets them back.
-    let mut lost = golden();
+    let whole = Golden::Rows.files();
+    let mut lost = whole.clone();
     for (name, bytes) in &mut lost {
         if name.ends_with(".hcs") {
             bytes[16..20].fill(0);
@@ -107,6 +124,53 @@ fn nothing_is_repaired_in_a_run_that_is_whole() {
             }
         }
     }
-    assert_ne!(lost, golden());
-    assert_eq!(repair::all(&lost), golden());
+    assert_ne!(lost, whole);
+    assert_eq!(repair::all(&lost), whole);
+}
+
+/// Finds what only a hostile writer makes: rows that contradict their lists, their digests or each other, with valid
+/// checksums.
+#[test]
+fn rows_that_no_recorder_writes() {
+    let seed = Golden::Rows.files();
+    let mut noise = Noise(23);
+    let (mut changes, mut found) = (0, 0);
+    for _ in 0..2 * ROUNDS {
+        let mut files = seed.clone();
+        let name = ["seg-00000000.hcs", "seg-00000001.hcs"][noise.next() % 2];
+        let bytes = files.get_mut(name).expect("a segment");
+        let frames: Vec<usize> = (0..bytes.len() - 76)
+            .filter(|&i| bytes[i..].starts_with(b"HCFR"))
+            .collect();
+        let frame = frames[noise.next() % frames.len()];
+        let length =
+            u32::from_le_bytes(bytes[frame + 32..frame + 36].try_into().expect("four")) as usize;
+        if length == 0 {
+            continue;
+        }
+        // Metadata and records are lists of words of 8 bytes with a few of 4: small numbers in them reach every check.
+        let at = frame + 64 + noise.next() % length;
+        match noise.next() % 3 {
+            0 => bytes[at] = (noise.next() % 20) as u8,
+            1 => bytes[at] ^= 1 << (noise.next() % 8),
+            _ => {
+                let end = (at + 8).min(frame + 64 + length);
+                bytes[at..end].fill(if noise.next() % 2 == 0 { 0xff } else { 0 });
+            }
+        }
+        changes += 1;
+        open(&pack(&files));
+        let storage: Arc<dyn Storage> = Arc::new(MemStorage::from_files(repair::all(&files)));
+        let report = verify_storage(&storage).expect("storage in memory");
+        let about_rows = report
+            .findings
+            .iter()
+            .filter(|f| f.kind == FindingKind::Rows);
+        found += usize::from(about_rows.count() > 0);
+    }
+    // The changes reach the checks of rows, and not only those before them.
+    assert!(
+        found > changes / 4,
+        "{found} of {changes} runs had wrong rows"
+    );
 }

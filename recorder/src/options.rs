@@ -173,7 +173,7 @@ impl Options {
     /// Compares the frozen tensors with those of the run that is resumed.
     fn check_frozen(&self, info: &RunInfo) -> Result<(), RecorderError> {
         let recorded = FrozenTensor::of_notes(&info.notes);
-        for tensor in recorded.into_iter().flatten() {
+        for tensor in recorded {
             let name = &tensor.name;
             match self.frozen_tensors.iter().find(|own| own.name == *name) {
                 Some(own) if *own == tensor => {}

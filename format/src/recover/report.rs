@@ -26,6 +26,9 @@ pub enum LossKind {
     Manifest,
     /// The proof that nothing was altered: bytes with valid checksums that don't match their digest. They are kept as they are.
     Proof,
+    /// Rows of batches whose records contradict their digests or each other, with valid checksums. They are kept as they are, and readers
+    /// leave the rows out.
+    Rows,
 }
 
 /// One loss.
@@ -85,6 +88,7 @@ impl fmt::Display for Loss {
                 "what only the manifest held (forks, counters, segments dropped on purpose)",
             )?,
             LossKind::Proof => write!(f, "{}: the proof that it is unaltered", self.file)?,
+            LossKind::Rows => write!(f, "{steps}: stored rows, kept as they are and not usable")?,
         }
         // An error's text begins with its file; other reasons don't.
         let whole = self.file.is_empty() || self.why.starts_with(&self.file);

@@ -20,6 +20,10 @@ use crate::meta::{Extension, StepMeta};
 /// Id of the extension record of a step's metadata that holds rows.
 pub const ROWS: u32 = 2;
 
+/// Keys of the notes that hold the number of validation rows and of test rows with which a run was started. They survive the step that
+/// holds the rows.
+pub const HELD_OUT: [&str; 2] = ["held-out.validation", "held-out.test"];
+
 /// The step's records of rows.
 pub(crate) fn records(meta: &StepMeta) -> impl Iterator<Item = &[u8]> {
     let rows = meta.extensions.iter().filter(|e| e.id == ROWS);
@@ -31,10 +35,25 @@ pub(crate) fn strip(meta: &mut StepMeta) {
     meta.extensions.retain(|e| e.id != ROWS);
 }
 
+/// Reads the step's records of rows, except for the rows themselves. The batch of a step by rows lists only rows that the run has numbered.
+pub(crate) fn parsed(meta: &StepMeta) -> Result<Vec<Stored<'_>>, FormatError> {
+    let stored: Vec<_> = records(meta)
+        .map(Stored::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|e| e.at_step(meta.step))?;
+    let train = stored.iter().filter(|r| r.split == RowSplit::Train);
+    if let Some(next) = train.map(|record| record.next).max()
+        && let Some(index) = meta.indices.iter().find(|&&index| index >= next)
+    {
+        let expected = format!("a batch of rows with indices below {next}");
+        return Err(record::damaged(&expected, index).at_step(meta.step));
+    }
+    Ok(stored)
+}
+
 /// Checks every record of rows: its lists, the compressed rows, and the digest of each row.
 pub(crate) fn check(meta: &StepMeta, memory: Option<u64>) -> Result<(), FormatError> {
-    for bytes in records(meta) {
-        let record = Stored::parse(bytes)?;
+    for record in parsed(meta)? {
         crate::memory::rows(memory, record.raw_bytes())?;
         record.rows()?;
     }

@@ -1,6 +1,7 @@
 //! The extension record with rows, as bytes. docs/format.md specifies them.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::layout::RowLayout;
@@ -63,6 +64,14 @@ impl RowRecord {
         let same = FormatError::unless_equal;
         let n = self.indices.len();
         same("digests of a record of rows", n, self.digests.len())?;
+        if self.next > MAX_ROWS {
+            return Err(FormatError::Limit {
+                what: "number of rows of a split",
+                found: self.next,
+                limit: MAX_ROWS,
+            });
+        }
+        check_indices(&self.indices, self.next)?;
         let raw = n * self.layout.bytes();
         if let Some(rows) = &self.rows {
             same("bytes of a record's rows", raw, rows.len())?;
@@ -115,7 +124,23 @@ enum Coding {
     Zstd,
 }
 
-fn damaged(expected: &str, got: impl std::fmt::Display) -> FormatError {
+/// Refuses indices that a record can't have: each is below `next` and occurs once.
+fn check_indices(indices: &[u64], next: u64) -> Result<(), FormatError> {
+    if let Some(index) = indices.iter().find(|&&index| index >= next) {
+        return Err(damaged(&format!("indices below {next}"), index));
+    }
+    // Writers number rows in ascending order, except in a ring.
+    if indices.is_sorted_by(|a, b| a < b) {
+        return Ok(());
+    }
+    let mut seen = HashSet::with_capacity(indices.len());
+    match indices.iter().find(|&index| !seen.insert(index)) {
+        Some(twice) => Err(damaged("each index at most once", format!("{twice} twice"))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn damaged(expected: &str, got: impl std::fmt::Display) -> FormatError {
     FormatError::corrupt("rows of a step", expected, got)
 }
 
@@ -141,8 +166,13 @@ impl<'a> Stored<'a> {
                 ));
             }
         };
-        let (layout, rest) =
-            RowLayout::read(rest).ok_or_else(|| damaged("types and shapes of a row", "others"))?;
+        let (layout, rest) = RowLayout::read(rest).ok_or_else(|| {
+            let head = crate::hex(rest.get(..16).unwrap_or(rest));
+            damaged(
+                "types and shapes of 1 to 64 tensors, whose row has at most 2^27 bytes",
+                format!("bytes that begin with {head}"),
+            )
+        })?;
         let (next, rest) = rest.split_first_chunk().ok_or_else(short)?;
         let (count, rest) = rest.split_first_chunk().ok_or_else(short)?;
         let (next, count) = (u64::from_le_bytes(*next), u64::from_le_bytes(*count));
@@ -161,9 +191,7 @@ impl<'a> Stored<'a> {
             .iter()
             .map(|bytes| u64::from_le_bytes(*bytes))
             .collect();
-        if let Some(index) = indices.iter().find(|&&index| index >= next) {
-            return Err(damaged(&format!("indices below {next}"), index));
-        }
+        check_indices(&indices, next)?;
         let record = Stored {
             split,
             layout,
@@ -314,5 +342,38 @@ mod tests {
         let mut long = record(&[[7; 4]; 4], true);
         long.rows = Some(Arc::new(vec![0; 17]));
         assert!(long.encode().unwrap_err().to_string().contains("bytes"));
+    }
+
+    /// What every reader refuses isn't written, and what was written in spite of it is refused.
+    #[test]
+    fn indices_that_no_reader_accepts_are_refused_in_both_directions() {
+        let good = record(&[[7; 4]; 4], true);
+        let at = 4 + 4 + (8 + 8 + 8);
+        let indices = at + 16;
+        for (change, place, word, why) in [
+            ("next", at, MAX_ROWS + 1, "4294967297"),
+            ("index", indices + 8, good.next, "got 14"),
+            ("twice", indices + 8, 10, "got 10 twice"),
+        ] {
+            let mut wrong = good.clone();
+            match change {
+                "next" => wrong.next = word,
+                _ => wrong.indices[1] = word,
+            }
+            let refused = wrong.encode().unwrap_err().to_string();
+            assert!(refused.contains(why), "{change}: {refused}");
+            let mut bytes = good.encode().unwrap();
+            bytes[place..place + 8].copy_from_slice(&word.to_le_bytes());
+            let refused = Stored::parse(&bytes).err().unwrap();
+            assert!(refused.is_damage(), "{refused}");
+            assert!(refused.to_string().contains(why), "{change}: {refused}");
+        }
+        // Rows of a ring come in the order of their use.
+        let mut ring = good.clone();
+        ring.indices.reverse();
+        assert_eq!(
+            Stored::parse(&ring.encode().unwrap()).unwrap().indices,
+            [13, 12, 11, 10]
+        );
     }
 }

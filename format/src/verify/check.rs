@@ -15,6 +15,8 @@ pub(super) struct Checker<'a> {
     pub(super) chain: Option<([u8; 32], u64)>,
     /// Where the last link led: the step, and the digest of its state.
     pub(super) link: Option<(u64, [u8; 32])>,
+    /// Whether a step's metadata has records of rows.
+    pub(super) rows: bool,
 }
 
 /// A segment after an attempt to load it.
@@ -34,6 +36,7 @@ impl<'a> Checker<'a> {
             decoder,
             chain: None,
             link: None,
+            rows: false,
         })
     }
 

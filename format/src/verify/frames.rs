@@ -61,7 +61,7 @@ impl Checker<'_> {
             let storage = self.trace.storage().as_ref();
             crate::memory::metadata(storage, u64::from(frame.header.meta_length))?;
             let damage = self.decoder.check(&frame);
-            let rows = rows_of(&frame, &damage, storage.memory());
+            let rows = rows_of(&frame, &damage, storage.memory(), &mut self.rows);
             for e in damage.iter().chain(&rows) {
                 decoding.hurt |= rows.is_none();
                 let e = match e {
@@ -208,13 +208,19 @@ fn listed_frame<'a>(
     ))
 }
 
-/// Damage in the rows that a step's metadata holds. `damage` is what was found in the frame before.
-fn rows_of(frame: &Frame<'_>, damage: &[FormatError], memory: Option<u64>) -> Option<FormatError> {
+/// Damage in the rows that a step's metadata holds. `damage` is what was found in the frame before. Notes in `seen` that there are any.
+fn rows_of(
+    frame: &Frame<'_>,
+    damage: &[FormatError],
+    memory: Option<u64>,
+    seen: &mut bool,
+) -> Option<FormatError> {
     if !damage.is_empty() || !frame.header.kind.has_meta() {
         return None;
     }
     let step = frame.header.step;
     let (meta, _) = crate::wire::decode(step, frame.meta_bytes().ok()?).ok()?;
+    *seen |= crate::rows::records(&meta).next().is_some();
     let checked = crate::rows::check(&meta, memory);
     checked.err().map(|e| e.at_step(step))
 }

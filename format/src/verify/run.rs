@@ -8,6 +8,7 @@ use super::report::{FindingKind, Severity, VerifyReport, finding_kind};
 use crate::FormatError;
 use crate::manifest::{MANIFEST, Status};
 use crate::memory::Work;
+use crate::rows::HELD_OUT;
 use crate::storage::{FsStorage, Storage};
 use crate::trace::{CUT_OFF, SEGMENT_FILE, Trace};
 
@@ -125,25 +126,46 @@ fn verify_once(
             text,
         );
     }
-    missing_rows(&trace, &mut report)?;
+    if checker.rows || trace.started_with() != [0, 0] {
+        missing_rows(&trace, &mut report)?;
+    }
     if let Some(problem) = trace.problem_of_the_end() {
         report.add(FindingKind::FinalState, problem);
     }
     Ok((report, outrun && trace.status() == Status::Open))
 }
 
-/// Notes rows that steps use and that the trace doesn't hold.
+/// Notes rows that steps use, or with which the run was started, and that the trace doesn't hold.
 fn missing_rows(trace: &Trace, report: &mut VerifyReport) -> Result<(), FormatError> {
-    let index = match trace.has_rows() {
-        Ok(false) => return Ok(()),
-        found => found.and_then(|_| trace.row_index(0..u64::MAX)),
-    };
-    let index = match index {
+    let index = match trace.row_index(0..u64::MAX) {
         Ok(index) => index,
-        // Damage has been reported, and a ring may have dropped a segment since the run was opened.
+        // Records that contradict each other are found here. Other damage has been reported.
+        Err(e) if finding_kind(&e, FindingKind::Frame) == FindingKind::Rows => {
+            report.add(FindingKind::Rows, &e);
+            return Ok(());
+        }
+        // A ring may have dropped a segment since the run was opened.
         Err(e) if e.is_damage() || matches!(e, FormatError::NotRecorded { .. }) => return Ok(()),
         Err(e) => return Err(e),
     };
+    let held = HELD_OUT.iter().zip(trace.started_with());
+    for ((key, started), found) in held.zip(index.held_out) {
+        if started > 0 && found == 0 {
+            let split = key.trim_start_matches("held-out.");
+            let text = format!(
+                "the run was started with {started} {split} rows, and none is in the trace: the steps that stored them are lost, so an analysis needs \
+                 {split} examples from elsewhere"
+            );
+            report.note(
+                FindingKind::Rows,
+                Severity::Note,
+                MANIFEST,
+                None,
+                None,
+                text,
+            );
+        }
+    }
     let Some(first) = index.first_missing else {
         return Ok(());
     };

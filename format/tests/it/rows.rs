@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hindcast_format::{
-    Durability, Extension, FindingKind, FormatError, FsStorage, MemStorage, ROWS, RowLayout,
-    RowRecord, RowSplit, RowTensor, RowType, RunWriter, Severity, StepMeta, Storage, Trace,
-    recover_storage, verify,
+    Durability, Extension, FindingKind, FormatError, FsStorage, HELD_OUT, LossKind, MemStorage,
+    ROWS, RowLayout, RowRecord, RowSplit, RowTensor, RowType, RunWriter, Severity, StepMeta,
+    Storage, Trace, recover_storage, verify,
 };
 
 use crate::common::*;
@@ -179,6 +179,154 @@ fn a_record_that_is_not_one_is_damage_with_its_step() {
     }
 }
 
+/// A run in which `change` has changed the metadata, with valid checksums.
+fn forged(change: impl FnOnce(&mut [StepMeta])) -> Arc<MemStorage> {
+    let storage = Arc::new(MemStorage::new());
+    let plan = golden_plan();
+    let mut truth = truth(&plan);
+    truth.metas = truth.metas.into_iter().map(with_rows).collect();
+    change(&mut truth.metas);
+    record_truth(Arc::clone(&storage) as Arc<dyn Storage>, &plan, &truth).unwrap();
+    storage
+}
+
+fn recovered(storage: &Arc<MemStorage>) -> (Trace, hindcast_format::RecoverReport) {
+    let target = Arc::new(MemStorage::new());
+    let (from, to) = (
+        Arc::clone(storage) as Arc<dyn Storage>,
+        Arc::clone(&target) as Arc<dyn Storage>,
+    );
+    let report = recover_storage(&from, &to, &mut |_, _| {}).unwrap();
+    (open(&target).unwrap(), report)
+}
+
+/// Whatever `rows` leaves out as damage, `verify` reports as an error, and `recover` names it and keeps every step.
+#[test]
+fn rows_that_contradict_each_other_are_found_and_not_used() {
+    // Where the indices of a record with the rows of this test begin: after split, layout, `next` and the count.
+    let indices = 4 + 4 + (8 + 8) + 8 + 8 + 8;
+    let twice = |metas: &mut [StepMeta]| {
+        let bytes = &mut metas[4].extensions[0].bytes;
+        bytes.copy_within(indices..indices + 8, indices + 8);
+    };
+    // Row 3 is another row in step 5 than in step 1.
+    let two_rows = |metas: &mut [StepMeta]| {
+        let mut other = record(RowSplit::Train, 12, &[3, 10, 11]);
+        let rows = [row(99), row(10), row(11)];
+        other.digests[0] = row_layout().digest(&rows[0]);
+        other.rows = Some(Arc::new(rows.concat()));
+        metas[5].extensions = vec![Extension::of_rows(&other).unwrap()];
+    };
+    let digests_only = |metas: &mut [StepMeta]| {
+        let mut other = record(RowSplit::Train, 12, &[3, 10, 11]);
+        other.digests[0] = [7; 32];
+        other.rows = None;
+        let full = Extension::of_rows(&record(RowSplit::Train, 12, &[10, 11])).unwrap();
+        metas[5].extensions = vec![Extension::of_rows(&other).unwrap(), full];
+    };
+    let held_out = |metas: &mut [StepMeta]| {
+        let mut other = record(RowSplit::Validation, 3, &[1]);
+        other.digests = vec![row_layout().digest(&row(50))];
+        other.rows = Some(Arc::new(row(50)));
+        metas[5]
+            .extensions
+            .push(Extension::of_rows(&other).unwrap());
+    };
+    let beyond = |metas: &mut [StepMeta]| metas[6].indices[2] = u64::MAX;
+    type Change<'a> = &'a dyn Fn(&mut [StepMeta]);
+    let all = 0..16u64;
+    let cases: [(Change<'_>, u64, &str, Vec<u64>); 5] = [
+        (&twice, 4, "got 8 twice", vec![8, 9]),
+        (&two_rows, 5, "row 3 with the digest", vec![3]),
+        (&digests_only, 5, "row 3 with the digest", vec![3]),
+        (&held_out, 5, "row 1 with the digest", vec![]),
+        (
+            &beyond,
+            6,
+            "indices below 14, got 18446744073709551615",
+            vec![12, 13],
+        ),
+    ];
+    for (change, step, text, lost) in cases {
+        let storage = forged(|metas| change(metas));
+        let trace = open(&storage).unwrap();
+        let report = trace.verify().unwrap();
+        let errors = report
+            .findings
+            .iter()
+            .filter(|f| f.severity == Severity::Error);
+        let [error] = errors.collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!((error.kind, error.step), (FindingKind::Rows, Some(step)));
+        assert!(
+            error.text.contains(text) && error.file.starts_with("seg-"),
+            "{}",
+            error.text
+        );
+        let rows = trace.rows(&RowSplit::ALL).unwrap();
+        assert_eq!(rows.damage().len(), 1, "{text}");
+        let damage = rows.damage()[0].to_string();
+        assert!(
+            damage.contains(text) && damage.starts_with("seg-"),
+            "{damage}"
+        );
+        let train = rows.split(RowSplit::Train);
+        for index in all.clone() {
+            let place = train.place(index);
+            assert_eq!(
+                place.is_none(),
+                lost.contains(&index),
+                "{text}: row {index}"
+            );
+        }
+        if text.starts_with("row 1") {
+            assert_eq!(rows.split(RowSplit::Validation).place(1), None);
+        }
+        let (copy, recovery) = recovered(&storage);
+        let loss = recovery
+            .losses
+            .iter()
+            .find(|l| l.kind == LossKind::Rows)
+            .unwrap();
+        assert_eq!(loss.steps, step..step + 1);
+        assert!(loss.to_string().contains(text), "{loss}");
+        assert_eq!((recovery.steps, recovery.gaps), (7, 1));
+        assert!(copy.final_state().unwrap().is_some());
+    }
+}
+
+/// The number of validation rows is in the description, which every segment repeats.
+#[test]
+fn lost_held_out_rows_are_named() {
+    let storage = Arc::new(MemStorage::new());
+    let plan = golden_plan();
+    let mut truth = truth(&plan);
+    truth.metas = truth.metas.into_iter().map(with_rows).collect();
+    let mut info = info(&plan.layout);
+    info.notes.insert(HELD_OUT[0].to_owned(), "3".to_owned());
+    let writer = RunWriter::create(
+        Arc::clone(&storage) as Arc<dyn Storage>,
+        info,
+        plan.durability,
+    );
+    record_from(writer.unwrap(), &plan, &truth, 0, |_, _| {}).unwrap();
+    let whole = open(&storage).unwrap().verify().unwrap();
+    assert!(whole.findings.iter().all(|f| f.kind != FindingKind::Rows));
+    for (name, bytes) in storage.files() {
+        if let Some(at) = bytes.windows(9).position(|window| window == row(1)) {
+            storage.edit(&name, |bytes| bytes[at] ^= 1);
+        }
+    }
+    let (copy, report) = recovered(&storage);
+    let text = "started with 3 validation rows, and none is in the trace";
+    assert!(
+        report.remarks.iter().any(|r| r.contains(text)),
+        "{:?}",
+        report.remarks
+    );
+    let again = copy.verify().unwrap();
+    assert!(again.is_ok() && again.findings.iter().any(|f| f.text.contains(text)));
+}
+
 fn truth_without_rows(truth: &Truth) -> Truth {
     Truth {
         metas: truth
@@ -208,7 +356,8 @@ fn rows_are_refused_when_they_exceed_the_memory() {
     let large = RowRecord {
         split: RowSplit::Train,
         layout,
-        next: 4,
+        // The batch of step 0 has the rows 0, 3, 6 and 9.
+        next: 10,
         indices: (0..4).collect(),
         digests: vec![digest; 4],
         rows: Some(Arc::new(bytes)),
@@ -226,7 +375,7 @@ fn rows_are_refused_when_they_exceed_the_memory() {
     // The rows, and once more while they are decompressed.
     storage.limit_memory((64 << 20) + (9 << 20));
     let rows = trace.rows(&RowSplit::ALL).unwrap();
-    assert_eq!(rows.split(RowSplit::Train).len(), 4);
+    assert_eq!(rows.split(RowSplit::Train).groups()[0].indices.len(), 4);
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl LoadInto for Trace {
         let layout = self.layout();
         // Everything that can fail comes before the first variable is set.
         let frozen = FrozenTensor::of_notes(&self.info().notes);
-        let frozen: Vec<_> = frozen.into_iter().flatten().map(|t| t.name).collect();
+        let frozen: Vec<_> = frozen.into_iter().map(|t| t.name).collect();
         let values = matched(&checkpoint, layout, &frozen, variables).map_err(load)?;
         let loaded = Loaded {
             step,
