@@ -1,5 +1,6 @@
 //! Limits the bytes of the snapshots and frames that are on their way from the training thread to the disk.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ struct Held {
 
 /// A limit on the bytes of the snapshots and frames that are on their way from the training thread to the disk.
 pub(crate) struct Budget {
-    limit: u64,
+    limit: AtomicU64,
     held: Mutex<Held>,
     freed: Condvar,
 }
@@ -37,7 +38,7 @@ impl Budget {
             open: true,
         };
         Self {
-            limit,
+            limit: AtomicU64::new(limit),
             held: Mutex::new(held),
             freed: Condvar::new(),
         }
@@ -49,13 +50,18 @@ impl Budget {
 
     /// The limit in bytes.
     pub(crate) fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Raises the limit to `bytes`, unless it is higher already.
+    pub(crate) fn raise(&self, bytes: u64) {
+        self.limit.fetch_max(bytes, Ordering::Relaxed);
     }
 
     /// Takes `bytes` if there is room up to `limit + extra`. An empty budget has room for anything, so that an item
     /// larger than the limit passes alone.
     pub(crate) fn try_take(&self, bytes: u64, extra: u64) -> bool {
-        Self::grant(&mut self.lock(), bytes, self.limit.saturating_add(extra))
+        Self::grant(&mut self.lock(), bytes, self.limit().saturating_add(extra))
     }
 
     fn grant(held: &mut Held, bytes: u64, limit: u64) -> bool {
@@ -76,7 +82,7 @@ impl Budget {
 
     /// As [`take`](Self::take), with room up to `limit + extra`.
     pub(crate) fn take_with_extra(&self, bytes: u64, extra: u64) -> Duration {
-        let limit = self.limit.saturating_add(extra);
+        let limit = self.limit().saturating_add(extra);
         let mut held = self.lock();
         if Self::grant(&mut held, bytes, limit) {
             return Duration::ZERO;
@@ -159,6 +165,17 @@ mod tests {
                 items: 2
             }
         );
+    }
+
+    #[test]
+    fn a_raised_limit_is_never_lowered() {
+        let budget = Budget::new(10);
+        budget.take(5);
+        budget.raise(8);
+        assert!(!budget.try_take(6, 0));
+        budget.raise(11);
+        assert!(budget.try_take(6, 0));
+        assert_eq!(budget.limit(), 11);
     }
 
     #[test]

@@ -74,8 +74,8 @@ impl Builder {
         self
     }
 
-    /// Limit of the snapshots that wait for the encoders and the disk, in bytes. By default 64 MiB, or four steps if
-    /// those are larger.
+    /// Limit of the snapshots that wait for the encoders and the disk, in bytes. By default 64 MiB, or four steps with the
+    /// rows that they store if those are larger.
     pub fn queue_bytes(mut self, bytes: u64) -> Self {
         self.options.queue_bytes = Some(bytes);
         self
@@ -160,7 +160,8 @@ impl Builder {
         })
     }
 
-    /// A text of your choice to store with the run.
+    /// A text of your choice to store with the run. Keys that begin with `frozen.`, and the keys `held-out.validation` and
+    /// `held-out.test`, are refused when a run is created: the recorder uses them.
     pub fn note(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.notes.insert(key.into(), value.into());
         self
@@ -189,14 +190,17 @@ impl Builder {
 
     /// Variables whose names pass this test are frozen: part of the model, and not trained. They aren't recorded with the
     /// steps, only once by their digests, so that a run that trains a head or an adapter is small. An analysis gets their
-    /// values from elsewhere, such as the file of the base model, and compares the digests. Recording fails if a frozen
-    /// variable changes, or if a wrapped optimizer holds one.
+    /// values from elsewhere, such as the file of the base model, and compares the digests. An optimizer that says that it
+    /// holds a frozen variable is refused. The values are compared with the digests after the first step, in `finish`, and
+    /// when the run is resumed: a variable that changes in between is noticed only there, and the steps since then are
+    /// wrong. If you unfreeze a part of the model later, don't name it here.
     pub fn frozen(mut self, is_frozen: impl Fn(&str) -> bool + 'static) -> Self {
         self.options.frozen.push(Box::new(is_frozen));
         self
     }
 
-    /// A frozen tensor given as bytes; see [`frozen`](Self::frozen). The bytes are row-major and little-endian.
+    /// A frozen tensor given as bytes; see [`frozen`](Self::frozen). The bytes are row-major and little-endian. If their
+    /// number doesn't fit type and shape, the run is refused when it is created or resumed.
     pub fn frozen_bytes(
         mut self,
         name: impl Into<String>,
@@ -204,6 +208,18 @@ impl Builder {
         shape: &[usize],
         bytes: &[u8],
     ) -> Self {
+        let name = name.into();
+        let expected = FrozenTensor::expected_bytes(dtype, shape);
+        if expected != Some(bytes.len() as u64) {
+            let expected = expected.map_or("too many".to_owned(), |n| n.to_string());
+            self.options.mistake.get_or_insert(format!(
+                "the frozen tensor {name:?} is {} of shape {shape:?}, so it has {expected} bytes, but {} were given: give all its elements, row-major and \
+                 little-endian, in that type",
+                dtype.name(),
+                bytes.len()
+            ));
+            return self;
+        }
         let tensor = FrozenTensor::of(name, dtype, shape, bytes);
         self.options.frozen_tensors.push(tensor);
         self

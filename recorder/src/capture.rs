@@ -18,6 +18,9 @@ use crate::work::{Base, Captured};
 /// room even under [`WhenFull::Skip`].
 const SKIPPED_EXTRA: u64 = 16 << 20;
 
+/// Number of steps for which the default limit of the queue has room.
+pub(crate) const QUEUED_STEPS: u64 = 4;
+
 /// Takes the snapshots of a run.
 pub(crate) struct Capture {
     keep: Keep,
@@ -27,6 +30,8 @@ pub(crate) struct Capture {
     last: Option<Base>,
     /// The buffers after the last recorded forward pass.
     buffers: Vec<u8>,
+    /// Whether the queue's limit is the default, which has room for several steps with their rows.
+    rows_raise_limit: bool,
 }
 
 /// How a step is to be captured.
@@ -47,6 +52,7 @@ impl Capture {
         when_full: WhenFull,
         segmenter: Segmenter,
         buffers: Vec<u8>,
+        rows_raise_limit: bool,
     ) -> Self {
         Self {
             keep,
@@ -54,7 +60,13 @@ impl Capture {
             segmenter,
             last: None,
             buffers,
+            rows_raise_limit,
         }
+    }
+
+    /// The next step opens a segment.
+    pub(crate) fn cut_next(&mut self) {
+        self.segmenter.cut_next();
     }
 
     /// The state recorded last.
@@ -88,6 +100,10 @@ impl Capture {
         };
         let small = meta_bytes(meta) + rows.0 + if cut && !thinned { rows.1 } else { 0 };
         let full = small + (layout.frame_bytes() + key_bytes) as u64;
+        if rows.0 > 0 && self.rows_raise_limit {
+            let raw_step = layout.frame_bytes() as u64;
+            shared.budget.raise(QUEUED_STEPS * (raw_step + rows.0));
+        }
         let has_room = self.make_room(shared, meta.step, full)?;
         let placement = Placement {
             cut,

@@ -33,7 +33,7 @@ pub(crate) fn newest(options: &Options) -> Result<Option<Newest>, RecorderError>
     };
     if let (Status::Finished, Some(end)) = (trace.status(), trace.final_step()) {
         return Err(options.setup(format!(
-            "it is finished, after {end} steps; to continue training anyway, call resume(variables, {end})"
+            "it is finished, after {end} steps; to continue training anyway, resume it at step {end} (Builder::resume with candle, Builder::resume_of without)"
         )));
     }
     let newest = trace.newest_checkpoint().map_err(failed)?;
@@ -42,7 +42,8 @@ pub(crate) fn newest(options: &Options) -> Result<Option<Newest>, RecorderError>
         Some(step) => Ok(Some(Newest::Step(step))),
         None if held == 0 => Ok(Some(Newest::Initial)),
         None => Err(options.setup(format!(
-            "it has steps up to {}, but none of them can be restored: load your own checkpoint and call resume",
+            "it has steps up to {}, but none of them can be restored: load your own checkpoint and resume at its step (Builder::resume with candle, \
+             Builder::resume_of without)",
             held - 1
         ))),
     }
@@ -155,6 +156,25 @@ fn known_rows(options: &Options, trace: &Trace, step: u64) -> Result<RowBook, Fo
     Ok(rows)
 }
 
+/// The recorded parameters and buffers before a step, to continue with them. The error text says what the trace lacks.
+pub(crate) fn restorable<'a>(
+    before: &'a Checkpoint,
+    layout: &Layout,
+) -> Result<[&'a [u8]; 2], String> {
+    const CURE: &str = "resume at a step that the trace holds with its tensors (create_or_resume finds the newest), or load a checkpoint of your own and leave \
+                        out restore_variables()";
+    let Some(parameters) = &before.parameters else {
+        return Err(format!("the trace has no tensors of that step: {CURE}"));
+    };
+    match &before.buffers {
+        Some(buffers) => Ok([parameters, buffers]),
+        None if layout.buffers().is_empty() => Ok([parameters, &[]]),
+        None => Err(format!(
+            "the trace has its parameters, but not the buffers before it: {CURE}"
+        )),
+    }
+}
+
 /// Compares the recorded tensors with those that the program has now. The error text names the first that differs.
 pub(crate) fn same_layout(recorded: &Layout, given: &Layout) -> Result<(), String> {
     let describe = |spec: &TensorSpec| {
@@ -166,18 +186,18 @@ pub(crate) fn same_layout(recorded: &Layout, given: &Layout) -> Result<(), Strin
     let (old, new) = (recorded.tensors(), given.tensors());
     if let Some((old, new)) = old.iter().zip(new).find(|(old, new)| old != new) {
         return Err(format!(
-            "its tensors differ: the trace has {}, the variables have {}",
+            "its tensors differ: the trace has {}, and the program gives {}",
             describe(old),
             describe(new)
         ));
     }
     match (old.get(new.len()), new.get(old.len())) {
         (Some(missing), _) => Err(format!(
-            "the trace has {}, which the variables lack",
+            "the trace has {}, which the program doesn't give",
             describe(missing)
         )),
         (_, Some(extra)) => Err(format!(
-            "the variables have {}, which the trace lacks",
+            "the program gives {}, which the trace lacks",
             describe(extra)
         )),
         (None, None) => Ok(()),

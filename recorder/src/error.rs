@@ -50,7 +50,7 @@ pub enum RecorderError {
 
     /// A step was taken without a batch.
     #[error(
-        "step {step} of {run} has no batch: call batch(epoch, &indices) on the run before the optimizer steps"
+        "step {step} of {run} has no batch: call batch(epoch, &indices), or batch_of with the batch's tensors, on the run before the step"
     )]
     NoBatch {
         /// The run's path.
@@ -150,6 +150,27 @@ pub enum RecorderError {
         run: String,
         /// Time without an answer, in seconds.
         seconds: u64,
+    },
+
+    /// The run is complete and sealed, with its final state. Only its validation or test rows are missing, because they are
+    /// stored with a step and none came after them. They are not a reason to give up the final state, which can't be made
+    /// again: an analysis can take such examples from its program.
+    #[error(
+        "the run {run} is complete{}, but its {rows} {split} rows are not in it, because no step followed {split}_of: call {split}_of before the first \
+         batch_of; an analysis of this run needs a program that loads {split} examples", match .head {
+            Some(head) => format!(" (head {})", hindcast_format::hex(head)),
+            None => String::new(),
+        }
+    )]
+    HeldOut {
+        /// The run's path.
+        run: String,
+        /// `validation` or `test`.
+        split: &'static str,
+        /// Number of its rows.
+        rows: u64,
+        /// The trace's head digest.
+        head: Option<[u8; 32]>,
     },
 
     /// The run was finished or dropped before its wrapped optimizer.

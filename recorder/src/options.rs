@@ -1,11 +1,14 @@
 //! The choices made for a run before its first step, and what follows from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use hindcast_format::layout::Layout;
-use hindcast_format::{DataIdentity, Durability, FrozenTensor, RunInfo, SegmentPolicy, Storage};
+use hindcast_format::{
+    DataIdentity, Durability, FrozenTensor, HELD_OUT, RunInfo, SegmentPolicy, Storage,
+};
 
+use crate::capture::QUEUED_STEPS;
 use crate::error::RecorderError;
 use crate::estimate::Basis;
 use crate::keep::Keep;
@@ -55,6 +58,8 @@ pub(crate) struct Options {
     pub(crate) frozen: Vec<Test>,
     /// Frozen tensors whose digests are recorded.
     pub(crate) frozen_tensors: Vec<FrozenTensor>,
+    /// The first mistake in a call that has no error to return.
+    pub(crate) mistake: Option<String>,
     pub(crate) groups: Option<GroupOf>,
     #[cfg(feature = "candle")]
     pub(crate) optimizer_state: Option<candle_core::Result<Vec<(String, candle_core::Tensor)>>>,
@@ -91,6 +96,7 @@ impl Options {
             exclude: Vec::new(),
             frozen: Vec::new(),
             frozen_tensors: Vec::new(),
+            mistake: None,
             groups: None,
             #[cfg(feature = "candle")]
             optimizer_state: None,
@@ -109,7 +115,30 @@ impl Options {
                 self.encoders
             )));
         }
-        Ok(())
+        if let Some(why) = &self.mistake {
+            return Err(self.setup(why));
+        }
+        let mut names = HashSet::new();
+        match self.frozen_tensors.iter().find(|t| !names.insert(&t.name)) {
+            Some(twice) => Err(self.setup(format!(
+                "the frozen tensor {:?} is given twice: name it in one of frozen, frozen_tensors and frozen_bytes, once",
+                twice.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the notes of a new run. Those of a resumed run stay as they are.
+    pub(crate) fn check_notes(&self) -> Result<(), RecorderError> {
+        let kept = |key: &str| FrozenTensor::is_key(key) || HELD_OUT.contains(&key);
+        match self.notes.keys().find(|key| kept(key)) {
+            Some(key) => Err(self.setup(format!(
+                "the note {key:?} has a key that is kept for what the recorder itself notes about frozen tensors (`frozen.NAME`) and held-out rows \
+                 (`{}`, `{}`): choose another key",
+                HELD_OUT[0], HELD_OUT[1]
+            ))),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn kept(&self) -> Keep {
@@ -172,11 +201,12 @@ impl Options {
 
     /// Compares the frozen tensors with those of the run that is resumed.
     fn check_frozen(&self, info: &RunInfo) -> Result<(), RecorderError> {
+        const CALLS: &str = "frozen, frozen_tensors and frozen_bytes";
         let recorded = FrozenTensor::of_notes(&info.notes);
-        for tensor in recorded {
+        for tensor in &recorded {
             let name = &tensor.name;
             match self.frozen_tensors.iter().find(|own| own.name == *name) {
-                Some(own) if *own == tensor => {}
+                Some(own) if own == tensor => {}
                 Some(_) => {
                     return Err(self.setup(format!(
                         "the frozen tensor {name:?} differs from the one with which the run was started: load the same base"
@@ -184,12 +214,20 @@ impl Options {
                 }
                 None => {
                     return Err(self.setup(format!(
-                        "the run was started with the frozen tensor {name:?}, and the builder names none: call frozen or frozen_tensors as when it was created"
+                        "the run was started with the frozen tensor {name:?}, which the builder doesn't name: call {CALLS} as when it was created"
                     )));
                 }
             }
         }
-        Ok(())
+        let known = |own: &&FrozenTensor| recorded.iter().any(|tensor| tensor.name == own.name);
+        match self.frozen_tensors.iter().find(|own| !known(own)) {
+            Some(new) => Err(self.setup(format!(
+                "the builder names the frozen tensor {:?}, with which the run was not started, and a run's frozen tensors can't change: call {CALLS} as when it \
+                 was created",
+                new.name
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The optimizer settings that the rule and the task state. Fails if they contradict each other or these options.
@@ -256,7 +294,7 @@ impl Options {
     /// Limit of the queue in bytes.
     pub(crate) fn queue_limit(&self, raw_step: u64) -> u64 {
         self.queue_bytes
-            .unwrap_or_else(|| QUEUE_BYTES.max(4 * raw_step))
+            .unwrap_or_else(|| QUEUE_BYTES.max(QUEUED_STEPS * raw_step))
     }
 
     /// Number of training examples, if the data's identity tells it.

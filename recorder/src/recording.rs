@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hindcast_format::layout::Layout;
 use hindcast_format::meta::StepMeta;
-use hindcast_format::{Chunking, RowSplit};
+use hindcast_format::{Chunking, HELD_OUT, RowSplit};
 
 use crate::batch::BatchInfo;
 use crate::capture::Capture;
@@ -12,10 +12,12 @@ use crate::choices::Choices;
 use crate::counters::add;
 use crate::error::{AtStep, RecorderError};
 use crate::estimate::{Basis, Estimate};
+use crate::held_out::Missing;
 use crate::metadata::{Completion, Said};
 use crate::pending::{Batches, Pending};
 use crate::reopen::Retry;
-use crate::rows::{RowBlock, RowBook};
+use crate::row_block::RowBlock;
+use crate::rows::RowBook;
 use crate::shared::Shared;
 use crate::stated_rule::{Origin, StatedRule};
 use crate::update_rule::UpdateRule;
@@ -184,6 +186,9 @@ impl Recording {
         let pool = &self.shared.pool;
         let taken = blocks.and_then(|blocks| self.batches.by_rows(batch, blocks, pool));
         let pending = taken.map_err(|why| self.at().wrong(why))?;
+        if pending.needs_segment(self.batches.book()) {
+            self.capture.cut_next();
+        }
         let (distinct, bytes, uses) = self.batches.book().totals();
         self.shared.counters.rows(distinct, bytes, uses);
         Ok(self.pending.insert(pending).meta.indices.clone())
@@ -197,7 +202,22 @@ impl Recording {
     ) -> Result<(), RecorderError> {
         self.ready()?;
         let taken = block.and_then(|block| self.batches.hold_out(split, block));
-        taken.map_err(|why| self.at().wrong(why))
+        let rows = taken.map_err(|why| self.at().wrong(why))?;
+        // The description survives the step that stores the rows, so that a reader can say that they are lost.
+        if let Some(key) = (split as usize)
+            .checked_sub(1)
+            .and_then(|i| HELD_OUT.get(i))
+        {
+            self.shared.description.change(|info| {
+                info.notes.insert((*key).to_owned(), rows.to_string());
+            });
+        }
+        Ok(())
+    }
+
+    /// The held-out rows that the finished run lacks.
+    pub(crate) fn missing_held_out(&mut self, lost: &[std::ops::Range<u64>]) -> Vec<Missing> {
+        self.batches.book().missing(lost)
     }
 
     fn expect_no_batch(&self) -> Result<(), RecorderError> {

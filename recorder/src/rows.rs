@@ -3,16 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use hindcast_format::{MAX_RECORD_BYTES, RowIndex, RowLayout, RowRecord, RowSplit};
+use hindcast_format::{MAX_RECORD_BYTES, RowIndex, RowRecord, RowSplit};
 
+use crate::held_out::{HeldOut, Missing};
+use crate::row_block::{ENTRY, RowBlock, record_head};
 use crate::statistics::Bytes;
 
 /// Default limit of the rows that a run stores, in bytes.
 const DEFAULT_LIMIT: u64 = 4 << 30;
-/// Largest size of all held-out rows, in bytes. Together with the rows of a batch they fit into a step's metadata.
-const MAX_HELD_OUT: u64 = MAX_RECORD_BYTES - (1 << 20);
-/// Bytes of a record per row, besides the row.
-const ENTRY: u64 = 40;
 
 /// Whether a run stores the rows of its batches. It matters only to loops that announce their batches with
 /// [`batch_of`](crate::Recorder::batch_of).
@@ -20,9 +18,12 @@ const ENTRY: u64 = 40;
 /// In any case, the recorder keeps about 80 bytes in memory per distinct row, to recognise it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreRows {
-    /// Stores each distinct row once. A batch with which the distinct rows would take more than this number of bytes
-    /// (before compression) is refused. In a run that keeps only its newest steps, rows are stored again in each
-    /// segment, and dropped with it.
+    /// Stores each distinct row once. A batch with which the stored rows would take more than this number of bytes
+    /// (before compression) is refused.
+    ///
+    /// In a run that keeps only its newest steps, each segment stores the rows that it uses, and they are dropped with
+    /// it. The number then limits the rows of one segment: a batch that would exceed it opens the next segment, and only
+    /// a batch that exceeds it alone is refused. So such a run can go on without end.
     Within(u64),
     /// Stores only digests. An analysis then can't read the examples from the run.
     Never,
@@ -35,23 +36,23 @@ impl Default for StoreRows {
     }
 }
 
-/// Rows of one layout, copied from the tensors of a batch.
-pub(crate) struct RowBlock {
-    pub(crate) layout: RowLayout,
-    /// The rows back to back.
-    pub(crate) bytes: Vec<u8>,
+/// Rows that a step would store, each counted once.
+#[derive(Clone, Copy, Default)]
+struct Amount {
+    rows: u64,
+    /// Bytes of their content.
+    bytes: u64,
 }
 
-impl RowBlock {
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len() / self.layout.bytes()
+impl Amount {
+    fn add(&mut self, bytes: u64) {
+        self.rows += 1;
+        self.bytes += bytes;
     }
 
-    fn digests(&self) -> Vec<[u8; 32]> {
-        let hasher = self.layout.hasher();
-        let rows = self.bytes.chunks_exact(self.layout.bytes());
-        rows.map(|row| *hasher.clone().update(row).finalize().as_bytes())
-            .collect()
+    /// Bytes in a record.
+    fn in_record(self) -> u64 {
+        self.bytes + ENTRY * self.rows
     }
 }
 
@@ -63,26 +64,10 @@ pub(crate) struct BatchRows {
     /// Rows that appeared for the first time.
     new: Vec<[u8; 32]>,
     new_bytes: u64,
-}
-
-impl BatchRows {
-    /// Bytes that the rows hold in the queue.
-    pub(crate) fn bytes(&self) -> u64 {
-        let each = self
-            .blocks
-            .iter()
-            .map(|(block, digests)| block.bytes.len() as u64 + ENTRY * digests.len() as u64);
-        each.sum()
-    }
-}
-
-/// Held-out rows, which the analysis uses for its questions.
-struct HeldOut {
-    layout: RowLayout,
-    digests: Vec<[u8; 32]>,
-    /// Kept for the next segment of a ring, and for the case that the step which stored them is lost.
-    bytes: Arc<Vec<u8>>,
-    stored: bool,
+    /// The distinct rows of the batch.
+    all: Amount,
+    /// Those of them that are not stored yet.
+    adds: Amount,
 }
 
 /// The rows that the run knows.
@@ -95,12 +80,14 @@ pub(crate) struct RowBook {
     next: u64,
     /// Bytes of all distinct rows.
     bytes: u64,
+    /// Bytes of the rows whose content is stored: in a ring those of the open segment, otherwise all. After a failure of
+    /// storage, they are counted anew.
+    stored_bytes: u64,
     /// Number of rows of all batches.
     uses: u64,
     /// Indices of the rows that need not be stored again.
     stored: HashSet<u64>,
-    /// Validation rows and test rows.
-    held_out: [Option<HeldOut>; 2],
+    held_out: HeldOut,
     /// Whether batches are identified by rows. `None` before the first batch.
     by_rows: Option<bool>,
 }
@@ -113,9 +100,10 @@ impl RowBook {
             indices: HashMap::new(),
             next: 0,
             bytes: 0,
+            stored_bytes: 0,
             uses: 0,
             stored: HashSet::new(),
-            held_out: [None, None],
+            held_out: HeldOut::default(),
             by_rows: None,
         }
     }
@@ -128,23 +116,13 @@ impl RowBook {
         self.indices = index.indices;
         if !self.ring {
             self.stored = index.stored;
+            self.stored_bytes = index.raw_bytes;
         }
     }
 
     /// Takes the held-out rows of a run that is resumed.
     pub(crate) fn resume_held_out(&mut self, rows: &hindcast_format::Rows) {
-        let splits = [RowSplit::Validation, RowSplit::Test];
-        for (split, held) in splits.into_iter().zip(&mut self.held_out) {
-            // Held-out rows have one layout, and their indices are positions.
-            if let [group] = rows.split(split).groups() {
-                *held = Some(HeldOut {
-                    layout: group.layout.clone(),
-                    digests: group.digests.clone(),
-                    bytes: Arc::new(group.bytes.clone()),
-                    stored: !self.ring,
-                });
-            }
-        }
+        self.held_out.resume(rows, !self.ring);
     }
 
     /// Notes how a batch is identified. The error text says that an earlier batch was identified differently.
@@ -155,7 +133,7 @@ impl RowBook {
             } else {
                 "this batch is given by its rows, but the earlier ones by indices: a run numbers its examples in one way".to_owned()
             }),
-            _ => match self.waiting() {
+            _ => match self.held_out.waiting() {
                 Some(split) if !by_rows => Err(format!(
                     "this batch is given by indices, and the rows given to {split}_of are stored with batches that are given by \
                      their rows: announce the batches with batch_of, or leave {split}_of out"
@@ -163,13 +141,6 @@ impl RowBook {
                 _ => Ok(()),
             },
         }
-    }
-
-    /// The name of a split whose rows aren't in the trace yet. They are stored with the next batch that is given by rows.
-    fn waiting(&self) -> Option<&'static str> {
-        let held = RowSplit::ALL.iter().skip(1).zip(&self.held_out);
-        let mut waiting = held.filter(|(_, held)| held.as_ref().is_some_and(|held| !held.stored));
-        waiting.next().map(|(split, _)| split.name())
     }
 
     /// Remembers how the run's batches are identified, once a step is recorded.
@@ -185,18 +156,33 @@ impl RowBook {
             indices: Vec::with_capacity(blocks.iter().map(RowBlock::len).sum()),
             new: Vec::new(),
             new_bytes: 0,
+            all: Amount::default(),
+            adds: Amount::default(),
         };
+        let mut seen = HashSet::new();
         for block in blocks {
             let digests = block.digests();
+            let bytes = block.layout.bytes() as u64;
+            let content = if self.store == StoreRows::Never {
+                0
+            } else {
+                bytes
+            };
             for digest in &digests {
                 let next = self.next;
                 let index = *self.indices.entry(*digest).or_insert(next);
                 if index == next {
                     self.next += 1;
                     rows.new.push(*digest);
-                    rows.new_bytes += block.layout.bytes() as u64;
+                    rows.new_bytes += bytes;
                 }
                 rows.indices.push(index);
+                if seen.insert(index) {
+                    rows.all.add(content);
+                    if !self.stored.contains(&index) {
+                        rows.adds.add(content);
+                    }
+                }
             }
             rows.blocks.push((block, digests));
         }
@@ -212,27 +198,65 @@ impl RowBook {
     }
 
     fn beyond_a_limit(&self, rows: &BatchRows) -> Option<String> {
-        let StoreRows::Within(limit) = self.store else {
-            return None;
-        };
-        if rows.bytes() > MAX_RECORD_BYTES {
+        let stores = self.stores(rows).in_record();
+        if stores > MAX_RECORD_BYTES {
+            let (what, cure) = match self.store {
+                StoreRows::Within(_) => ("rows", "use smaller batches, or StoreRows::Never"),
+                StoreRows::Never => ("digests of the rows", "use smaller batches"),
+            };
             return Some(format!(
-                "the rows of this batch take {}, and at most {} can be stored with a step: use smaller batches, or StoreRows::Never",
-                Bytes(rows.bytes()),
+                "the {what} of this batch take {}, and at most {} can be stored with a step: {cure}",
+                Bytes(stores),
                 Bytes(MAX_RECORD_BYTES)
             ));
         }
-        (self.bytes > limit).then(|| {
+        let StoreRows::Within(limit) = self.store else {
+            return None;
+        };
+        const CURE: &str = "raise the limit with Builder::store_rows(StoreRows::Within(bytes)), or store only digests with StoreRows::Never";
+        if self.ring {
+            return (rows.all.bytes > limit).then(|| {
+                format!(
+                    "the distinct rows of this batch take {}, which is more than the limit of {} for a segment: {CURE}",
+                    Bytes(rows.all.bytes),
+                    Bytes(limit)
+                )
+            });
+        }
+        (self.stored_bytes + rows.adds.bytes > limit).then(|| {
             format!(
-                "with this batch the run has seen {} distinct rows of {} in all, in {} uses, which is more than the limit of {}: raise the limit \
-                 with Builder::store_rows(StoreRows::Within(bytes)), or store only digests with StoreRows::Never. Data that never repeats \
-                 (random windows, augmented or generated rows) grows with every step",
+                "with this batch the run has seen {} distinct rows in {} uses and would store {} of them, which is more than the limit of {}: \
+                 {CURE}. Data that never repeats (random windows, augmented or generated rows) grows with every step",
                 self.next,
-                Bytes(self.bytes),
                 self.uses,
+                Bytes(self.stored_bytes + rows.adds.bytes),
                 Bytes(limit)
             )
         })
+    }
+
+    /// The most that a step with this batch stores of it.
+    fn stores(&self, rows: &BatchRows) -> Amount {
+        if self.ring { rows.all } else { rows.adds }
+    }
+
+    /// Whether a segment of a ring has no room for the batch, which must open the next one.
+    pub(crate) fn needs_segment(&self, rows: &BatchRows) -> bool {
+        match self.store {
+            StoreRows::Within(limit) => self.ring && self.stored_bytes + rows.adds.bytes > limit,
+            StoreRows::Never => false,
+        }
+    }
+
+    /// The most bytes that a step with this batch adds to its metadata for rows.
+    pub(crate) fn most_bytes(&self, rows: &BatchRows) -> u64 {
+        let (held_out, opening) = self.held_out.bytes();
+        let heads = rows
+            .blocks
+            .iter()
+            .map(|(block, _)| record_head(&block.layout));
+        let held_out = held_out + if self.ring { opening } else { 0 };
+        self.stores(rows).in_record() + held_out + heads.sum::<u64>()
     }
 
     /// Takes back what [`take`](Self::take) did for a batch that is not trained on.
@@ -248,16 +272,16 @@ impl RowBook {
     /// Steps were lost, perhaps with rows that only they stored. All rows are stored again when they are used next.
     pub(crate) fn forget_stored(&mut self) {
         self.stored.clear();
-        let held = self.held_out.iter_mut().flatten();
-        held.for_each(|held| held.stored = false);
+        self.stored_bytes = 0;
+        self.held_out.store_again();
     }
 
-    /// The records of a step's metadata. `opens` says whether the step opens a segment.
-    pub(crate) fn records(&mut self, rows: &BatchRows, opens: bool) -> Vec<RowRecord> {
+    /// The records of the metadata of `step`. `opens` says whether the step opens a segment.
+    pub(crate) fn records(&mut self, rows: &BatchRows, step: u64, opens: bool) -> Vec<RowRecord> {
         if opens && self.ring {
             self.forget_stored();
         }
-        let mut records = self.held_out_records();
+        let mut records = self.held_out.records(step);
         let mut indices = rows.indices.as_slice();
         for (block, digests) in &rows.blocks {
             let (here, after) = indices.split_at(digests.len());
@@ -286,6 +310,7 @@ impl RowBook {
                 record.digests.push(*digest);
                 if store {
                     content.extend_from_slice(row);
+                    self.stored_bytes += row.len() as u64;
                 }
             }
         }
@@ -293,84 +318,28 @@ impl RowBook {
         record
     }
 
-    fn held_out_records(&mut self) -> Vec<RowRecord> {
-        let splits = [RowSplit::Validation, RowSplit::Test];
-        let mut records = Vec::new();
-        for (split, held) in splits.into_iter().zip(&mut self.held_out) {
-            let Some(held) = held.as_mut().filter(|held| !held.stored) else {
-                continue;
-            };
-            held.stored = true;
-            let next = held.digests.len() as u64;
-            records.push(RowRecord {
-                split,
-                layout: held.layout.clone(),
-                next,
-                indices: (0..next).collect(),
-                digests: held.digests.clone(),
-                rows: Some(Arc::clone(&held.bytes)),
-            });
-        }
-        records
-    }
-
-    /// Takes held-out rows. The same rows may be given again. The error text says what is wrong.
-    pub(crate) fn hold_out(&mut self, split: RowSplit, block: RowBlock) -> Result<(), String> {
-        let name = split.name();
+    /// Takes held-out rows, and returns their number. The same rows may be given again. The error text says what is wrong.
+    pub(crate) fn hold_out(&mut self, split: RowSplit, block: RowBlock) -> Result<u64, String> {
         if self.store == StoreRows::Never {
             return Err(format!(
-                "the {name} rows can't be stored, because the builder says StoreRows::Never"
+                "the {} rows can't be stored, because the builder says StoreRows::Never",
+                split.name()
             ));
         }
-        let digests = block.digests();
-        let others = (RowSplit::ALL.iter().skip(1).zip(&self.held_out))
-            .filter(|(other, _)| **other != split)
-            .filter_map(|(_, held)| held.as_ref());
-        let bytes = block.bytes.len() as u64 + ENTRY * block.len() as u64;
-        let all = bytes + others.map(HeldOut::bytes).sum::<u64>();
-        if all > MAX_HELD_OUT {
-            return Err(format!(
-                "the {name} rows take {}, and held-out rows may take at most {}: give fewer of them",
-                Bytes(bytes),
-                Bytes(MAX_HELD_OUT)
-            ));
-        }
-        let Some(slot) = self.held_out.get_mut((split as usize).wrapping_sub(1)) else {
-            return Err("training rows come with their batches".to_owned());
-        };
-        match slot {
-            Some(held) if held.digests == digests => Ok(()),
-            Some(held) => Err(format!(
-                "the run already has {} {name} rows, and these {} differ from them: a run has one set of {name} rows",
-                held.digests.len(),
-                digests.len()
-            )),
-            None => {
-                *slot = Some(HeldOut {
-                    layout: block.layout,
-                    digests,
-                    bytes: Arc::new(block.bytes),
-                    stored: false,
-                });
-                Ok(())
-            }
-        }
+        self.held_out.take(split, block)
+    }
+
+    /// The held-out rows that a finished run lacks. `lost` are the steps that are not in the trace.
+    pub(crate) fn missing(&self, lost: &[std::ops::Range<u64>]) -> Vec<Missing> {
+        self.held_out.missing(lost)
     }
 
     /// Bytes that the next step's rows will hold in the queue, and those in addition if it opens a segment.
     pub(crate) fn held(&self, rows: &BatchRows) -> (u64, u64) {
-        let (mut step, mut opening) = (rows.new_bytes + ENTRY * rows.indices.len() as u64, 0);
-        if self.ring {
-            step = rows.bytes();
-        }
-        for held in self.held_out.iter().flatten() {
-            match (held.stored, self.ring) {
-                (false, _) => step += held.bytes(),
-                (true, true) => opening += held.bytes(),
-                (true, false) => {}
-            }
-        }
-        (step, opening)
+        let (held_out, again) = self.held_out.bytes();
+        let step = rows.adds.in_record() + held_out;
+        let whole = rows.all.in_record() - rows.adds.in_record() + again;
+        (step, if self.ring { whole } else { 0 })
     }
 
     /// Number and bytes of the distinct rows, and the number of their uses in this recording.
@@ -379,16 +348,9 @@ impl RowBook {
     }
 }
 
-impl HeldOut {
-    /// Size of the rows with their lists.
-    fn bytes(&self) -> u64 {
-        self.bytes.len() as u64 + ENTRY * self.digests.len() as u64
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use hindcast_format::{RowTensor, RowType};
+    use hindcast_format::{RowLayout, RowTensor, RowType};
 
     use super::*;
 
@@ -412,10 +374,10 @@ mod tests {
         let mut book = RowBook::new(StoreRows::default(), false);
         let first = take(&mut book, &[50, 60, 50]);
         assert_eq!(first.indices, [0, 1, 0]);
-        assert_eq!(book.records(&first, true)[0].indices, [0, 1]);
+        assert_eq!(book.records(&first, 0, true)[0].indices, [0, 1]);
         let second = take(&mut book, &[60, 70]);
         assert_eq!(second.indices, [1, 2]);
-        let [record] = book.records(&second, true).try_into().unwrap();
+        let [record] = book.records(&second, 0, true).try_into().unwrap();
         assert_eq!((record.next, record.indices), (3, vec![2]));
         assert_eq!(*record.rows.unwrap(), 70u32.to_le_bytes());
         assert_eq!(book.totals(), (3, 12, 5));
@@ -426,12 +388,12 @@ mod tests {
         let mut book = RowBook::new(StoreRows::default(), true);
         book.hold_out(RowSplit::Test, block(&[9])).unwrap();
         let rows = take(&mut book, &[50, 60]);
-        assert_eq!(book.records(&rows, true).len(), 2);
+        assert_eq!(book.records(&rows, 0, true).len(), 2);
         let rows = take(&mut book, &[50]);
-        let [record] = book.records(&rows, false).try_into().unwrap();
+        let [record] = book.records(&rows, 0, false).try_into().unwrap();
         assert!(record.indices.is_empty());
         let rows = take(&mut book, &[60, 50]);
-        let [test, train] = book.records(&rows, true).try_into().unwrap();
+        let [test, train] = book.records(&rows, 0, true).try_into().unwrap();
         assert_eq!((test.split, test.rows.unwrap().len()), (RowSplit::Test, 4));
         assert_eq!(train.indices, [1, 0]);
     }
@@ -440,7 +402,7 @@ mod tests {
     fn a_batch_that_is_taken_back_leaves_no_trace() {
         let mut book = RowBook::new(StoreRows::default(), false);
         let kept = take(&mut book, &[50]);
-        book.records(&kept, true);
+        book.records(&kept, 0, true);
         let skipped = take(&mut book, &[60, 50, 61]);
         book.undo(&skipped);
         assert_eq!(take(&mut book, &[61]).indices, [1]);
@@ -451,22 +413,23 @@ mod tests {
     fn lost_steps_make_rows_be_stored_again_under_the_same_index() {
         let mut book = RowBook::new(StoreRows::default(), false);
         let rows = take(&mut book, &[50, 60]);
-        book.records(&rows, true);
+        book.records(&rows, 0, true);
         book.forget_stored();
         let rows = take(&mut book, &[60]);
-        assert_eq!(book.records(&rows, false)[0].indices, [1]);
+        assert_eq!(book.records(&rows, 0, false)[0].indices, [1]);
     }
 
     #[test]
     fn rows_beyond_the_limit_are_refused_and_known_ones_are_not() {
         let mut book = RowBook::new(StoreRows::Within(8), false);
-        take(&mut book, &[50, 60]);
+        let rows = take(&mut book, &[50, 60]);
+        book.records(&rows, 0, true);
         let why = book.take(vec![block(&[60, 70])]).err().unwrap();
         assert!(why.contains("3 distinct rows"), "{why}");
         assert_eq!(take(&mut book, &[60, 50]).indices, [1, 0]);
         let mut book = RowBook::new(StoreRows::Never, false);
         let rows = take(&mut book, &[50, 60, 70]);
-        let [record] = book.records(&rows, true).try_into().unwrap();
+        let [record] = book.records(&rows, 0, true).try_into().unwrap();
         assert_eq!((record.digests.len(), record.rows), (3, None));
     }
 
@@ -480,9 +443,116 @@ mod tests {
         let why = book.hold_out(RowSplit::Validation, block(&[1, 2]));
         assert!(why.unwrap_err().contains("3 validation rows"));
         let rows = take(&mut book, &[5]);
-        let records = book.records(&rows, true);
+        let records = book.records(&rows, 0, true);
         assert_eq!(records[0].indices, [0, 1, 2]);
         let rows = take(&mut book, &[6]);
-        assert_eq!(book.records(&rows, true).len(), 1);
+        assert_eq!(book.records(&rows, 0, true).len(), 1);
+    }
+
+    /// Rows that are stored again take room in the queue again.
+    #[test]
+    fn the_queue_counts_every_row_that_a_step_stores() {
+        let per_row = 4 + ENTRY;
+        let mut book = RowBook::new(StoreRows::default(), false);
+        let rows = take(&mut book, &[50, 60, 50]);
+        assert_eq!(book.held(&rows), (2 * per_row, 0));
+        book.records(&rows, 0, true);
+        let rows = take(&mut book, &[60, 70]);
+        assert_eq!(book.held(&rows), (per_row, 0));
+        book.undo(&rows);
+        // A step was lost.
+        book.forget_stored();
+        let rows = take(&mut book, &[60, 70]);
+        assert_eq!(book.held(&rows), (2 * per_row, 0));
+        // Resumed with content, after digests only.
+        let mut book = RowBook::new(StoreRows::Within(8), false);
+        let mut index = RowIndex::default();
+        (index.by_rows, index.next) = (Some(true), 3);
+        for (i, row) in (0..).zip([50, 60, 70]) {
+            index.indices.insert(block(&[row]).digests()[0], i);
+        }
+        book.resume(index);
+        let rows = take(&mut book, &[50, 60]);
+        assert_eq!(book.held(&rows), (2 * per_row, 0));
+        book.records(&rows, 3, true);
+        let why = book.take(vec![block(&[70])]).err().unwrap();
+        assert!(why.contains("would store 12 B"), "{why}");
+        // A ring stores a batch whole if it opens a segment.
+        let mut book = RowBook::new(StoreRows::default(), true);
+        let rows = take(&mut book, &[50, 60]);
+        book.records(&rows, 0, true);
+        let rows = take(&mut book, &[60, 70]);
+        assert_eq!(book.held(&rows), (per_row, per_row));
+    }
+
+    /// A stream of rows that never repeat goes on without end where its segments are dropped.
+    #[test]
+    fn a_ring_limits_the_rows_of_a_segment() {
+        let mut book = RowBook::new(StoreRows::Within(12), true);
+        let mut opened = Vec::new();
+        for step in 0..10u64 {
+            let first = 2 * step as u32;
+            let rows = take(&mut book, &[first, first + 1]);
+            let opens = step == 0 || book.needs_segment(&rows);
+            if opens {
+                opened.push(step);
+            }
+            assert_eq!(book.records(&rows, step, opens)[0].indices.len(), 2);
+        }
+        assert_eq!(opened, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let why = book.take(vec![block(&[100, 101, 102, 103])]).err().unwrap();
+        assert!(
+            why.contains("more than the limit of 12 B for a segment"),
+            "{why}"
+        );
+        // Rows that the segment has stored don't count again.
+        let mut book = RowBook::new(StoreRows::Within(16), true);
+        for step in 0..10u32 {
+            let rows = take(&mut book, &[1, 2, step % 2 + 3]);
+            assert!(!book.needs_segment(&rows), "step {step}");
+            book.records(&rows, u64::from(step), step == 0);
+        }
+    }
+
+    #[test]
+    fn held_out_rows_that_no_step_stored_are_missing_at_the_end() {
+        let mut book = RowBook::new(StoreRows::default(), false);
+        assert!(book.missing(&[]).is_empty());
+        book.hold_out(RowSplit::Test, block(&[1, 2])).unwrap();
+        let [missing] = book.missing(&[]).try_into().ok().unwrap();
+        assert_eq!(
+            (missing.split, missing.rows, missing.lost),
+            ("test", 2, false)
+        );
+        let rows = take(&mut book, &[5]);
+        book.records(&rows, 7, true);
+        assert!(book.missing(std::slice::from_ref(&(3..7))).is_empty());
+        let [missing] = book
+            .missing(std::slice::from_ref(&(3..8)))
+            .try_into()
+            .ok()
+            .unwrap();
+        assert!(missing.lost);
+    }
+
+    /// Lists and rows are refused before a step that could not be encoded.
+    #[test]
+    fn a_batch_whose_digests_do_not_fit_into_a_step_is_refused() {
+        let mut book = RowBook::new(StoreRows::Never, false);
+        let tensor = RowTensor {
+            dtype: RowType::U8,
+            shape: vec![4],
+        };
+        let n = (MAX_RECORD_BYTES / ENTRY) as u32 + 1;
+        let many = RowBlock {
+            layout: RowLayout::new(vec![tensor]).unwrap(),
+            bytes: (0..n).flat_map(u32::to_le_bytes).collect(),
+        };
+        let why = book.take(vec![many]).err().unwrap();
+        assert!(
+            why.contains("the digests of the rows of this batch take 134.2 MB"),
+            "{why}"
+        );
+        assert_eq!(book.totals(), (0, 0, 0));
     }
 }

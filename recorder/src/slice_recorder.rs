@@ -8,7 +8,7 @@ use hindcast_format::{Checkpoint, RowSplit};
 
 use crate::batch::BatchInfo;
 use crate::builder::Builder;
-use crate::entry::{Newest, Opened, newest, same_layout};
+use crate::entry::{Newest, Opened, newest, restorable, same_layout};
 use crate::error::RecorderError;
 use crate::estimate::Estimate;
 use crate::metadata::{Said, set_trained};
@@ -106,7 +106,9 @@ impl Builder {
     ///
     /// # Errors
     /// There is no such run, it is damaged before the step, it ends before the step, the tensors have other names, shapes
-    /// or values, or the trace has no optimizer state at that step. In these cases nothing has been removed.
+    /// or values, or the trace has no optimizer state at that step. With
+    /// [`restore_variables`](Self::restore_variables), also if the trace doesn't have the tensors of that step: at a gap, or
+    /// at the end of a run that was stopped. In these cases nothing has been removed.
     pub fn resume_of(
         self,
         tensors: &[Slice<'_>],
@@ -119,7 +121,10 @@ impl Builder {
         same_layout(opened.trace.layout(), &layout).map_err(|why| options.setup(why))?;
         let before = opened.before(&options)?;
         let held = given(&layout, tensors);
-        if !options.restore {
+        if options.restore {
+            restorable(&before, &layout)
+                .map_err(|why| options.setup(format!("step {step} cannot be restored: {why}")))?;
+        } else {
             compare(&held, &before).map_err(|why| {
                 options.setup(format!("it cannot continue at step {step}: {why}"))
             })?;
@@ -277,10 +282,10 @@ impl SliceRecorder {
     }
 
     /// As [`batch_of`](Self::batch_of), with one list of tensors per micro-batch and everything that [`BatchInfo`] can say
-    /// except indices.
+    /// except indices, which the run gives: pass `BatchInfo::new(epoch, &[])`.
     ///
     /// # Errors
-    /// As [`batch_of`](Self::batch_of).
+    /// As [`batch_of`](Self::batch_of). Also if the batch has indices.
     pub fn batch_of_with(
         &self,
         batch: BatchInfo<'_>,
@@ -290,7 +295,9 @@ impl SliceRecorder {
         lock(&self.recording).announce_rows(batch, blocks)
     }
 
-    /// Stores validation examples with the run, which an analysis of a run with [`batch_of`](Self::batch_of) asks about.
+    /// Stores validation examples with the run, which an analysis of a run with [`batch_of`](Self::batch_of) asks about. Call
+    /// it before the first step, with the same tensors when a run is resumed: they are stored with the next step, and
+    /// [`finish`](Self::finish) returns an error if there is none.
     ///
     /// # Errors
     /// The tensors don't fit together, there are too many rows, or the run already has other validation rows.
@@ -392,7 +399,8 @@ impl SliceRecorder {
     ///
     /// # Errors
     /// Recording has failed, now or before. Under [`OnError::TrainOn`](crate::OnError::TrainOn) that is not an error,
-    /// and the summary tells what was lost.
+    /// and the summary tells what was lost. [`RecorderError::HeldOut`]: the run is complete, except for validation or test
+    /// rows that no step could store.
     pub fn finish(mut self, tensors: &[Slice<'_>]) -> Result<Summary, RecorderError> {
         let sent = {
             let mut recording = lock(&self.recording);

@@ -1,6 +1,6 @@
 //! Tensors as bytes, for programs that don't train with candle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use hindcast_format::KeyState;
 use hindcast_format::layout::{DType, Layout, Role, TensorSpec};
@@ -8,7 +8,7 @@ use hindcast_format::{RowLayout, RowTensor, RowType};
 
 use crate::error::{AtStep, RecorderError};
 use crate::metadata::StepHyper;
-use crate::rows::RowBlock;
+use crate::row_block::RowBlock;
 use crate::values::Values;
 use hindcast_format::meta::GroupHyper;
 
@@ -56,7 +56,8 @@ impl<'a> Slice<'a> {
         }
     }
 
-    /// Sets the parameter group, counted from 0. Only the groups at the run's creation count.
+    /// Sets the parameter group, counted from 0. A run's groups are those at its creation: steps needn't repeat them, and a
+    /// run is resumed with the same ones.
     #[must_use]
     pub fn group(mut self, group: u16) -> Self {
         self.group = group;
@@ -95,6 +96,14 @@ impl<'a> Slice<'a> {
             bytes.map_or("too many".to_owned(), |n| n.to_string()),
             self.bytes.len()
         ))
+    }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Parameter => "parameter",
+        Role::Buffer => "buffer",
+        Role::OptimizerState => "optimizer state",
     }
 }
 
@@ -145,26 +154,36 @@ impl Given<'_> {
         Ok(())
     }
 
-    /// Refuses tensors that the run doesn't record.
+    /// Refuses tensors that the run doesn't record, and tensors that are given twice.
     fn check_names(&self) -> Result<(), String> {
         let known = |slice: &&Slice<'_>| {
-            let of = |specs: &[TensorSpec]| specs.iter().any(|spec| spec.name == slice.name);
+            // Each role's tensors are in the order of their names.
+            let of = |specs: &[TensorSpec]| {
+                let found = specs.binary_search_by(|spec| spec.name.as_str().cmp(slice.name));
+                found.is_ok()
+            };
             of(match slice.role {
                 Role::Parameter => self.layout.parameters(),
                 Role::Buffer => self.layout.buffers(),
                 Role::OptimizerState => self.layout.optimizer_state(),
             })
         };
-        let recorded = self.layout.tensors().len();
-        if self.slices.len() <= recorded {
-            return Ok(());
-        }
-        match self.slices.iter().find(|slice| !known(slice)) {
-            Some(extra) => Err(format!(
-                "the tensor {:?} is not one that the run records: a run's tensors are those of its creation",
+        if let Some(extra) = self.slices.iter().find(|slice| !known(slice)) {
+            return Err(format!(
+                "the {} {:?} is not one that the run records: a run's tensors are those of its creation",
+                role_name(extra.role),
                 extra.name
+            ));
+        }
+        let mut seen = HashSet::with_capacity(self.slices.len());
+        let mut slices = self.slices.iter();
+        match slices.find(|slice| !seen.insert((slice.role, slice.name))) {
+            Some(twice) => Err(format!(
+                "the {} {:?} is given twice in one step: give each tensor once",
+                role_name(twice.role),
+                twice.name
             )),
-            None => Err("a tensor was given twice".to_owned()),
+            None => Ok(()),
         }
     }
 
@@ -217,7 +236,19 @@ impl Values for Given<'_> {
         let Some(read) = self.optimizer else {
             return self.copy(specs, first, key.optimizer_mut());
         };
-        let state: BTreeMap<String, Vec<u8>> = read().into_iter().collect();
+        let mut state = BTreeMap::new();
+        for (name, bytes) in read() {
+            let known = specs.binary_search_by(|spec| spec.name.as_str().cmp(&name));
+            if known.is_err() {
+                return Err(format!(
+                    "the optimizer's {name:?} is not one that the run records: a run's tensors are those of its creation"
+                ));
+            }
+            if state.contains_key(&name) {
+                return Err(format!("the optimizer's {name:?} is given twice"));
+            }
+            state.insert(name, bytes);
+        }
         let mut out = key.optimizer_mut();
         for spec in specs {
             let bytes = state.get(&spec.name).ok_or_else(|| {

@@ -43,6 +43,7 @@ pub(crate) fn create(
     layout: Layout,
     buffers: Vec<u8>,
 ) -> Result<(Recording, Threads), RecorderError> {
+    options.check_notes()?;
     let rule = options.stated_rule()?;
     let info = options.info(&layout);
     let writer = RunWriter::create(Arc::clone(&options.storage), info, options.durability)
@@ -115,7 +116,13 @@ pub(crate) fn start(
     };
     let basis = options.basis(&layout);
     let segmenter = Segmenter::new(options.segments(frame_bytes));
-    let capture = Capture::new(options.kept(), options.when_full, segmenter, at.buffers);
+    let capture = Capture::new(
+        options.kept(),
+        options.when_full,
+        segmenter,
+        at.buffers,
+        options.queue_bytes.is_none(),
+    );
     let recording = Recording::new(
         Arc::clone(&shared),
         choices,

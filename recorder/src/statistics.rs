@@ -44,6 +44,8 @@ pub struct Statistics {
     pub row_bytes: u64,
     /// Number of rows of all these batches in this recording.
     pub row_uses: u64,
+    /// Validation and test rows that are not in the trace, because storage failed. Counted when the run ends.
+    pub held_out_lost: u64,
     /// Number of times that the training thread waited for room in the queue.
     pub stalls: u64,
     /// Total time that it waited.
@@ -108,6 +110,13 @@ impl fmt::Display for Statistics {
         }
         if !self.lost_steps.is_empty() {
             write!(f, " ({})", Ranges(&self.lost_steps))?;
+        }
+        if self.held_out_lost > 0 {
+            let count = self.held_out_lost;
+            write!(
+                f,
+                ", {count} validation or test rows lost with them: an analysis needs such examples from elsewhere"
+            )?;
         }
         if self.non_finite_steps > 0 {
             let count = self.non_finite_steps;

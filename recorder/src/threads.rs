@@ -114,16 +114,32 @@ impl Threads {
         let failure = failure.or_else(|| shared.failure());
         let mut steps = lock(recording);
         let steps = steps.as_mut();
+        let failed = failure.is_some();
         match failure {
-            Some(error) if !steps.choices().trains_on(&error) => Err(error),
-            _ => Ok(Summary {
-                run: shared.run.clone(),
-                head: shared.head(),
-                steps: steps.next_step(),
-                states_rule: steps.choices().rule.is_stated(),
-                statistics: shared.statistics(),
-            }),
+            Some(error) if !steps.choices().trains_on(&error) => return Err(error),
+            _ => {}
         }
+        let mut statistics = shared.statistics();
+        for missing in steps.missing_held_out(&statistics.lost_steps) {
+            if missing.lost || failed {
+                // The summary says what storage has lost.
+                statistics.held_out_lost += missing.rows;
+                continue;
+            }
+            return Err(RecorderError::HeldOut {
+                run: shared.run.clone(),
+                split: missing.split,
+                rows: missing.rows,
+                head: shared.head(),
+            });
+        }
+        Ok(Summary {
+            run: shared.run.clone(),
+            head: shared.head(),
+            steps: steps.next_step(),
+            states_rule: steps.choices().rule.is_stated(),
+            statistics,
+        })
     }
 
     /// Seals the run as unfinished. Waits for that, unless storage does nothing for [`PATIENCE`].

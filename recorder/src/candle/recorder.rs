@@ -103,7 +103,8 @@ impl Recorder {
     }
 
     /// Stores validation examples with the run, as [`batch_of`](Self::batch_of) stores training examples. An analysis of
-    /// the run then needs no data. Call it before the first step, with the same tensors when a run is resumed.
+    /// the run then needs no data. Call it before the first step, with the same tensors when a run is resumed: they are
+    /// stored with the next step, and [`finish`](Self::finish) returns an error if there is none.
     ///
     /// # Errors
     /// The tensors don't fit together, there are too many rows, or the run already has other validation rows.
@@ -293,7 +294,8 @@ impl Recorder {
     /// # Errors
     /// Recording has failed, now or before. Under [`OnError::TrainOn`](crate::OnError::TrainOn) that is not an error,
     /// and the summary tells what was lost. A run with an [`OptimizerState`] must be ended with
-    /// [`finish_with`](Self::finish_with).
+    /// [`finish_with`](Self::finish_with). [`RecorderError::HeldOut`]: the run is complete, except for validation or test
+    /// rows that no step could store.
     pub fn finish(self) -> Result<Summary, RecorderError> {
         self.end(None)
     }

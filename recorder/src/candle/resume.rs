@@ -14,7 +14,7 @@ use super::recorder::Recorder;
 use super::snapshot::{byte_len, copy_tensor, tensor_from_bytes};
 use super::step_recorder::{Begin, StepRecorder};
 use crate::builder::Builder;
-use crate::entry::{Newest, Opened, newest, same_layout};
+use crate::entry::{Newest, Opened, newest, restorable, same_layout};
 use crate::error::RecorderError;
 
 /// What the trace holds about the step at which a run is resumed.
@@ -265,22 +265,9 @@ fn pieces<'a>(
 }
 
 fn restore(bound: &Bound, before: &Checkpoint) -> Result<(), String> {
-    let Some(parameters) = &before.parameters else {
-        return Err(
-            "the trace has no tensors of that step; load a checkpoint of it instead".to_owned(),
-        );
-    };
-    let buffers = match &before.buffers {
-        Some(buffers) => buffers.as_slice(),
-        None if bound.buffers.is_empty() => &[],
-        None => return Err("the trace has its parameters, but not the buffers before it; load a checkpoint of it instead".to_owned()),
-    };
+    let [parameters, buffers] = restorable(before, &bound.layout)?;
     let sections = [
-        (
-            bound.layout.parameters(),
-            &bound.parameters,
-            parameters.as_slice(),
-        ),
+        (bound.layout.parameters(), &bound.parameters, parameters),
         (bound.layout.buffers(), &bound.buffers, buffers),
     ];
     for (specs, vars, bytes) in sections {

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use hindcast_format::{RowLayout, RowTensor, RowType};
 
 use crate::batch::{BatchInfo, Weights};
-use crate::rows::RowBlock;
+use crate::row_block::RowBlock;
 
 /// A batch whose examples are identified by their rows, with everything that [`BatchInfo`] can say.
 ///
@@ -120,7 +120,11 @@ pub(crate) fn block(tensors: &[&Tensor]) -> Result<RowBlock, String> {
     let layout = RowLayout::new(parts).map_err(|error| error.to_string())?;
     let rows = rows.unwrap_or(0);
     let length = rows.checked_mul(layout.bytes());
-    let mut bytes = vec![0; length.ok_or("the batch is too large")?];
+    let length = length.ok_or_else(|| {
+        let row = layout.bytes();
+        format!("the batch has {rows} rows of {row} bytes, more than memory can hold: use smaller batches")
+    })?;
+    let mut bytes = vec![0; length];
     let mut offset = 0;
     for (tensor, part) in tensors.iter().zip(layout.tensors()) {
         let place = Place {
@@ -143,7 +147,12 @@ fn row_type(dtype: DType) -> Option<RowType> {
 /// A tensor's elements, row-major and little-endian, with their type. The error text says why they can't be read.
 pub(crate) fn bytes_of(tensor: &Tensor) -> Result<(RowType, Vec<u8>), String> {
     let dtype = row_type(tensor.dtype())
-        .ok_or_else(|| format!("its type {:?} has no digest", tensor.dtype()))?;
+        .ok_or_else(|| {
+            format!(
+                "its type {:?} has no digest: convert it to u8, u32, i16, i32, i64, f16, bf16, f32 or f64",
+                tensor.dtype()
+            )
+        })?;
     let length = tensor.elem_count() * dtype.size();
     let mut bytes = vec![0; length];
     if length > 0 {

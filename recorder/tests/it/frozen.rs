@@ -112,14 +112,57 @@ fn a_resumed_run_needs_the_same_frozen_values() {
         &net,
     );
     let why = why.err().unwrap().to_string();
-    assert!(why.contains("\"b\", and the builder names none"), "{why}");
+    assert!(
+        why.contains("\"b\", which the builder doesn't name"),
+        "{why}"
+    );
     net.b.set(&Tensor::ones_like(&net.b).unwrap()).unwrap();
     let why = start(&storage, frozen_b, &net).err().unwrap().to_string();
     assert!(why.contains("frozen tensor \"b\" differs"), "{why}");
     let net = Linear::new();
+    let more = |builder: Builder| frozen_b(builder).frozen_bytes("new", RowType::U8, &[1], &[7]);
+    let why = start(&storage, more, &net).err().unwrap().to_string();
+    assert!(
+        why.contains("\"new\", with which the run was not started"),
+        "{why}"
+    );
     let (run, at) = start(&storage, frozen_b, &net).unwrap();
     assert_eq!(at.step, 5);
     steps(&run, &mut run.wrap(head(&net)), &net, 5..9).unwrap();
     run.finish().unwrap();
     assert_eq!(open(&storage).span(), 0..9);
+}
+
+#[test]
+fn each_mistake_in_frozen_tensors_and_notes_is_refused_before_the_run_exists() {
+    let net = Linear::new();
+    let refused = |choose: &dyn Fn(Builder) -> Builder| {
+        let (storage, builder) = in_memory();
+        let error = choose(builder).create(&net.map).err().unwrap();
+        assert_eq!(storage.files().len(), 0);
+        error.to_string()
+    };
+    // Bytes of another type, or a row too few.
+    for (bytes, shape) in [(24, vec![3]), (8, vec![3]), (0, vec![usize::MAX, 2])] {
+        let bytes = vec![0; bytes];
+        let why = refused(&|b| b.frozen_bytes("t", RowType::F32, &shape, &bytes));
+        assert!(
+            why.contains("the frozen tensor \"t\" is f32 of shape"),
+            "{why}"
+        );
+        assert!(
+            why.contains(&format!("but {} were given", bytes.len())),
+            "{why}"
+        );
+    }
+    let twice = refused(&|b| {
+        let w = net.w.as_tensor();
+        let b = b.frozen_tensors([("b", w)]).unwrap();
+        frozen_b(b)
+    });
+    assert!(twice.contains("\"b\" is given twice"), "{twice}");
+    for key in ["frozen.layers", "held-out.validation"] {
+        let why = refused(&|b| b.note(key, "3"));
+        assert!(why.contains(&format!("the note {key:?}")), "{why}");
+    }
 }

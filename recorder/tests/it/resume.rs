@@ -159,7 +159,7 @@ fn the_fixed_settings_of_a_run_cannot_change() {
     assert!(refused(on(&storage).task("b")).contains("task cannot change"));
     let other = Linear::of(candle_core::DType::F64);
     let error = on(&storage).resume(&other.map, 13).unwrap_err().to_string();
-    assert!(error.contains("the trace has \"b\" (Parameter, f32 of shape [1], group 0), the variables have \"b\" (Parameter, f64"), "{error}");
+    assert!(error.contains("the trace has \"b\" (Parameter, f32 of shape [1], group 0), and the program gives \"b\" (Parameter, f64"), "{error}");
     let (_, builder) = in_memory();
     assert!(
         builder

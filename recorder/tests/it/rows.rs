@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_format::{MemStorage, RowSplit, Trace};
-use hindcast_recorder::{Keep, Recorder, RecorderError, RowBatch, StoreRows};
+use hindcast_format::{HELD_OUT, MemStorage, RowSplit, Status, Trace};
+use hindcast_recorder::{Keep, OnError, Recorder, RecorderError, RowBatch, StoreRows};
 
 use crate::common::*;
 
@@ -214,10 +214,12 @@ fn rows_that_only_lost_steps_stored_are_stored_again() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let run = builder
-        .on_error(hindcast_recorder::OnError::TrainOn)
+        .on_error(OnError::TrainOn)
         .segment_steps(4)
         .create(&net.map)
         .unwrap();
+    let (x, y) = batch(&[1, 2, 3]);
+    run.validation_of(&[&x, &y]).unwrap();
     steps(&run, &net, 0..3).unwrap();
     run.flush().unwrap();
     storage.fail_nth(storage.calls(), true, std::io::ErrorKind::StorageFull);
@@ -234,7 +236,9 @@ fn rows_that_only_lost_steps_stored_are_stored_again() {
     steps(&run, &net, 9..20).unwrap();
     let summary = run.finish().unwrap();
     assert!(summary.statistics.lost > 0, "{summary}");
-    let trace = open(&storage);
+    assert_eq!(summary.statistics.held_out_lost, 0, "{summary}");
+    let trace = whole(&storage);
+    assert_eq!(held_out(&trace), [1, 2, 3].map(row_bytes).concat());
     let kept: Vec<u64> = trace
         .metas(0..u64::MAX)
         .map(|meta| meta.unwrap().step)
@@ -384,4 +388,144 @@ fn held_out_rows_of_a_run_by_indices_are_refused() {
     sgd.backward_step(&net.loss(&indices(0)).unwrap()).unwrap();
     let refused = run.test_of(&[&x, &y]).unwrap_err().to_string();
     assert!(refused.contains("the earlier ones by indices"), "{refused}");
+}
+
+/// The bytes of the validation rows that a trace stores.
+fn held_out(trace: &Trace) -> Vec<u8> {
+    let rows = trace.rows(&[RowSplit::Validation]).unwrap();
+    let groups = rows.split(RowSplit::Validation).groups().iter();
+    groups.flat_map(|group| group.bytes.clone()).collect()
+}
+
+/// Rows that come after the last step have no place in the trace. The final state can't be made again, so the run is
+/// completed, and the error says what it lacks.
+#[test]
+fn held_out_rows_that_no_step_follows_are_an_error_of_a_complete_run() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.create(&net.map).unwrap();
+    steps(&run, &net, 0..5).unwrap();
+    let (x, y) = batch(&[1, 2, 3]);
+    run.validation_of(&[&x, &y]).unwrap();
+    let error = run.finish().unwrap_err();
+    let text = error.to_string();
+    let RecorderError::HeldOut {
+        split, rows, head, ..
+    } = error
+    else {
+        panic!("{text}");
+    };
+    assert_eq!((split, rows), ("validation", 3));
+    assert!(
+        text.contains("call validation_of before the first batch_of"),
+        "{text}"
+    );
+    let trace = whole(&storage);
+    assert_eq!((trace.status(), trace.span()), (Status::Finished, 0..5));
+    assert_eq!(trace.head_digest(), head);
+    assert!(trace.final_state().unwrap().is_some());
+
+    // A run that is resumed at its end, where nothing else is to be done.
+    for (before, refused) in [(false, true), (true, false)] {
+        for keep in [Keep::All, Keep::LastEpoch] {
+            let (storage, builder) = in_memory();
+            let net = Linear::new();
+            let run = builder.keep(keep).create(&net.map).unwrap();
+            if before {
+                run.test_of(&[&x, &y]).unwrap();
+            }
+            steps(&run, &net, 0..5).unwrap();
+            run.flush().unwrap();
+            drop(run);
+            let (run, _) = on(&storage).resume(&net.map, 5).unwrap();
+            run.test_of(&[&x, &y]).unwrap();
+            let finished = run.finish();
+            match finished {
+                Err(error) => assert!(
+                    refused && error.to_string().contains("3 test rows"),
+                    "{error}"
+                ),
+                Ok(_) => assert!(!refused, "{keep}"),
+            }
+            let trace = whole(&storage);
+            assert_eq!(trace.status(), Status::Finished);
+            let rows = trace.rows(&[RowSplit::Test]).unwrap();
+            assert_eq!(rows.split(RowSplit::Test).len(), if before { 3 } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn the_summary_says_that_lost_steps_took_held_out_rows_with_them() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.on_error(OnError::TrainOn).create(&net.map).unwrap();
+    let (x, y) = batch(&[1, 2, 3]);
+    run.validation_of(&[&x, &y]).unwrap();
+    storage.fail_nth(storage.calls(), true, std::io::ErrorKind::StorageFull);
+    steps(&run, &net, 0..3).unwrap();
+    let summary = run.finish().unwrap();
+    assert_eq!(summary.statistics.held_out_lost, 3, "{summary}");
+    assert!(
+        summary
+            .to_string()
+            .contains("3 validation or test rows lost"),
+        "{summary}"
+    );
+}
+
+/// The number of rows is in the description, too, where it outlives the step that stores them.
+#[test]
+fn the_description_has_the_number_of_held_out_rows() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.create(&net.map).unwrap();
+    let (x, y) = batch(&[1, 2, 3]);
+    run.test_of(&[&x, &y]).unwrap();
+    steps(&run, &net, 0..2).unwrap();
+    run.finish().unwrap();
+    let trace = whole(&storage);
+    let notes = HELD_OUT.map(|key| trace.info().notes.get(key).cloned());
+    assert_eq!(notes, [None, Some("3".to_owned())]);
+}
+
+/// Rows that never repeat: a run that drops its old segments goes on, and every other ends at its limit.
+#[test]
+fn a_stream_of_rows_is_limited_by_segment_where_segments_are_dropped() {
+    let stream = |keep: Keep| {
+        let (storage, builder) = in_memory();
+        let net = Linear::new();
+        let run = builder
+            .keep(keep)
+            .segment_steps(4)
+            .store_rows(StoreRows::Within(3 * 4 * 16))
+            .create(&net.map)
+            .unwrap();
+        let mut sgd = sgd(&run, &net);
+        for step in 0..30 {
+            let rows: Vec<u64> = (0..BATCH).map(|i| step * BATCH + i).collect();
+            let (x, y) = batch(&rows);
+            run.batch_of(0, &[&x, &y])?;
+            sgd.backward_step(&net.loss(&indices(step)).unwrap())?;
+        }
+        run.finish().map(|_| whole(&storage))
+    };
+    let trace = stream(Keep::LastSteps(8)).unwrap();
+    assert!(trace.span().start > 0 && trace.span().end == 30);
+    let of = |step: u64| (0..BATCH).map(|i| row_bytes(step * BATCH + i)).collect();
+    assert_eq!(used(&trace), trace.span().map(of).collect::<Vec<Vec<_>>>());
+    // Three steps fill a segment, although it may have four.
+    assert!(
+        trace
+            .sizes()
+            .iter()
+            .all(|size| size.steps.end - size.steps.start <= 3),
+        "{:?}",
+        trace.sizes()
+    );
+    let text = stream(Keep::All).err().unwrap().to_string();
+    assert!(
+        text.contains("step 3") && text.contains("more than the limit of 192 B"),
+        "{text}"
+    );
 }

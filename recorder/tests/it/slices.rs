@@ -395,3 +395,96 @@ fn each_mistake_in_the_bytes_has_its_message_and_records_nothing() {
         "{other}"
     );
 }
+
+/// A program must not train on from its own initial values in the place of recorded ones.
+#[test]
+fn a_step_without_tensors_is_not_restored() {
+    let storage = Arc::new(MemStorage::new());
+    let run = with_slices(&Values::at(0), |s| {
+        builder(&storage, Keep::EveryNth(3)).create_of(s)
+    });
+    let run = run.unwrap();
+    slice_steps(&run, Batches::Indices, 0..8);
+    run.flush().unwrap();
+    drop(run);
+    let resume = |at: u64| {
+        let builder = builder(&storage, Keep::EveryNth(3))
+            .restore_variables()
+            .restart_optimizer();
+        with_slices(&Values::at(50), |slices| builder.resume_of(slices, at))
+    };
+    // A gap, and the end of a run that was stopped.
+    for at in [7, 8] {
+        let why = resume(at).err().unwrap().to_string();
+        assert!(
+            why.contains(&format!("step {at} cannot be restored")),
+            "{why}"
+        );
+        assert!(why.contains("no tensors of that step"), "{why}");
+    }
+    // The buffers before step 3 are those after step 2, which is a gap, and step 3 is no keyframe.
+    let why = resume(3).err().unwrap().to_string();
+    assert!(why.contains("not the buffers before it"), "{why}");
+    // Nothing was removed.
+    assert_eq!(open(&storage).span(), 0..8);
+    let (_, at) = resume(0).unwrap();
+    assert_eq!(at.tensors["weight"], tensor_bytes(&Values::at(0).weight));
+}
+
+#[test]
+fn tensors_that_the_run_does_not_record_are_refused_at_every_step() {
+    let storage = Arc::new(MemStorage::new());
+    let values = Values::at(0);
+    let run = with_slices(&values, |s| builder(&storage, Keep::All).create_of(s)).unwrap();
+    slice_steps(&run, Batches::Indices, 0..1);
+    // Step 1 opens no segment, so it needs no optimizer state.
+    run.batch(0, &[1]).unwrap();
+    let said = SliceStep::new(0.1);
+    let refused = |change: &dyn Fn(&mut Vec<Slice<'_>>)| {
+        with_slices(&values, |slices| {
+            let mut slices = slices[..4].to_vec();
+            change(&mut slices);
+            run.step(&said, &slices).unwrap_err().to_string()
+        })
+    };
+    let misspelt = refused(&|slices| {
+        slices[0] = Slice::optimizer_state("momentum.wieght", DType::F32, &[1], &[0; 4]);
+    });
+    assert!(
+        misspelt.contains("the optimizer state \"momentum.wieght\" is not one"),
+        "{misspelt}"
+    );
+    let twice = refused(&|slices| slices[0] = slices[2]);
+    assert!(
+        twice.contains("the parameter \"weight\" is given twice"),
+        "{twice}"
+    );
+    with_slices(&values, |slices| run.step(&said, &slices[..4])).unwrap();
+    // The first step of a run opens a segment.
+    let storage = Arc::new(MemStorage::new());
+    let run = with_slices(&values, |s| builder(&storage, Keep::All).create_of(s)).unwrap();
+    run.batch(0, &[1]).unwrap();
+    for (name, part) in [
+        ("momentum.extra", "is not one"),
+        ("momentum.bias", "is given twice"),
+    ] {
+        let read = || {
+            let names = ["momentum.bias", "momentum.weight"].map(str::to_owned);
+            let bytes = values.momentum.iter().map(|var| tensor_bytes(var));
+            let state = names.into_iter().zip(bytes);
+            state.chain([(name.to_owned(), vec![0; 6])]).collect()
+        };
+        let said = SliceStep::new(0.1).optimizer(&read);
+        let why = with_slices(&values, |slices| run.step(&said, &slices[1..4]));
+        let why = why.unwrap_err().to_string();
+        assert!(why.contains(&format!("{name:?} {part}")), "{why}");
+    }
+    run.skip_batch();
+    let (x, y) = rows(0);
+    let (x, y) = (tensor_bytes(&x), label_bytes(&y));
+    let storage = Arc::new(MemStorage::new());
+    let run = with_slices(&values, |s| builder(&storage, Keep::All).create_of(s)).unwrap();
+    let why = run.batch_of_with(info(0, &[5]), &[&row_slices(&x, &y)]);
+    let why = why.unwrap_err().to_string();
+    assert!(why.contains("BatchInfo::new(epoch, &[])"), "{why}");
+}
