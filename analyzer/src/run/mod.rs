@@ -8,6 +8,7 @@ pub(crate) mod in_memory;
 pub(crate) mod memory;
 pub(crate) mod recorded;
 pub(crate) mod recorded_rows;
+mod row_examples;
 pub(crate) mod rows;
 pub(crate) mod source;
 pub(crate) mod trace;

@@ -49,6 +49,9 @@ struct Report<'a> {
     /// The rows of batches that were announced by their tensors.
     #[serde(skip_serializing_if = "Option::is_none")]
     rows: Option<RowCounts>,
+    /// Whether damage keeps them from being counted.
+    #[serde(skip)]
+    rows_unknown: bool,
     info: &'a RunInfo,
     segments: Vec<SegmentSize>,
     manifest: Option<&'a Manifest>,
@@ -106,6 +109,12 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         Err(e) => despite(e).map(|()| (Vec::new(), false))?,
     };
     let ranges = ranges.or_else(|e| despite(e).map(|()| Vec::new()))?;
+    let (rows, rows_unknown) = match RowCounts::of(&trace) {
+        Ok(rows) => (rows, false),
+        // A recorder may have dropped a segment during the read.
+        Err(FormatError::NotRecorded { .. }) => (None, true),
+        Err(e) => despite(e).map(|()| (None, true))?,
+    };
     // The listed steps of a damaged run may not be readable, so they are counted by reading.
     let steps_ok = if damage.is_empty() {
         None
@@ -133,7 +142,8 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         head_digest: contents.head,
         never_trained: untrained.names,
         untrained: about_untrained,
-        rows: RowCounts::of(&trace),
+        rows,
+        rows_unknown,
         info: trace.info(),
         segments: trace.sizes(),
         manifest: trace.manifest(),
@@ -205,6 +215,11 @@ fn print(
     }
     match &report.rows {
         Some(rows) => writeln!(out, "  data        {}", rows.words())?,
+        // Nothing else identifies the data of a run by rows, and damage hides which kind it is.
+        None if report.rows_unknown && info.data == DataIdentity::None => writeln!(
+            out,
+            "  data        not known: if the run stores rows, damage keeps them from being counted"
+        )?,
         None => data(out, &info.data)?,
     }
     if let Some(manifest) = report.manifest {

@@ -1,13 +1,15 @@
 //! The rows that a run stores, for `info` and `export`.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufWriter, Write as _};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use hindcast_format::{RowGroup, RowSplit, RowType, Trace, hex};
-use safetensors::tensor::{Dtype, TensorView};
+use hindcast_format::{FormatError, RowGroup, RowSplit, RowType, Trace, hex};
+use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
 
 use crate::words;
@@ -25,20 +27,23 @@ pub(super) struct RowCounts {
 }
 
 impl RowCounts {
-    /// Returns `None` if the run doesn't identify its examples by rows. Damage is reported elsewhere.
-    pub fn of(trace: &Trace) -> Option<RowCounts> {
-        if !trace.has_rows().unwrap_or(false) {
-            return None;
+    /// Returns `None` if the run doesn't identify its examples by rows.
+    ///
+    /// # Errors
+    /// Damage, after which the numbers aren't known; the storage fails; or the list of the rows needs too much memory.
+    pub fn of(trace: &Trace) -> Result<Option<RowCounts>, FormatError> {
+        if !trace.has_rows()? {
+            return Ok(None);
         }
-        let index = trace.row_index(0..u64::MAX).ok()?;
+        let index = trace.row_index(0..u64::MAX)?;
         let [validation, test] = index.held_out;
-        Some(RowCounts {
+        Ok(Some(RowCounts {
             distinct: index.next,
             stored: index.stored.len() as u64,
             raw_bytes: index.raw_bytes,
             validation,
             test,
-        })
+        }))
     }
 
     /// The numbers in words.
@@ -85,7 +90,7 @@ pub(super) fn export(trace: &Trace, used: &BTreeSet<u64>, folder: &Path) -> anyh
     if !trace.has_rows()? {
         return Ok(());
     }
-    let rows = trace.rows(&RowSplit::ALL)?;
+    let rows = trace.rows_of(used)?;
     let mut missing = used.clone();
     // Of some rows, only the digest was recorded.
     missing.retain(|&index| rows.split(RowSplit::Train).digest_only(index).is_none());
@@ -101,12 +106,12 @@ pub(super) fn export(trace: &Trace, used: &BTreeSet<u64>, folder: &Path) -> anyh
     let mut lines = BufWriter::new(file);
     for split in RowSplit::ALL {
         for (number, group) in rows.split(split).groups().iter().enumerate() {
-            let kept: Vec<usize> = (0..group.indices.len())
-                .filter(|&at| {
-                    split != RowSplit::Train
-                        || group.indices.get(at).is_some_and(|i| used.contains(i))
-                })
-                .collect();
+            // Rows that contradict each other have no place.
+            let placed = |at: &usize| {
+                let index = group.indices.get(*at);
+                index.and_then(|index| rows.split(split).place(*index)) == Some((number, *at))
+            };
+            let kept: Vec<usize> = (0..group.indices.len()).filter(placed).collect();
             if kept.is_empty() {
                 continue;
             }
@@ -148,28 +153,57 @@ pub(super) fn export(trace: &Trace, used: &BTreeSet<u64>, folder: &Path) -> anyh
 }
 
 fn write_group(path: &Path, group: &RowGroup, kept: &[usize]) -> anyhow::Result<()> {
-    let length = group.layout.bytes();
     let mut offset = 0;
-    let mut tensors = Vec::new();
+    let mut columns = Vec::new();
     for (number, tensor) in group.layout.tensors().iter().enumerate() {
-        let part = tensor.bytes();
-        let mut bytes = Vec::with_capacity(kept.len() * part);
-        for &at in kept {
-            let start = at * length + offset;
-            bytes.extend_from_slice(group.bytes.get(start..start + part).unwrap_or_default());
-        }
-        offset += part;
         let mut shape = vec![kept.len()];
         shape.extend(&tensor.shape);
-        tensors.push((number.to_string(), dtype(tensor.dtype), shape, bytes));
+        let part = offset..offset + tensor.bytes();
+        offset = part.end;
+        let column = Column {
+            group,
+            kept,
+            part,
+            dtype: dtype(tensor.dtype),
+            shape,
+        };
+        columns.push((number.to_string(), column));
     }
-    let views = tensors
-        .iter()
-        .map(|(name, dtype, shape, bytes)| {
-            Ok((name.clone(), TensorView::new(*dtype, shape.clone(), bytes)?))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(safetensors::serialize_to_file(views, None, path)?)
+    Ok(safetensors::serialize_to_file(columns, None, path)?)
+}
+
+/// One tensor of the kept rows. Its bytes are copied when they are written, so that only one tensor is in memory twice.
+struct Column<'a> {
+    group: &'a RowGroup,
+    kept: &'a [usize],
+    /// The tensor's bytes in a row.
+    part: Range<usize>,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl View for Column<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let length = self.group.layout.bytes();
+        let mut bytes = Vec::with_capacity(self.data_len());
+        for at in self.kept {
+            let (start, end) = (at * length + self.part.start, at * length + self.part.end);
+            bytes.extend_from_slice(self.group.bytes.get(start..end).unwrap_or_default());
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.kept.len() * self.part.len()
+    }
 }
 
 fn dtype(of: RowType) -> Dtype {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use hindcast_format::{DType, Durability, FsStorage, Layout, Role, RunInfo, RunWriter, TensorSpec};
+
 use super::*;
 
 /// Flips single bits at many positions of every file of a run; `verify` must exit with 3 each time.
@@ -189,6 +191,10 @@ fn an_export_without_all_rows_of_its_steps_is_an_error() {
     let written = |out: &str| fs::read_to_string(dir.join(out).join("rows.jsonl")).unwrap();
     fine(dir, &["export", "run", "--steps", "4", "--out", "whole"]);
     assert!(written("whole").contains("\"index\":7,"));
+    let rows = written("whole").matches("\"split\":\"train\"").count();
+    assert_eq!(rows, 3, "only the rows of step 4 are loaded");
+    let info = fine(dir, &["info", "run"]);
+    assert!(info.contains("16 distinct training rows, stored"), "{info}");
 
     let row_7 = [&7f32.to_le_bytes()[..], &1.5f32.to_le_bytes(), &[7]].concat();
     let mut flipped = 0;
@@ -213,4 +219,41 @@ fn an_export_without_all_rows_of_its_steps_is_an_error() {
     assert!(said.contains("the first with index 7"), "{said}");
     assert!(written("part").contains("\"index\":8,"));
     assert!(dir.join("part/step-000000004.safetensors").exists());
+    // Rows that can't be counted are not left out in silence.
+    let output = hindcast(dir, &["info", "run"]);
+    let said = stdout(&output);
+    assert_eq!(code(&output), 3, "{said}");
+    assert!(said.contains("  data        not known: "), "{said}");
+    assert!(said.contains("step 3"), "{said}");
+}
+
+/// The prefix was free for users' notes before frozen tensors took it.
+#[test]
+fn a_users_note_with_the_key_of_a_frozen_tensor_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let spec = TensorSpec {
+        name: "w".to_owned(),
+        role: Role::Parameter,
+        dtype: DType::F32,
+        shape: vec![2],
+        group: 0,
+    };
+    let mut info = RunInfo::new(Layout::new(vec![spec]).unwrap(), 0);
+    let digest = "ab".repeat(32);
+    for (key, text) in [
+        ("frozen.layers", "3".to_owned()),
+        ("frozen.base", format!("f32 [3,4] {digest}")),
+        ("frozen.huge", format!("f32 [{},2] {digest}", u64::MAX)),
+    ] {
+        info.notes.insert(key.to_owned(), text);
+    }
+    let storage = std::sync::Arc::new(FsStorage::new(dir.join("run")));
+    let writer = RunWriter::create(storage, info, Durability::Os).unwrap();
+    writer.abandon(std::collections::BTreeMap::new()).unwrap();
+    let said = fine(dir, &["info", "run"]);
+    assert!(said.contains("note        frozen.layers: 3"), "{said}");
+    assert!(said.contains("note        frozen.huge: "), "{said}");
+    assert!(!said.contains("frozen.base"), "{said}");
+    assert!(said.contains("12 values in 1 tensors"), "{said}");
 }
