@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use hindcast_format::{State, Trace, hex};
 use hindcast_tests::plan::{PEAK, PLAN, Plan};
-use hindcast_tests::training::Training;
 
 fn main() -> ExitCode {
     let Some(plan) = std::env::var_os(PLAN) else {
@@ -50,7 +49,7 @@ fn say(line: &str) {
 }
 
 fn record(plan: &Plan) -> anyhow::Result<()> {
-    let training = Training::new(plan.hidden)?;
+    let training = plan.training()?;
     let variables = training.variables();
     let (run, from) = if plan.resume {
         let trace = Trace::open(&plan.run)?;

@@ -7,6 +7,8 @@ use anyhow::bail;
 use hindcast_recorder::{Builder, Durability, OnError, Recorder};
 use serde::{Deserialize, Serialize};
 
+use crate::training::Training;
+
 /// The environment variable that makes `promises-child` record a plan. Without it, the child is `hindcast`.
 pub const PLAN: &str = "HINDCAST_TESTS_PLAN";
 
@@ -39,6 +41,8 @@ pub struct Plan {
     pub train_on: bool,
     /// Whether to continue the existing run from its last recorded step.
     pub resume: bool,
+    /// Whether the batches are announced by their tensors, which the run stores.
+    pub rows: bool,
     /// After this step, fill the disk with a file named `ballast` next to the run.
     pub fill_after: Option<u64>,
 }
@@ -58,8 +62,17 @@ impl Plan {
             flush_every: None,
             train_on: false,
             resume: false,
+            rows: false,
             fill_after: None,
         }
+    }
+
+    /// The loop that this plan records.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn training(&self) -> anyhow::Result<Training> {
+        Ok(Training::new(self.hidden)?.by_rows(self.rows))
     }
 
     /// The recorder's builder for this plan.

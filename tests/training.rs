@@ -20,6 +20,8 @@ const BATCH: u64 = 8;
 const INPUTS: usize = 6;
 const OUTPUTS: usize = 3;
 const RATE: f64 = 0.05;
+/// The examples that a run by rows stores for validation.
+pub const HELD_OUT: [u64; 3] = [7, 40, 3];
 
 /// Linear, batch norm, ReLU, linear, on generated numbers.
 pub struct Training {
@@ -29,6 +31,7 @@ pub struct Training {
     last: Linear,
     x: Tensor,
     y: Tensor,
+    by_rows: bool,
 }
 
 impl Training {
@@ -60,7 +63,25 @@ impl Training {
             last,
             x,
             y,
+            by_rows: false,
         })
+    }
+
+    /// Announces each batch by its tensors instead of its indices if `by_rows` is set, so that the run stores them. The run
+    /// also stores [`HELD_OUT`] examples for validation.
+    #[must_use]
+    pub fn by_rows(self, by_rows: bool) -> Self {
+        Self { by_rows, ..self }
+    }
+
+    /// Inputs and targets of these examples.
+    fn examples(&self, examples: &[u64]) -> anyhow::Result<(Tensor, Tensor)> {
+        let rows: Vec<u32> = examples.iter().map(|&i| i as u32).collect();
+        let rows = Tensor::new(rows, &Device::Cpu)?;
+        Ok((
+            self.x.index_select(&rows, 0)?,
+            self.y.index_select(&rows, 0)?,
+        ))
     }
 
     /// The parameters, and the batch norm's statistics.
@@ -78,14 +99,10 @@ impl Training {
     /// # Errors
     /// Those of candle.
     pub fn loss(&self, step: u64) -> anyhow::Result<Tensor> {
-        let rows: Vec<u32> = Self::indices(step).iter().map(|&i| i as u32).collect();
-        let rows = Tensor::new(rows, &Device::Cpu)?;
-        let hidden = self.first.forward(&self.x.index_select(&rows, 0)?)?;
+        let (x, y) = self.examples(&Self::indices(step))?;
+        let hidden = self.first.forward(&x)?;
         let hidden = self.norm.forward_t(&hidden, true)?.relu()?;
-        Ok(mse(
-            &self.last.forward(&hidden)?,
-            &self.y.index_select(&rows, 0)?,
-        )?)
+        Ok(mse(&self.last.forward(&hidden)?, &y)?)
     }
 
     /// The variables as a frame holds them, little-endian: parameters by name, then statistics by name.
@@ -117,9 +134,18 @@ impl Training {
         mut after: impl FnMut(u64) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let mut sgd = run.wrap(self.sgd()?);
+        if self.by_rows {
+            let (x, y) = self.examples(&HELD_OUT)?;
+            run.validation_of(&[&x, &y])?;
+        }
         for step in steps {
             let loss = self.loss(step)?;
-            run.batch(step / EPOCH, &Self::indices(step))?;
+            if self.by_rows {
+                let (x, y) = self.examples(&Self::indices(step))?;
+                run.batch_of(step / EPOCH, &[&x, &y])?;
+            } else {
+                run.batch(step / EPOCH, &Self::indices(step))?;
+            }
             sgd.backward_step(&loss)?;
             after(step)?;
         }
@@ -154,6 +180,8 @@ pub struct Truth {
     parameters: usize,
     /// The statistics before the first step.
     first_buffers: Vec<u8>,
+    /// Bytes of each example: inputs and targets, little-endian.
+    rows: Vec<Vec<u8>>,
 }
 
 impl Truth {
@@ -169,6 +197,12 @@ impl Truth {
             .len()
             .checked_sub(buffers)
             .context("batch norm has two statistics per unit")?;
+        let (x, y) = (training.x.to_vec2::<f32>()?, training.y.to_vec2::<f32>()?);
+        let rows = x.iter().zip(&y).map(|(x, y)| {
+            let values = x.iter().chain(y);
+            values.flat_map(|value| value.to_le_bytes()).collect()
+        });
+        let rows = rows.collect();
         let mut sgd = training.sgd()?;
         let mut states = Vec::new();
         for step in 0..=steps {
@@ -180,7 +214,13 @@ impl Truth {
             states,
             parameters,
             first_buffers: first[parameters..].to_vec(),
+            rows,
         })
+    }
+
+    /// The bytes of an example, as a run by rows stores them.
+    pub fn row(&self, example: u64) -> &[u8] {
+        &self.rows[example as usize]
     }
 
     /// Number of known steps.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, ensure};
-use hindcast_format::{State, Trace, VerifyReport};
+use hindcast_format::{RowSplit, Rows, SplitRows, State, Trace, VerifyReport};
 use hindcast_tests::plan::{PLAN, Plan};
-use hindcast_tests::training::{EPOCH, Training, Truth};
+use hindcast_tests::training::{EPOCH, HELD_OUT, Training, Truth};
 
 pub type Tested = Result<(), anyhow::Error>;
 
@@ -103,11 +103,20 @@ pub fn compare_without(
     let recorded: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
     let is_lost = |step: &u64| lost.contains(step) && !recorded.contains(step);
     let mut expected = span.clone().filter(|step| !is_lost(step));
+    let rows = rows_of(trace, truth)?;
     for meta in trace.metas(span.clone()) {
         let meta = meta?;
         let step = expected.next().context("a step that is not in the span")?;
         ensure!(meta.step == step, "step {step} is missing: {meta:?}");
-        ensure!(meta.indices == Training::indices(step), "batch of {step}");
+        match &rows {
+            None => ensure!(meta.indices == Training::indices(step), "batch of {step}"),
+            Some(rows) => {
+                let used = contents(rows.split(RowSplit::Train), &meta.indices)?;
+                let expected = Training::indices(step);
+                let expected = expected.iter().map(|&example| truth.row(example));
+                ensure!(used.into_iter().eq(expected), "rows of {step}");
+            }
+        }
         ensure!(meta.epoch == step / EPOCH, "epoch of {step}");
     }
     let missing: Vec<u64> = expected.collect();
@@ -149,6 +158,31 @@ pub fn compare_without(
         ensure!(state.bytes() == truth.end(step), "the final state");
     }
     Ok(span)
+}
+
+/// The rows that a run stores, of which the validation rows are compared with the truth. `None` if it has indices.
+fn rows_of(trace: &Trace, truth: &Truth) -> anyhow::Result<Option<Rows>> {
+    if !trace.has_rows()? {
+        return Ok(None);
+    }
+    let rows = trace.rows(&RowSplit::ALL)?;
+    ensure!(rows.damage().is_empty(), "{:?}", rows.damage());
+    let held_out = contents(rows.split(RowSplit::Validation), &[0, 1, 2])?;
+    let expected = HELD_OUT.map(|example| truth.row(example));
+    ensure!(held_out == expected, "validation rows");
+    Ok(Some(rows))
+}
+
+/// The bytes of these rows.
+fn contents<'a>(rows: &'a SplitRows, indices: &[u64]) -> anyhow::Result<Vec<&'a [u8]>> {
+    let content = |&index: &u64| {
+        let place = rows.place(index);
+        let (group, at) = place.with_context(|| format!("row {index} isn't stored"))?;
+        let group = &rows.groups()[group];
+        let length = group.layout.bytes();
+        Ok(&group.bytes[at * length..(at + 1) * length])
+    };
+    indices.iter().map(content).collect()
 }
 
 /// Fails if damage was found. Other findings about a run that was cut off are allowed.

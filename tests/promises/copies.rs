@@ -9,9 +9,11 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::ensure;
-use hindcast_tests::plan::PLAN;
+use hindcast_format::Trace;
+use hindcast_tests::plan::{PLAN, Plan};
+use hindcast_tests::training::Truth;
 
-use crate::common::{CHILD, Tested, files, fine, said};
+use crate::common::{CHILD, Tested, compare, files, fine, said};
 
 /// Names, contents, modification times and permissions.
 type Look = BTreeMap<PathBuf, (Vec<u8>, SystemTime, u32)>;
@@ -169,5 +171,51 @@ fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_not_changed() -> Tes
     ensure!(fs::read(dir.join("mounted.csv"))? == answers[Path::new("scores.csv")]);
     // Lets a user who is not root remove the folder.
     shell(dir, "chmod 0755 far/away/copy")?;
+    Ok(())
+}
+
+/// The rows that a run stores are part of every copy, whichever tool made it.
+#[test]
+fn a_copy_has_the_rows_of_the_run() -> Tested {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let plan = Plan {
+        rows: true,
+        segment_steps: Some(8),
+        ..Plan::new(dir.join("run"), 4, 30)
+    };
+    let training = plan.training()?;
+    let recorder = plan.builder()?.create(training.variables())?;
+    training.record(&recorder, 0..30, |_| Ok(()))?;
+    recorder.finish()?;
+    let truth = Truth::new(4, 30)?;
+    let export = |run: &str, out: &str| -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
+        compare(&Trace::open(dir.join(run))?, &truth)?;
+        fine(dir, &["verify", run]);
+        fine(dir, &["export", run, "--steps", "0..30", "--out", out]);
+        let all = files(&dir.join(out))?.into_iter();
+        all.map(|path| {
+            let name = path.strip_prefix(dir.join(out))?.to_owned();
+            Ok((name, fs::read(&path)?))
+        })
+        .collect()
+    };
+    let original = export("run", "exported")?;
+    // Two splits of one shape, and the list of their rows.
+    let rows = original
+        .keys()
+        .filter(|name| name.to_string_lossy().starts_with("rows"));
+    ensure!(rows.count() == 3, "{:?}", original.keys());
+    let made = shell(
+        dir,
+        "cp -r run copy
+         tar cf run.tar run && mkdir unpacked && tar xf run.tar -C unpacked && rm -r run
+         chmod 0444 copy/* && chmod 0555 copy && ln -s copy linked",
+    )?;
+    ensure!(made.status.success(), "{}", said(&made));
+    for (i, run) in ["copy", "unpacked/run", "linked"].into_iter().enumerate() {
+        ensure!(export(run, &format!("exported-{i}"))? == original, "{run}");
+    }
+    shell(dir, "chmod 0755 copy")?;
     Ok(())
 }

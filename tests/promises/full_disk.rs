@@ -152,6 +152,8 @@ fn plans(folder: &Path) -> Vec<Plan> {
             all.push(Plan {
                 maps,
                 train_on,
+                // Half of the runs store the rows of their batches.
+                rows: maps == train_on,
                 segment_steps: Some(150),
                 ..Plan::new(folder.join("run"), HIDDEN, STEPS)
             });

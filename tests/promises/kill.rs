@@ -14,7 +14,7 @@ use anyhow::{Context as _, ensure};
 use hindcast_format::{FindingKind, FormatError, Status, Trace};
 use hindcast_tests::noise::Noise;
 use hindcast_tests::plan::{PLAN, Plan};
-use hindcast_tests::training::{EPOCH, Training, Truth};
+use hindcast_tests::training::{EPOCH, Truth};
 
 use crate::common::{CHILD, Tested, as_text, compare, files, folder, undamaged};
 
@@ -218,7 +218,7 @@ fn resume_to_the_end(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::R
     let end = trace.span().end;
     let forks = trace.manifest().map_or(0, |m| m.forks.len());
     drop(trace);
-    let training = Training::new(plan.hidden)?;
+    let training = plan.training()?;
     let back = noise.below(recorded.len().min(6) as u64) as usize;
     let builder = plan.builder()?;
     let (run, from) = match recorded.iter().rev().nth(back) {
@@ -261,7 +261,11 @@ fn round(seed: u64, truths: &Truths, tally: &mut Tally) -> anyhow::Result<()> {
     let mut noise = Noise(seed);
     // Most rounds run in memory, where syncing takes no time. For a kill it makes no difference what has been synced.
     let place = folder(noise.below(12) > 0)?;
-    let plan = plan(&place.path().join("run"), &mut noise);
+    let plan = Plan {
+        // Every other run stores the rows of its batches.
+        rows: seed % 2 == 1,
+        ..plan(&place.path().join("run"), &mut noise)
+    };
     let when = Kill::draw(&mut noise);
     kill_and_resume(&plan, when, truths.of(plan.hidden), &mut noise, tally).with_context(|| {
         let there = files(&plan.run).unwrap_or_default();
@@ -282,7 +286,7 @@ fn kill_and_resume(
             // The child was killed before the run existed. A new run can be created in its place.
             tally.before_the_run += 1;
             ensure!(reported.acknowledged == 0, "{reported:?} without a run");
-            let training = Training::new(plan.hidden)?;
+            let training = plan.training()?;
             let run = plan.builder()?.create(training.variables())?;
             training.record(&run, 0..5, |_| Ok(()))?;
             run.finish()?;

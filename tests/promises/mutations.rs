@@ -9,7 +9,6 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use hindcast_format::{Durability, FsStorage, MANIFEST, RunWriter, State, Trace};
 use hindcast_tests::plan::Plan;
-use hindcast_tests::training::Training;
 
 use crate::common::{Tested, exits, files, fine};
 
@@ -45,9 +44,11 @@ fn write(run: &Path, all: &Files) -> anyhow::Result<()> {
 fn record(run: &Path, hidden: usize) -> anyhow::Result<String> {
     let plan = Plan {
         segment_steps: Some(SEGMENT as u32),
+        // The run stores the rows of its batches, so that these are changed, too.
+        rows: true,
         ..Plan::new(run, hidden, STEPS)
     };
-    let training = Training::new(hidden)?;
+    let training = plan.training()?;
     let recorder = plan.builder()?.create(training.variables())?;
     training.record(&recorder, 0..STEPS, |_| Ok(()))?;
     let head = recorder.finish()?.head.context("a head")?;
