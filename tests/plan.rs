@@ -16,7 +16,7 @@ pub const PLAN: &str = "HINDCAST_TESTS_PLAN";
 /// there.
 pub const PEAK: &str = "HINDCAST_TESTS_PEAK";
 
-/// A recording of [`Training`](crate::training::Training).
+/// A recording of [`Training`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// The run's folder.

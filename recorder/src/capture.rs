@@ -101,8 +101,8 @@ impl Capture {
         let small = meta_bytes(meta) + rows.0 + if cut && !thinned { rows.1 } else { 0 };
         let full = small + (layout.frame_bytes() + key_bytes) as u64;
         if rows.0 > 0 && self.rows_raise_limit {
-            let raw_step = layout.frame_bytes() as u64;
-            shared.budget.raise(QUEUED_STEPS * (raw_step + rows.0));
+            let more = (QUEUED_STEPS - 1) * (small + layout.frame_bytes() as u64);
+            shared.budget.raise(full + more);
         }
         let has_room = self.make_room(shared, meta.step, full)?;
         let placement = Placement {

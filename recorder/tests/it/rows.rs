@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use hindcast_format::{HELD_OUT, MemStorage, RowSplit, Status, Trace};
-use hindcast_recorder::{Keep, OnError, Recorder, RecorderError, RowBatch, StoreRows};
+use hindcast_recorder::{Keep, OnError, Recorder, RecorderError, RowBatch, StoreRows, WhenFull};
 
 use crate::common::*;
 
@@ -527,5 +527,28 @@ fn a_stream_of_rows_is_limited_by_segment_where_segments_are_dropped() {
     assert!(
         text.contains("step 3") && text.contains("more than the limit of 192 B"),
         "{text}"
+    );
+}
+
+/// The default limit of the queue has room for four steps with their rows, however large these are.
+#[test]
+fn large_batches_do_not_fill_the_queue_at_once() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.when_full(WhenFull::Stop).create(&net.map).unwrap();
+    let mut sgd = sgd(&run, &net);
+    // Nothing is written while the steps are taken.
+    storage.slow_down(std::time::Duration::from_secs(2));
+    for step in 0..4u8 {
+        let row = Tensor::full(step, (1, 24 << 20), &Device::Cpu).unwrap();
+        run.batch_of(0, &[&row]).unwrap();
+        sgd.backward_step(&net.loss(&[0]).unwrap()).unwrap();
+    }
+    storage.slow_down(std::time::Duration::ZERO);
+    let summary = run.finish().unwrap();
+    assert_eq!(summary.statistics.rows, 4);
+    assert!(
+        summary.statistics.queue_peak_bytes > 72 << 20,
+        "{summary:?}"
     );
 }
