@@ -1,5 +1,6 @@
 //! `hindcast record --resume`: continue an interrupted recording of a task.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -117,7 +118,7 @@ fn same_task(recorded: Option<&str>, named: &Task, run: &Path) -> anyhow::Result
     )
 }
 
-/// The first line in which the text of the recorded task differs from that of the named one.
+/// The first key of the recorded task whose value differs from that of the named one, with both values.
 pub(super) fn difference(
     recorded: Option<&str>,
     named: &Task,
@@ -131,18 +132,82 @@ pub(super) fn difference(
     };
     let recorded = Task::from_toml(text)
         .with_context(|| format!("{}: the recorded task cannot be read", run.display()))?;
-    let (was, is) = (recorded.to_toml()?, named.to_toml()?);
-    let found = first_difference(&was, &is);
-    Ok(found.map(|(was, is)| (was.to_owned(), is.to_owned())))
+    // Both texts are written by the same function, so a key that differs is a value that differs.
+    let keys = |task: &Task| -> anyhow::Result<BTreeMap<String, String>> {
+        let table: toml::Table = task.to_toml()?.parse()?;
+        let mut keys = BTreeMap::new();
+        flatten("", &toml::Value::Table(table), &mut keys);
+        Ok(keys)
+    };
+    Ok(first_difference(&keys(&recorded)?, &keys(named)?))
 }
 
-fn first_difference<'a>(a: &'a str, b: &'a str) -> Option<(&'a str, &'a str)> {
-    let (mut a, mut b) = (a.lines(), b.lines());
-    loop {
-        match (a.next(), b.next()) {
-            (None, None) => return None,
-            (a, b) if a == b => {}
-            (a, b) => return Some((a.unwrap_or("nothing"), b.unwrap_or("nothing"))),
+/// The values of a task by their dotted keys, as `--set` takes them: `data.train`, `model.layers.1.kind`.
+fn flatten(key: &str, value: &toml::Value, keys: &mut BTreeMap<String, String>) {
+    let under = |name: &str| match key {
+        "" => name.to_owned(),
+        key => format!("{key}.{name}"),
+    };
+    match value {
+        toml::Value::Table(table) => {
+            for (name, value) in table {
+                flatten(&under(name), value, keys);
+            }
         }
+        toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
+            for (at, value) in items.iter().enumerate() {
+                flatten(&under(&at.to_string()), value, keys);
+            }
+        }
+        value => {
+            keys.insert(key.to_owned(), value.to_string());
+        }
+    }
+}
+
+fn first_difference(
+    was: &BTreeMap<String, String>,
+    is: &BTreeMap<String, String>,
+) -> Option<(String, String)> {
+    let said = |key: &str, value: Option<&String>| match value {
+        Some(value) => format!("{key} = {value}"),
+        None => format!("{key} not given"),
+    };
+    let mut all = BTreeSet::from_iter(was.keys());
+    all.extend(is.keys());
+    all.into_iter().find_map(|key| {
+        let (was, is) = (was.get(key), is.get(key));
+        (was != is).then(|| (said(key, was), said(key, is)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_differing_key_is_named_with_both_values() {
+        let task = |changes: &[(&str, &str)]| {
+            let mut task = Task::builtin("mnist-cnn").unwrap();
+            task.set_all(changes).unwrap();
+            task
+        };
+        let said = |recorded: &Task, named: &Task| {
+            let text = recorded.to_toml().unwrap();
+            difference(Some(&text), named, Path::new("run")).unwrap()
+        };
+        let texts = |was: &str, is: &str| Some((was.to_owned(), is.to_owned()));
+        let (all, some) = (task(&[]), task(&[("data.train", "600")]));
+        assert_eq!(
+            said(&some, &all),
+            texts("data.train = 600", "data.train not given")
+        );
+        assert_eq!(
+            said(&all, &some),
+            texts("data.train not given", "data.train = 600")
+        );
+        let other = task(&[("model.layers.0.out", "7")]);
+        assert_eq!(said(&other, &all).unwrap().0, "model.layers.0.out = 7");
+        assert_eq!(said(&all, &all), None);
     }
 }

@@ -144,7 +144,7 @@ fn other_tasks_damage_and_wrong_words_are_refused_before_training() {
         (
             &["--seeds", "1..3", "--set", "train.epochs=3"],
             1,
-            "runs/seed-1 is a run of another command: it was recorded with `epochs = 2`, but this command gives `epochs = 3`",
+            "runs/seed-1 is a run of another command: it was recorded with `train.epochs = 2`, but this command gives `train.epochs = 3`",
         ),
         (
             &["--seeds", "1..3", "--keep", "last-epoch"],
