@@ -81,6 +81,12 @@ pub(super) fn assumptions(
     let steps = steps(run, metas, &mut broken)?;
     one_pass(&steps, &mut broken);
     if !broken.is_empty() {
+        // What the next call would be refused for is said now.
+        if given.is_none()
+            && let Err(evidence) = form(net)
+        {
+            broken.push(breaks(Assumption::KnownDerivatives, evidence));
+        }
         return Err(Unsupported::Bounds { broken }.into());
     }
     let decay = steps
@@ -105,12 +111,16 @@ pub(super) fn assumptions(
         let largest = steps.iter().max_by(|a, b| a.rate.total_cmp(&b.rate));
         if let Some(s) = largest.filter(|s| s.rate * constants.upper > 1.0) {
             let evidence = format!(
-                "that of step {} is {}, and 1/Λ is {:.3e} (Λ = {:.4}, the largest input has the norm {:.2})",
+                "that of step {} is {}, and 1/Λ is {:.3e} (Λ = {:.4}{})",
                 s.meta.step,
                 s.rate,
                 1.0 / constants.upper,
                 constants.upper,
-                constants.input
+                if constants.proven {
+                    format!(", the largest input has the norm {:.2}", constants.input)
+                } else {
+                    ", as given".to_owned()
+                }
             );
             against_convex.push(breaks(Assumption::SmallRates, evidence));
         }
@@ -250,21 +260,25 @@ fn one_pass(steps: &[Step], broken: &mut Vec<BrokenAssumption>) {
     }
 }
 
-/// λ, Λ, L and G of a linear model with a convex loss; for other models, why they are unknown.
-fn derived(
-    run: &RecordedRun<'_>,
-    net: &Net,
-    steps: &[Step],
-    decay: f64,
-) -> Result<Result<Constants, BrokenAssumption>> {
-    let unknown = |evidence| Ok(Err(breaks(Assumption::KnownDerivatives, evidence)));
+/// What the constants depend on, of a linear model with a convex loss.
+struct Form {
+    bias: bool,
+    outputs: f64,
+    /// Of the loss as a function of the outputs: the largest eigenvalue of the Hessian.
+    curvature: f64,
+    /// And the Hessian's Lipschitz constant.
+    third: f64,
+}
+
+/// The form of the model and its loss; for other models, why the constants are unknown.
+fn form(net: &Net) -> Result<Form, String> {
     let mut linear = None;
     for node in net.nodes() {
         match &node.op {
             Op::Flatten => {}
             Op::Linear { bias, .. } if linear.is_none() => linear = Some(bias.is_some()),
             _ => {
-                return unknown(format!(
+                return Err(format!(
                     "they are known only for one linear layer, and `{}` isn't part of one",
                     node.path
                 ));
@@ -272,7 +286,7 @@ fn derived(
         }
     }
     let Some(bias) = linear else {
-        return unknown("the model has no linear layer".to_owned());
+        return Err("the model has no linear layer".to_owned());
     };
     let outputs = net.output_shape().iter().product::<usize>() as f64;
     // Of the loss as a function of the outputs: the largest eigenvalue of the Hessian and the Hessian's Lipschitz
@@ -283,8 +297,32 @@ fn derived(
         LossKind::CrossEntropy => (0.5, 2.0_f64.sqrt() * 2.0 * LOGISTIC_THIRD),
         LossKind::MeanSquaredError => (2.0 / outputs, 0.0),
         other => {
-            return unknown(format!("they aren't known for {}", other.name()));
+            return Err(format!("they aren't known for {}", other.name()));
         }
+    };
+    Ok(Form {
+        bias,
+        outputs,
+        curvature,
+        third,
+    })
+}
+
+/// λ, Λ, L and G of a linear model with a convex loss; for other models, why they are unknown.
+fn derived(
+    run: &RecordedRun<'_>,
+    net: &Net,
+    steps: &[Step],
+    decay: f64,
+) -> Result<Result<Constants, BrokenAssumption>> {
+    let Form {
+        bias,
+        outputs,
+        curvature,
+        third,
+    } = match form(net) {
+        Ok(form) => form,
+        Err(evidence) => return Ok(Err(breaks(Assumption::KnownDerivatives, evidence))),
     };
     let (input, target) = extent(run, steps, bias)?;
     let penalty = net.loss().penalty + decay;

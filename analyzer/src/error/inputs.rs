@@ -63,7 +63,8 @@ fn option_in_words(method: &str, key: &str, known: &[String]) -> String {
 pub enum Diverged {
     /// Training without some examples.
     #[error(
-        "retraining without {without} examples diverged: parameter value {value} is not finite"
+        "retraining {} diverged: parameter value {value} is not finite at its end",
+        set_in_words(*without)
     )]
     Retraining {
         /// How many examples were left out.
@@ -99,6 +100,14 @@ pub enum Diverged {
         /// The query's name.
         query: String,
     },
+}
+
+fn set_in_words(without: usize) -> String {
+    match without {
+        0 => "with all examples".to_owned(),
+        1 => "without 1 example".to_owned(),
+        n => format!("without {n} examples"),
+    }
 }
 
 /// Lists of numbers for which a measure isn't defined.

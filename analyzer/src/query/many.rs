@@ -106,7 +106,19 @@ impl FromStr for Queries {
                     None => text.parse().map(Queries::One),
                 }
             }
-            _ => text.parse().map(Queries::One),
+            _ => text.parse().map(Queries::One).map_err(|error| match error {
+                AnalysisError::Query { query, problem }
+                    if Split::of_name(head).is_none() && head != "vector" =>
+                {
+                    AnalysisError::Query {
+                        query,
+                        problem: format!(
+                            "{problem}; or `mean:validation:0..99`, or several queries at once: `validation:0..99`, `each:validation` or `per-class`"
+                        ),
+                    }
+                }
+                error => error,
+            }),
         }
     }
 }
@@ -230,6 +242,7 @@ mod tests {
             ("each:vector:u.safetensors", "is not a split"),
             ("mean:vector:u.safetensors", "leave out `mean:`"),
             ("per-class:valid", "is not a split"),
+            ("valid", "`each:validation` or `per-class`"),
             ("validation:5..5", "end is excluded"),
             ("each:test:x", "not an example's index"),
             ("valid", "neither a split"),

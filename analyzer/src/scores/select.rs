@@ -70,6 +70,20 @@ impl ScoreTable {
         SortKey(Column::Influence(0))
     }
 
+    /// A row's value in a column as it is printed: scores with five digits, others in full.
+    pub fn shown(&self, row: &ScoreRow, SortKey(column): SortKey) -> String {
+        match cell(row, column) {
+            Cell::Number(Some(x)) => format!("{x:+.4e}"),
+            other => other.to_string(),
+        }
+    }
+
+    /// The name of a column, as it is written.
+    pub fn name_of(&self, SortKey(wanted): SortKey) -> String {
+        let found = self.columns().into_iter().find(|(_, c)| *c == wanted);
+        found.map(|(name, _)| name).unwrap_or_default()
+    }
+
     fn no_column(&self, name: &str) -> String {
         format!(
             "there is no column `{name}`; there are: {}",
@@ -103,6 +117,12 @@ impl ScoreTable {
         if !column.is_text() && !value.is_empty() && value.parse::<f64>().is_err() {
             return Err(format!(
                 "column `{name}` contains numbers, and `{value}` isn't one"
+            ));
+        }
+        let order = !matches!(comparison, Comparison::Equals | Comparison::Differs);
+        if order && !column.is_text() && value.parse().is_ok_and(f64::is_nan) {
+            return Err(format!(
+                "no number is below or above `{value}`: compare column `{name}` with a number, or with = or !="
             ));
         }
         Ok(Condition {
@@ -184,7 +204,35 @@ fn split_operator(text: &str) -> Result<(Comparison, String), String> {
     }
 }
 
+impl SortKey {
+    /// The position of the query that the column belongs to; `None` for a column of the example.
+    pub fn query(self) -> Option<usize> {
+        match self.0 {
+            Column::Influence(q)
+            | Column::Deviation(q)
+            | Column::Student(q)
+            | Column::Renormalised(q)
+            | Column::Refined(q, _)
+            | Column::Epoch(q, _) => Some(q),
+            _ => None,
+        }
+    }
+
+    /// Whether the column contains a query's influence or its spread over runs.
+    pub fn is_influence(self) -> bool {
+        matches!(
+            self.0,
+            Column::Influence(_) | Column::Deviation(_) | Column::Student(_)
+        )
+    }
+}
+
 impl Condition {
+    /// The column that is compared.
+    pub fn key(&self) -> SortKey {
+        SortKey(self.column)
+    }
+
     fn holds(&self, row: &ScoreRow) -> bool {
         use Comparison::{Above, AtLeast, AtMost, Below, Differs, Equals};
         let cell = cell(row, self.column);
@@ -389,6 +437,11 @@ mod tests {
             ("labels=3", "no column `labels`"),
             ("influence<0", "influence[validation]"),
             ("occurrences=many", "contains numbers"),
+            (
+                "influence[validation]<nan",
+                "no number is below or above `nan`",
+            ),
+            ("occurrences>=NaN", "no number is below or above `NaN`"),
             ("label", "COLUMN=VALUE"),
             ("=3", "COLUMN=VALUE"),
             (
