@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
+use crate::args::layout::laid_out;
 use crate::args::{Cli, Command, Threads};
 use crate::commands::context::Models;
 #[cfg(feature = "record")]
@@ -15,7 +16,8 @@ use crate::commands::{
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     interrupt::survive_file_size_limits();
-    match Cli::try_parse() {
+    let matches = laid_out(Cli::command()).try_get_matches();
+    match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => exit("hindcast", run(cli)),
         Err(answer) => answered(&answer),
     }

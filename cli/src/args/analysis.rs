@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use hindcast_analyzer::QueryPoint;
 use hindcast_analyzer::sweep::Saving;
 
+use super::numbers::whole;
 use super::replay::{Engine, Precision};
 use super::threads::Threads;
 
@@ -35,14 +36,14 @@ pub struct Influence {
     /// Count only the use of examples in these steps: all, last-epoch, or A..B (B excluded)
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
-    /// The table to write: .csv, .jsonl or (in builds with the parquet feature) .parquet
+    /// The table to write: .csv, .jsonl (or .ndjson) or, in builds with the parquet feature, .parquet
     #[arg(long, value_name = "SCORES", default_value = "scores.csv")]
     pub out: PathBuf,
     /// Resume an interrupted sweep for the same table
     #[arg(long)]
     pub resume: bool,
     /// Save the state of a long sweep every SECONDS; a crash loses at most that much work (0: after every step)
-    #[arg(long, value_name = "SECONDS", default_value_t = Saving::SECONDS)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Saving::SECONDS, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub checkpoint_every: u64,
     /// Float type of the replay: recorded (that of the training), f32, or f64 (the most exact)
     #[arg(long, value_enum, default_value_t = Precision::Recorded)]
@@ -54,28 +55,27 @@ pub struct Influence {
     #[arg(long)]
     pub per_epoch: bool,
     /// For token sequences, with a model that says its loss per token: also write the influence of each token to this table,
-    /// .csv or .jsonl (see --help)
+    /// .csv or .jsonl (or .ndjson) (see --help)
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
     /// Compute the accumulative estimate for the K most harmful examples of each query, and retrain without some of them (only for SGD without momentum and clipping; see --help)
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub refine: Option<usize>,
     /// How many of the refined examples to leave out and retrain, one at a time
-    #[arg(long, value_name = "M", default_value_t = 5, requires = "refine")]
+    #[arg(long, value_name = "M", default_value_t = 5, requires = "refine", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub refine_truth: usize,
     /// Check the table by retraining: without each of N random examples, one at a time, and without a few groups (see --help)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub retrain_check: Option<usize>,
     /// Seed of the choice of examples for --retrain-check
     #[arg(
         long,
         value_name = "SEED",
         default_value_t = 0,
-        requires = "retrain_check"
-    )]
+        requires = "retrain_check", value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub retrain_seed: u64,
     /// How many of the most harmful and most helpful examples to print
-    #[arg(long, value_name = "K", default_value_t = 10)]
+    #[arg(long, value_name = "K", default_value_t = 10, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top: usize,
     /// Device of the replay: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
@@ -86,7 +86,7 @@ pub struct Influence {
     /// Names of the examples.
     #[command(flatten)]
     pub names: NamesArgs,
-    /// Limit on the memory of the sweep, for example 8GB [default: the memory available now]; if it is too small for all queries at once, they are answered in several passes over the steps
+    /// Limit on the memory of the sweep, for example 8GB [default: the memory available now]; if it is too small for all queries at once, they are answered in several passes over the steps; work that certainly needs more is refused, and work that may need more starts with a warning
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
     /// Options of the check of recorded steps, which runs first.
@@ -107,14 +107,14 @@ pub struct CheckArgs {
     #[arg(long)]
     pub unverified: bool,
     /// Seed of the random choice of steps for this check [default: random; it is printed]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub check_seed: Option<u64>,
 }
 
 /// The user's own names for examples.
 #[derive(Debug, Args)]
 pub struct NamesArgs {
-    /// File with your own ids, file names or texts of the examples, to print and to add to the table as a column (see --help)
+    /// File with your own ids, file names or texts of the examples, to show with them and, where a table is written, to add to it as a column (see --help)
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
     /// Whether numbers in --names are rows of the original file or indices of the training split
@@ -154,7 +154,7 @@ pub struct Methods {
 /// `hindcast scores`
 #[derive(Debug, Args)]
 pub struct Scores {
-    /// Table written by `influence`: .csv, .jsonl or (in builds with the parquet feature) .parquet
+    /// Table written by `influence`: .csv, .jsonl (or .ndjson) or, in builds with the parquet feature, .parquet
     #[arg(value_name = "SCORES")]
     pub table: PathBuf,
     /// Column to sort by, ascending [default: the first influence, so the most harmful first]
@@ -167,15 +167,15 @@ pub struct Scores {
     #[arg(long = "where", value_name = "CONDITION")]
     pub conditions: Vec<String>,
     /// Keep only the first K rows that have a value in the sorted column
-    #[arg(long, value_name = "K", conflicts_with = "bottom")]
+    #[arg(long, value_name = "K", conflicts_with = "bottom", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top: Option<usize>,
     /// Keep only the last K rows that have a value in the sorted column, in reverse order
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub bottom: Option<usize>,
     /// Names of the examples.
     #[command(flatten)]
     pub names: NamesArgs,
-    /// Write the rows to a table instead of printing them: .csv, .jsonl or (in builds with the parquet feature) .parquet
+    /// Write the rows to a table instead of printing them: .csv, .jsonl (or .ndjson) or, in builds with the parquet feature, .parquet
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// For scripts: print the rows as JSON (--help lists the fields)
@@ -196,7 +196,7 @@ pub struct Counterfactual {
     #[arg(long, value_name = "FILE")]
     pub without: Option<PathBuf>,
     /// Leave out the K most harmful examples of a table written by `influence`
-    #[arg(long, num_args = 2, value_names = ["K", "SCORES"])]
+    #[arg(long, num_args = 2, value_names = ["K", "SCORES"], allow_negative_numbers = true)]
     pub top: Option<Vec<String>>,
     /// For each K of a list, leave out the K most harmful examples of a table, and print predicted and real changes against K
     #[arg(long, num_args = 2, value_names = ["K,K,...", "SCORES"], conflicts_with = "each")]
@@ -278,7 +278,7 @@ pub struct Bounds {
     /// Constants of Theorem 6, for a model from which they can't be derived: largest eigenvalue of the Hessian, Lipschitz constant of the Hessian, largest gradient norm
     #[arg(long, value_name = "Λ,L,G")]
     pub constants: Option<String>,
-    /// The table to write: .csv or .jsonl
+    /// The table to write: .csv or .jsonl (or .ndjson)
     #[arg(long, value_name = "FILE", default_value = "bounds.csv")]
     pub out: PathBuf,
     /// Options of the check of recorded steps, which runs first.
@@ -319,7 +319,7 @@ pub struct Report {
     #[arg(long, value_name = "QUERY")]
     pub query: Vec<String>,
     /// How many of the most harmful and most helpful examples to show
-    #[arg(long, value_name = "K", default_value_t = 20)]
+    #[arg(long, value_name = "K", default_value_t = 20, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top: usize,
     /// Names of the examples.
     #[command(flatten)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::analysis::CheckArgs;
+use super::numbers::{at_least_three, number, whole};
 use super::replay::{Engine, Precision};
 use super::threads::Threads;
 
@@ -45,16 +46,16 @@ pub struct Spikes {
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
     /// Number of steps before a step whose median loss is its expected loss
-    #[arg(long, value_name = "STEPS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(3..))]
+    #[arg(long, value_name = "STEPS", default_value_t = 100, value_parser = at_least_three, allow_negative_numbers = true)]
     pub before: u32,
     /// How many robust standard deviations above its expected loss a step's loss has to be
-    #[arg(long, value_name = "K", default_value_t = 6.0)]
+    #[arg(long, value_name = "K", default_value_t = 6.0, value_parser = number, allow_negative_numbers = true)]
     pub above: f64,
     /// How many of the largest jumps to explain
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top: usize,
     /// How many examples of each batch to print, those with the largest share first; --json prints all
-    #[arg(long, value_name = "K", default_value_t = 5)]
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub rows: usize,
     /// How the steps are replayed.
     #[command(flatten)]

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use hindcast_analyzer::QueryPoint;
 
+use super::numbers::{number, whole};
+use super::threads::threads_or_all;
+
 /// `hindcast experiment`
 #[derive(Debug, Subcommand)]
 pub enum Experiment {
@@ -28,12 +31,12 @@ pub struct RecordingCost {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Number of consecutive steps that are timed as one block
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub block: u64,
     /// Change any key of the tasks
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// For scripts: print JSON
+    /// For scripts: print a JSON list of {task, steps, block, plain_ms, recorded_ms, ratio, stored_share}, one per task: median milliseconds per step without and with recording, the median ratio of adjacent blocks, and the size of the run divided by that of its raw tensors
     #[arg(long)]
     pub json: bool,
 }
@@ -62,8 +65,8 @@ pub struct Agreement {
     /// Draw the rows of --out as the paper's figures: SVG files in this folder (created if missing)
     #[arg(long, value_name = "DIR", requires = "out")]
     pub figures: Option<PathBuf>,
-    /// Number of seeds computed at the same time (0: the number of cores)
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Number of seeds computed at the same time, at most eight per core of this machine (0: the number of cores)
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads_or_all, allow_negative_numbers = true)]
     pub threads: usize,
     /// Change any key of the tasks; without train.dtype they are trained in float64
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -94,7 +97,7 @@ pub struct Cleansing {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub methods: Vec<String>,
     /// Numbers of worst examples to remove, separated by commas [default: the paper's thirteen, 1 to 10,000]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub remove: Vec<u64>,
     /// Which steps are retrained: last-epoch or all
     #[arg(long, value_enum, default_value = "last-epoch")]
@@ -140,21 +143,20 @@ pub struct Quality {
     #[arg(long, value_name = "POINT", default_value = "final")]
     pub at: QueryPoint,
     /// lds: share of the training examples that each subset leaves out
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.01, value_parser = number, allow_negative_numbers = true)]
     pub share: f64,
     /// lds: number of subsets left out; leave-one-out: number of examples left out
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub runs: u64,
     /// lds and brittleness: number of test examples, each of which is one query
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub queries: u64,
     /// brittleness: numbers of most helpful examples to leave out
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "10,30,100,300"
-    )]
+        default_value = "10,30,100,300", value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub remove: Vec<u64>,
     /// Change any key of the tasks, for example --set data.train=10000
     #[arg(long = "set", value_name = "KEY=VALUE")]

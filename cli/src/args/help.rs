@@ -1,10 +1,8 @@
 //! Text that `--help` prints below the options: exit codes, and the fields of `--json`. Scripts rely on these names.
 
 pub(crate) const EXIT_CODES: &str =
-    "Exit codes: 0 success; 1 failure; 2 wrong usage; 3 the trace has lost or corrupt data;
-130 interrupted by Ctrl-C, 143 by SIGTERM (a second signal ends the process at once).
-Results go to standard output, messages and progress to standard error. If the reader closes standard
-output, the exit code stays the same. If writing to it fails, for example on a full disk, exit code 0 becomes 1.";
+    "Exit codes: 0 success; 1 failure; 2 wrong usage; 3 the trace has lost or corrupt data; 130 interrupted by Ctrl-C, 143 by SIGTERM (a second signal ends the process at once).
+Results go to standard output, messages and progress to standard error. If the reader closes standard output, the exit code stays the same. If writing to it fails, for example on a full disk, exit code 0 becomes 1.";
 
 /// The methods of `influence`, with their options.
 pub(crate) fn methods() -> String {
@@ -101,7 +99,7 @@ The table has one row per use of an example, in the order of training: step, epo
   notes                  reasons to doubt these numbers; empty if there are none";
 
 pub(crate) const SPIKES: &str = "\
-A step has jumped if its batch loss is larger than m + K * 1.4826 * d: m is the median loss of the --before steps before it, d the median absolute deviation from m, and K is --above. 1.4826 d is the standard deviation of a normal distribution. A step with fewer than 20 steps before it in the window is not judged. A loss that is not finite is a jump. Recorded losses are in the metadata of the steps, so only the tensors of the shown steps and of the check of recorded steps are read. A damaged one is an error; damage of the tensors of other steps is not looked for (`hindcast verify` does).
+A step has jumped if its batch loss is larger than m + K * 1.4826 * d: m is the median loss of the --before steps before it, d the median absolute deviation from m, and K is --above. 1.4826 d is the standard deviation of a normal distribution. A step with fewer than 20 steps before it in the window is not judged; with --before below 20, one with fewer than --before steps. A loss that is not finite is a jump. Recorded losses are in the metadata of the steps, so only the tensors of the shown steps and of the check of recorded steps are read. A damaged one is an error; damage of the tensors of other steps is not looked for (`hindcast verify` does).
 
 An example's share of the jump is w (l - e) / (L - m): w is its weight in the batch, l its loss, e the loss per unit of weight at which the batch would have had the expected loss, and L the batch loss. The shares of a batch add up to 1. |gradient| is the norm of the gradient of l.
 
@@ -207,7 +205,10 @@ Exit code 1: retraining with all examples doesn't reproduce the recorded run (NO
                          places is a list of {row, file}, one per example of `without`;
                          at_end {queries, losses} after the last step, if the query is asked about an average
   scan                   with --scan, a list of {examples, predicted_change, real_change, ratio, losses}, one per number; else null
-  retraining {queries, at, window, removal, denominators, everyone, reproduction, drift, outcomes}";
+  retraining             what was done: queries, at, window {start, end}, removal, denominators;
+                         everyone {without, queries, losses, at_end}, the retraining with all examples, and outcomes, a list of the same for each set;
+                         reproduction {bit_identical, max_relative_error, …} and drift {of_movement, by_rounding}: how far the retraining with all examples ends
+                         from the recorded parameters, by tensor, and relative to the way of the training (by_rounding is null if it wasn't measured)";
 
 pub(super) const RECOVER: &str = "\
 Exit codes: 0 nothing was lost; 1 failure, and nothing was written; 2 wrong usage; 3 something was lost, as reported. The damaged run is only read.

@@ -5,8 +5,10 @@ mod dynamics;
 #[cfg(feature = "record")]
 mod experiments;
 pub(crate) mod help;
+pub(crate) mod layout;
 #[cfg(feature = "record")]
 mod machine;
+mod numbers;
 #[cfg(feature = "record")]
 mod recording;
 mod replay;

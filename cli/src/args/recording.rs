@@ -1,8 +1,12 @@
 //! Arguments of the verbs that train and record.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+
+use super::numbers::whole;
+use super::threads::threads;
 
 /// `hindcast demo`
 #[derive(Debug, Args)]
@@ -11,10 +15,10 @@ pub struct Demo {
     #[arg(long, value_name = "DIR", default_value = "hindcast-demo")]
     pub out: PathBuf,
     /// How many of the most harmful examples to print
-    #[arg(long, value_name = "K", default_value_t = 10)]
+    #[arg(long, value_name = "K", default_value_t = 10, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top: usize,
     /// Seed of the digits, the initial weights and the batches
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: u64,
 }
 
@@ -41,11 +45,11 @@ pub struct Record {
     /// Record one run per seed A..B (B excluded) in OUT/seed-A and so on, all on the same data split; the same command resumes an interrupted one (see --help)
     #[arg(long, value_name = "A..B", conflicts_with = "resume")]
     pub seeds: Option<String>,
-    /// With --seeds: number of runs that train at the same time [default: one per core]
-    #[arg(long, value_name = "N", requires = "seeds")]
-    pub jobs: Option<usize>,
-    /// With --resume: limit on the memory for reading the run, for example 8GB [default: the memory available now]
-    #[arg(long, value_name = "SIZE", requires = "resume")]
+    /// With --seeds: number of runs that train at the same time, at most eight per core of this machine [default: one per core]
+    #[arg(long, value_name = "N", requires = "seeds", value_parser = threads, allow_negative_numbers = true)]
+    pub jobs: Option<NonZeroUsize>,
+    /// With --resume, or with --seeds for the runs that it resumes: limit on the memory for reading a run, for example 8GB [default: the memory available now]
+    #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
     /// Which steps to keep: all, last-epoch, last-steps=N, every=N, or budget=SIZE (the newest steps that fit, for example 2GB)
     #[arg(long, default_value = "all")]

@@ -7,6 +7,7 @@ use clap::Args;
 use hindcast_analyzer::QueryPoint;
 
 use super::help;
+use super::numbers::whole;
 use super::threads::Threads;
 
 /// `hindcast info`
@@ -37,7 +38,7 @@ pub struct Verify {
     #[arg(long, value_name = "DIR", requires = "replay")]
     pub data: Option<PathBuf>,
     /// How many steps --replay recomputes (0: all)
-    #[arg(long, value_name = "N", default_value_t = 20, requires = "replay")]
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "replay", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub steps: usize,
     /// Head digest that you kept outside of the trace: fail unless it is the head of this trace
     #[arg(long, value_name = "HEX")]
@@ -90,16 +91,12 @@ pub struct Recover {
 
 /// `hindcast checkpoint`
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("state").required(true).args(["step", "at"]))]
 pub struct Checkpoint {
     /// Folder of the run
     pub run: PathBuf,
-    /// Which state: a step T (the state before it), last (the newest state in the run), or final (after the last step of a finished run)
-    #[arg(
-        long,
-        value_name = "T",
-        required_unless_present = "at",
-        conflicts_with = "at"
-    )]
+    /// Which state: a step T (the state before it), last (the newest state in the run), or final (after the last step of a finished run); either this or --at is required
+    #[arg(long, value_name = "T")]
     pub step: Option<String>,
     /// An average of the last models instead, as `influence` asks about it: mean, mean:N-epochs, mean:N-steps or ema:β; running
     /// statistics are averaged with the same weights

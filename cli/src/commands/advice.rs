@@ -8,10 +8,31 @@ use hindcast_analyzer::error::{
 
 /// Advice for the first error of the chain that has one.
 pub(super) fn advice(error: &anyhow::Error) -> Option<String> {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<AnalysisError>())
-        .find_map(of_analysis)
+    error.chain().find_map(|cause| {
+        let analysis = cause.downcast_ref::<AnalysisError>();
+        analysis
+            .and_then(of_analysis)
+            .or_else(|| of_recording(cause))
+    })
+}
+
+/// The library advises calls of its own interface; these are the flags for them.
+#[cfg(feature = "record")]
+fn of_recording(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let full = matches!(
+        cause.downcast_ref(),
+        Some(hindcast_recorder::RecorderError::QueueFull { .. })
+    );
+    full.then(|| {
+        "on this command line: --when-full block (training waits for storage) or --when-full skip (steps are recorded without their tensors); \
+         record --resume RUN continues this run"
+            .to_owned()
+    })
+}
+
+#[cfg(not(feature = "record"))]
+fn of_recording(_: &(dyn std::error::Error + 'static)) -> Option<String> {
+    None
 }
 
 fn of_analysis(error: &AnalysisError) -> Option<String> {
@@ -49,26 +70,23 @@ fn of_analysis(error: &AnalysisError) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// A run may lack steps although it was recorded with `--keep all`: they were skipped, lost when storage failed, or damaged.
+const WHOLE: &str = "record a run that holds every step (--keep all, and none skipped or lost)";
+
 fn of_missing(missing: &Missing) -> Option<String> {
     Some(match missing {
         Missing::Window {
             newest: Some(steps),
             ..
-        } => format!(
-            "use --window {}..{}, or record with --keep all",
-            steps.start, steps.end
-        ),
+        } => format!("use --window {}..{}, or {WHOLE}", steps.start, steps.end),
         Missing::Window { newest: None, .. } => {
-            "record with --keep all, last-epoch or last-steps".to_owned()
+            "record with --keep all, last-epoch or last-steps, so that the run holds its last step; a run that was recorded so has lost or skipped it".to_owned()
         }
         Missing::Walked {
             longest: Some(steps),
             ..
-        } => format!(
-            "use --window {}..{}, or record with --keep all",
-            steps.start, steps.end
-        ),
-        Missing::Walked { longest: None, .. } => "record with --keep all".to_owned(),
+        } => format!("use --window {}..{}, or {WHOLE}", steps.start, steps.end),
+        Missing::Walked { longest: None, .. } => format!("choose another window, or {WHOLE}"),
         Missing::NeverRecordedState { .. } => {
             "`record --keep all` keeps a run from its first step".to_owned()
         }
@@ -79,10 +97,16 @@ fn of_missing(missing: &Missing) -> Option<String> {
     })
 }
 
-/// Advice for the first broken assumption that a flag can satisfy.
+/// Advice for the broken assumptions that a flag can satisfy. All are named: satisfying one of them alone would only lead to the
+/// next refusal.
 fn of_bounds(broken: &[BrokenAssumption]) -> Option<String> {
-    let advice = broken.iter().find_map(|b| of_assumption(b.assumption));
-    advice.map(str::to_owned)
+    let mut advice: Vec<&str> = Vec::new();
+    for text in broken.iter().filter_map(|b| of_assumption(b.assumption)) {
+        if !advice.contains(&text) {
+            advice.push(text);
+        }
+    }
+    (!advice.is_empty()).then(|| advice.join("; and "))
 }
 
 /// Advice for a broken assumption of the bounds, if a flag or another way of training helps.

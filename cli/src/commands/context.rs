@@ -66,14 +66,15 @@ pub(crate) fn warn_or_refuse_run(run: &RecordedRun<'_>, path: &Path) -> anyhow::
         .map_or(Ok(()), |trace| warn_or_refuse(trace, path))
 }
 
-/// Like [`warn`], but refuses a run that continues after unreadable steps. For verbs that need the end of training.
+/// Like [`warn`], but refuses a run of which a whole segment is missing or cut off, because other segments show that it held more
+/// steps than can be read. For verbs that need the steps up to the end of training.
 pub(crate) fn warn_or_refuse(trace: &Trace, run: &Path) -> anyhow::Result<()> {
     warn(trace);
     match trace.ends_early() {
         None => Ok(()),
         Some(damage) => Err(FormatError::Corrupt(Box::new(damage.clone()))).with_context(|| {
             format!(
-                "{}: the run continues after this damage, so its last readable step is not the last recorded one",
+                "{}: the run recorded more steps than this damage leaves, so it would look like another, shorter training",
                 run.display()
             )
         }),

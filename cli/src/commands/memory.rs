@@ -84,8 +84,9 @@ pub(crate) fn check(
             bytes(there)
         ),
         MemoryFit::Uncertain => Ok(format!(
-            "only {} {whose}: {MAY_NOT_FIT}, {hint}",
-            bytes(there)
+            "only {} {whose}: {MAY_NOT_FIT}. It starts, because no more than {} are certain to be needed, and it may use more than there is; {hint}",
+            bytes(there),
+            bytes(need.certain)
         )),
         MemoryFit::Fits => Ok(format!("{} {whose}", bytes(there))),
     }
@@ -118,7 +119,12 @@ mod tests {
         let said = check("a sweep", need(10, 20), limit, "ask less").unwrap();
         assert!(said.contains("1.00 MB allowed"), "{said}");
         let said = check("a sweep", need(10, 2_000_000), limit, "ask less").unwrap();
-        assert!(said.contains("may not fit, ask less"), "{said}");
+        assert!(
+            said.contains(
+                "may not fit. It starts, because no more than 10 B are certain to be needed"
+            ),
+            "{said}"
+        );
         let error = check("a sweep", need(2_000_000, 2_000_000), limit, "ask less").unwrap_err();
         let error = error.to_string();
         assert!(

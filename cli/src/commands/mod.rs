@@ -19,4 +19,4 @@ pub(crate) mod recording;
 pub(crate) mod threads;
 pub(crate) mod traces;
 
-pub(crate) use outcome::{Outcome, Usage, answered, exit, in_one_line};
+pub(crate) use outcome::{Outcome, Usage, answered, ends_in, exit, in_one_line};

@@ -1,6 +1,7 @@
 //! How a verb ended, and the exit code of the process.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use hindcast_analyzer::error::without_backtrace;
@@ -23,6 +24,18 @@ pub(crate) enum Outcome {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub String);
+
+/// Refuses a file name whose extension isn't that of the format that is written.
+pub(crate) fn ends_in(option: &str, path: &Path, extension: &str) -> Result<(), Usage> {
+    let found = path.extension().and_then(|e| e.to_str());
+    if found.is_some_and(|e| e.eq_ignore_ascii_case(extension)) {
+        return Ok(());
+    }
+    Err(Usage(format!(
+        "{option} {}: expected a name that ends in .{extension}",
+        path.display()
+    )))
+}
 
 const CANNOT_PRINT: &str = "cannot write to standard output";
 
@@ -90,8 +103,13 @@ pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
         if text.is_empty() {
             text = cause;
         } else if !text.contains(&cause) {
+            // "cannot write s.csv" and "s.csv: the disk is full" name the file once.
+            let named = cause.split_once(": ").filter(|(name, _)| {
+                text.strip_suffix(name)
+                    .is_some_and(|before| before.ends_with(' '))
+            });
             text.push_str(": ");
-            text.push_str(&cause);
+            text.push_str(named.map_or(&cause, |(_, why)| why));
         }
     }
     if let Some(advice) = advice::advice(error) {
@@ -134,6 +152,19 @@ mod tests {
     use std::backtrace::Backtrace;
 
     use super::*;
+
+    #[test]
+    fn a_file_is_named_once() {
+        let of = |cause: &str| {
+            in_one_line(&anyhow::anyhow!(cause.to_owned()).context("cannot write a/s.csv"))
+        };
+        assert_eq!(of("a/s.csv: no space"), "cannot write a/s.csv: no space");
+        assert_eq!(
+            of("s.csv: no space"),
+            "cannot write a/s.csv: s.csv: no space"
+        );
+        assert_eq!(of("no space"), "cannot write a/s.csv: no space");
+    }
 
     #[test]
     fn a_message_has_no_backtrace() {

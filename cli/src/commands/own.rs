@@ -9,6 +9,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use super::context::Models;
 use super::{Outcome, answered, exit, threads};
 use crate::args::help;
+use crate::args::layout::laid_out;
 use crate::args::{
     Checkpoint, Counterfactual, Dynamics, Export, Influence, Info, Recover, Report, Scores, Spikes,
     Threads, Verify,
@@ -77,7 +78,7 @@ pub(crate) fn main(model: OwnSource, words: impl Iterator<Item = OsString>) -> E
     let command = Own::command()
         .display_name(name.clone())
         .bin_name(name.clone());
-    let parsed = command
+    let parsed = laid_out(command)
         .try_get_matches_from(words)
         .and_then(|matches| Own::from_arg_matches(&matches));
     let own = match parsed {

@@ -30,7 +30,7 @@ impl Facts {
         let contents = Contents::of(trace);
         let mut problems: Vec<String> = trace.problems().iter().map(ToString::to_string).collect();
         let mut noted = |e: FormatError| problems.push(e.to_string());
-        let epochs = trace.epochs().map_err(&mut noted).unwrap_or_default();
+        let epochs = trace.epochs().map_err(&mut noted).ok();
         if !problems.is_empty() {
             // The listed steps of a damaged run may not be readable, so they are counted by reading.
             match trace.readable(0..u64::MAX) {
@@ -43,7 +43,7 @@ impl Facts {
             }
         }
         Facts {
-            headline: headline(trace, &contents, epochs.len() as u64),
+            headline: headline(trace, &contents, epochs.map(|epochs| epochs.len() as u64)),
             list: list(trace, &contents),
             task: contents.task,
             head: contents.head.unwrap_or_default(),
@@ -52,13 +52,14 @@ impl Facts {
     }
 }
 
-fn headline(trace: &Trace, contents: &Contents, epochs: u64) -> Vec<(String, String)> {
+/// `epochs` is `None` if damage hides how many there are.
+fn headline(trace: &Trace, contents: &Contents, epochs: Option<u64>) -> Vec<(String, String)> {
     let mut out = vec![
         (grouped(contents.steps), "steps recorded".to_owned()),
-        (
-            grouped(epochs),
-            plural(epochs, "epoch", "epochs").to_owned(),
-        ),
+        match epochs {
+            Some(n) => (grouped(n), plural(n, "epoch", "epochs").to_owned()),
+            None => ("unknown".to_owned(), "number of epochs".to_owned()),
+        },
         (grouped(contents.parameters), "parameters".to_owned()),
     ];
     if let Some(examples) = training_examples(trace.info()) {
@@ -67,7 +68,7 @@ fn headline(trace: &Trace, contents: &Contents, epochs: u64) -> Vec<(String, Str
     out.push((
         bytes(contents.stored_bytes),
         format!(
-            "on disk, {:.0} % of the raw bytes",
+            "in segments, {:.0} % of the raw bytes",
             100.0 * contents.ratio()
         ),
     ));

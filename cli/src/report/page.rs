@@ -14,7 +14,7 @@ pub(crate) use content::{Page, Shown};
 
 /// Anchor and title of every section, in order.
 pub(crate) const SECTIONS: [(&str, &str); 9] = [
-    ("summary", "Summary"),
+    ("summary", "The run"),
     ("trust", "Trust"),
     ("training", "Training"),
     ("influence", "Influence"),
@@ -63,7 +63,7 @@ impl Page {
                         (parts::retraining(self)?)
                         (parts::reproduce(self))
                     }
-                    footer { p { "Made by " (self.writer) " from the recorded run alone. This file needs no network." } }
+                    footer { p { "Made by " (self.writer) " from the recorded run, its tables of scores, and the results of retraining if there are any. This file needs no network." } }
                     script { (PreEscaped(include_str!("script.js"))) }
                 }
             }

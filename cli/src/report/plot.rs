@@ -91,7 +91,7 @@ impl Plot {
             .margin_right(14)
             .margin_top(4)
             .x_label_area_size(44)
-            .y_label_area_size(62);
+            .y_label_area_size(self.y_area(size));
         let mut chart = builder.build_cartesian_2d(x, y)?;
         self.axes(&area, &mut chart, size)?;
         for mark in &self.marks {
@@ -99,6 +99,13 @@ impl Plot {
         }
         root.present()?;
         Ok(())
+    }
+
+    /// Width of the area left of the axes: the label, turned, and the widest tick beside it.
+    fn y_area(&self, size: Size) -> u32 {
+        let ticks = ticks(&self.y, (size.height / 50) as usize);
+        let widest = ticks.iter().map(|(_, text)| text.chars().count()).max();
+        (32 + 9 * widest.unwrap_or(0) as u32).max(62)
     }
 
     /// A point's position on the axes.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hindcast_model::data::DataSpec;
-use hindcast_model::task::ModelSpec;
+use hindcast_model::task::{ModelSpec, Task};
 
 use crate::own_process;
 
@@ -136,9 +136,13 @@ fn not_compared(shown: &str) -> bool {
     first == "…" || first.chars().all(|c| c.is_ascii_digit())
 }
 
-/// The tables of a task on a page must be valid.
+/// The tables of a task on a page must be valid, and a whole task must be one.
 fn task(page: &str) {
-    let page: toml::Table = page.parse().unwrap();
+    let text = page;
+    let page: toml::Table = text.parse().unwrap();
+    if page.contains_key("train") {
+        Task::from_toml(text).unwrap();
+    }
     let data: DataSpec = page["data"].clone().try_into().unwrap();
     data.validate().unwrap();
     let model: ModelSpec = page["model"].clone().try_into().unwrap();

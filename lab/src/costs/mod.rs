@@ -258,6 +258,10 @@ fn time(
             (timing.run)()?;
             let now = (round + 1) * repeats / rounds - round * repeats / rounds;
             for _ in 0..now.max(1) {
+                // Between two timed runs, so that the first signal stops a long operation, too.
+                if progress(done, total).is_break() {
+                    return Err(AnalysisError::Cancelled { step: done }.into());
+                }
                 let begun = Instant::now();
                 (timing.run)()?;
                 let ms = 1e3 * begun.elapsed().as_secs_f64() / timing.steps;

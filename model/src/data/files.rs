@@ -45,7 +45,7 @@ impl<'a> Folder<'a> {
             return Err(error.into());
         }
         let hint = if self.dir.is_dir() {
-            "Give the folder that contains the file, or name the file in the Task's [data] table"
+            "Give the folder that contains the file, or name the file in the task's [data] table"
                 .to_string()
         } else {
             format!("There is no folder {}", self.dir.display())

@@ -105,7 +105,9 @@ fn place(tree: &mut Table, keys: &[&str], value: Value) -> Result<(), String> {
         return Err("the path is empty".into());
     };
     if keys.iter().any(|key| key.is_empty()) {
-        return Err("expected names with dots between them, as in train.epochs".into());
+        return Err(
+            "a name is empty: expected names with dots between them, as in train.epochs".into(),
+        );
     }
     if keys.len() > MAX_NAMES {
         return Err(format!(
@@ -218,9 +220,36 @@ fn parse(tree: &mut Table, keys: &[&str], assignments: &[(&str, &str)]) -> Resul
     }
 }
 
+/// The deserializer's words for types, in those that users know.
+fn in_plain_words(problem: &str) -> String {
+    const WORDS: [(&str, &str); 15] = [
+        ("invalid type: string ", "got the text "),
+        ("invalid type: integer ", "got the number "),
+        ("invalid type: floating point ", "got the number "),
+        ("invalid type: ", "got "),
+        ("invalid value: integer ", "got the number "),
+        ("invalid value: floating point ", "got the number "),
+        ("invalid value: ", "got "),
+        ("unknown variant ", "there is no "),
+        (
+            "expected a nonzero usize",
+            "expected a whole number, 1 or more",
+        ),
+        ("expected usize", "expected a whole number, 0 or more"),
+        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected u32", "expected a whole number, 0 or more"),
+        ("expected i64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+    ];
+    let replaced = |text: String, (from, to): (&str, &str)| text.replace(from, to);
+    WORDS.into_iter().fold(problem.to_owned(), replaced)
+}
+
 fn explain(problem: &str, keys: &[&str], text: &str) -> String {
     let problem = problem.trim_end();
     let Some((name, known)) = suggest::unknown(problem) else {
+        let problem = in_plain_words(problem);
         return format!("{text:?} is not a value of this key: {problem}");
     };
     let near = suggest::near(&name, &known);

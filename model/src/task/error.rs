@@ -41,7 +41,7 @@ pub enum TaskError {
         expected: String,
     },
     /// A `path=value` that can't be set.
-    #[error("can't set {path}: {problem}")]
+    #[error("can't set {}: {problem}", if .path.is_empty() { "a key without a name" } else { .path.as_str() })]
     Set {
         /// The path.
         path: String,

@@ -403,12 +403,12 @@ fn a_key_that_cannot_be_set_is_named_with_similar_keys() {
         (
             "train.epochs",
             "many",
-            "can't set train.epochs: \"many\" is not a value of this key: invalid type: string \"many\"",
+            "can't set train.epochs: \"many\" is not a value of this key: got the text \"many\"",
         ),
         (
             "train.epochs",
             "-1",
-            "can't set train.epochs: \"-1\" is not a value of this key: invalid value: integer `-1`",
+            "can't set train.epochs: \"-1\" is not a value of this key: got the number `-1`",
         ),
         ("train.epochs", "0", "train.epochs = 0: expected 1 or more"),
         (

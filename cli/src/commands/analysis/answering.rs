@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::trust;
+use super::{diverged, trust};
 use crate::args::{CheckArgs, Precision};
 use crate::clean::{field, say};
 use crate::commands::context::device;
@@ -12,7 +12,7 @@ use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::memory::{self, Limit};
 use crate::commands::progress::{self, Bar};
 use crate::contents::about_half;
-use crate::words::bytes;
+use crate::words::{bytes, counted};
 use hindcast_analyzer::estimators::{Answer, Chosen, Planned, Question, choose, plan};
 use hindcast_analyzer::sweep::{Observer, Saving, Stage, SweepCheckpoint};
 use hindcast_analyzer::{
@@ -104,7 +104,7 @@ pub(crate) fn answer(
     };
     let mut watch = Watch::new(chosen, settings);
     let answer = planned.answer(engine.as_mut(), &mut watch);
-    let mut answer = answer.map_err(|e| watch.explain(e.into()))?;
+    let mut answer = answer.map_err(|e| diverged::explained(run, watch.explain(e.into())))?;
     drop(watch);
     let notes = &mut answer.table.metadata.notes;
     if chosen.method.sweeps {
@@ -184,8 +184,8 @@ fn announce_sweep(
     };
     let start = session.options().window.start;
     say!(
-        "to sweep: {} steps, back from {} to {start}; {} examples, {}{passes}",
-        cost.steps,
+        "to sweep: {}, back from {} to {start}; {} examples, {}{passes}",
+        counted(cost.steps, "step", "steps"),
         start + cost.steps,
         cost.examples,
         count(cost.queries),

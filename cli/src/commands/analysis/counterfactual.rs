@@ -24,7 +24,7 @@ use crate::commands::interrupt::Interrupts;
 use crate::commands::memory::{self, Limit};
 use crate::commands::{Outcome, Usage, context};
 use crate::verdict::{Subject, Verdict};
-use crate::words::{bytes, duration};
+use crate::words::{bytes, counted, duration};
 use hindcast_analyzer::counterfactual::RemovalResult;
 use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::run::RetrainingCost;
@@ -280,8 +280,8 @@ fn announce(
         ),
     )?;
     say!(
-        "to retrain: {} steps from {} to {}, with all examples and without {}",
-        cost.steps,
+        "to retrain: {} from {} to {}, with all examples and without {}",
+        counted(cost.steps, "step", "steps"),
         window.start,
         window.start + cost.steps,
         match (kind, sets) {
@@ -290,7 +290,7 @@ fn announce(
                 let sizes: Vec<String> = sets.iter().map(|set| set.len().to_string()).collect();
                 format!("the {} most harmful examples", sizes.join(", "))
             }
-            _ => format!("{} examples", sets.concat().len()),
+            _ => counted(sets.concat().len() as u64, "example", "examples"),
         }
     );
     say!(

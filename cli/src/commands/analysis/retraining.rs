@@ -3,6 +3,7 @@
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
+use super::diverged;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::progress;
 use hindcast_analyzer::counterfactual::{
@@ -28,7 +29,7 @@ pub(super) fn retrain(
         interrupts.flow()
     });
     drop((bar, interrupts));
-    report.map_err(|e| told(e.into(), || stopped.to_owned()))
+    report.map_err(|e| diverged::explained(run, told(e.into(), || stopped.to_owned())))
 }
 
 /// What is said about a retraining with all examples that doesn't lead to the recorded parameters.

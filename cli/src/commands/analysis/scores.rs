@@ -12,6 +12,7 @@ use crate::clean;
 use crate::clean::field;
 use crate::commands::{Outcome, Usage, context};
 use hindcast_analyzer::output::{Kind, apart, sidecar_path};
+use hindcast_analyzer::scores::Condition;
 use hindcast_analyzer::{ScoreTable, output};
 
 pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
@@ -43,6 +44,10 @@ pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
             .map_err(|e| Usage(format!("--sort: {e}")))?,
         None => table.influence_key(),
     };
+    let mut asked: Vec<_> = conditions.iter().map(Condition::key).collect();
+    if args.sort.is_some() {
+        asked.insert(0, key);
+    }
     table.keep(&conditions);
     table.sort_by(key, args.descending);
     if args.top.is_some() || args.bottom.is_some() {
@@ -71,7 +76,7 @@ pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
             field(sidecar_path(path).display())
         )?;
     } else {
-        tables::columns(&mut out, &table)?;
+        tables::columns(&mut out, &table, &asked)?;
     }
     out.flush()?;
     Ok(Outcome::Fine)

@@ -8,7 +8,7 @@ use hindcast_model::objective::Split;
 use crate::clean::field;
 use crate::marked::text_of;
 use hindcast_analyzer::estimators::method;
-use hindcast_analyzer::scores::{AdjointGrowth, Spread};
+use hindcast_analyzer::scores::{AdjointGrowth, SortKey, Spread};
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
 /// Prints the k most harmful and the k most helpful examples of a query.
@@ -173,32 +173,47 @@ fn short(name: &str) -> String {
     field(out).to_string()
 }
 
-/// Prints all rows of a table, with one column of influence per query and the name last.
-pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()> {
-    let several = table.metadata.queries.len() > 1;
-    let heads: Vec<String> = table
-        .metadata
-        .queries
-        .iter()
-        .map(|q| {
-            if several {
-                field(format!("influence[{}]", q.name)).to_string()
-            } else {
-                "influence".to_owned()
-            }
+/// Prints all rows of a table, with the influence for each query and the name last. If columns were asked for, by which rows are
+/// sorted or chosen, only their queries are shown, and each of these columns is.
+pub(crate) fn columns(
+    out: &mut dyn Write,
+    table: &ScoreTable,
+    asked: &[SortKey],
+) -> io::Result<()> {
+    let named = &table.metadata.queries;
+    let several = named.len() > 1;
+    let mut queries: Vec<usize> = asked.iter().filter_map(|key| key.query()).collect();
+    if queries.is_empty() {
+        queries = (0..named.len()).collect();
+    }
+    queries.sort_unstable();
+    queries.dedup();
+    let heads: Vec<(usize, String)> = queries
+        .into_iter()
+        .map(|q| match named.get(q) {
+            Some(query) if several => (q, field(format!("influence[{}]", query.name)).to_string()),
+            _ => (q, "influence".to_owned()),
         })
         .collect();
+    let extra = beyond(table, asked);
     let wide = file_width(&table.rows);
     write!(
         out,
         "{:>6} {:>8} {:<wide$} {:<12} {:>5}",
         "index", "row", "file", "label", "seen"
     )?;
-    for (head, query) in heads.iter().zip(&table.metadata.queries) {
+    let spread_of = |q: usize| {
+        let query = named.get(q).filter(|_| several);
+        spread_heads(query.map(|query| query.name.as_str()))
+    };
+    for (q, head) in &heads {
         write!(out, " {head:>12}")?;
         if table.is_joined() {
-            write!(out, "{}", spread_heads(several.then_some(&query.name)))?;
+            write!(out, "{}", spread_of(*q))?;
         }
+    }
+    for (_, head) in &extra {
+        write!(out, " {head:>12}")?;
     }
     writeln!(out, "{}", if table.is_named() { "  name" } else { "" })?;
     for row in &table.rows {
@@ -211,13 +226,17 @@ pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()>
             field(&row.label),
             row.occurrences
         )?;
-        for (q, (head, influence)) in heads.iter().zip(&row.influence).enumerate() {
+        for (q, head) in &heads {
+            let influence = row.influence.get(*q).copied().flatten();
             let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
             write!(out, " {influence:>0$}", head.chars().count().max(12))?;
-            if let Some(of) = row.spread.get(q) {
-                let heads = spread_heads(several.then_some(&table.metadata.queries[q].name));
-                write!(out, "{:>1$}", spread(of), heads.chars().count())?;
+            if let Some(of) = row.spread.get(*q) {
+                write!(out, "{:>1$}", spread(of), spread_of(*q).chars().count())?;
             }
+        }
+        for (key, head) in &extra {
+            let value = table.shown(row, *key);
+            write!(out, " {value:>0$}", head.chars().count().max(12))?;
         }
         match &row.name {
             Some(name) => writeln!(out, "  {}", short(name))?,
@@ -225,6 +244,20 @@ pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()>
         }
     }
     Ok(())
+}
+
+/// The columns that were asked for and aren't printed anyway, with their names.
+fn beyond(table: &ScoreTable, asked: &[SortKey]) -> Vec<(SortKey, String)> {
+    const PRINTED: [&str; 6] = ["index", "row", "file", "label", "occurrences", "name"];
+    let mut extra: Vec<(SortKey, String)> = Vec::new();
+    for &key in asked {
+        let name = table.name_of(key);
+        let printed = key.is_influence() || PRINTED.contains(&name.as_str());
+        if !printed && !extra.iter().any(|(known, _)| *known == key) {
+            extra.push((key, field(name).to_string()));
+        }
+    }
+    extra
 }
 
 fn truth(data: &dyn DataSet, index: u64) -> String {

@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 use super::asked::parse_window;
-use super::trust;
+use super::{diverged, trust};
 use crate::args::ReplayArgs;
 use crate::commands::context::{self, Models};
 use crate::commands::interrupt::{Interrupts, told};
@@ -61,12 +61,13 @@ impl<'a> Walk<'a> {
             self.memory,
             self.quiet,
         )?;
+        let diverged = diverged::note(&run, &steps)?;
         let dtype = self.args.precision.dtype().unwrap_or(run.dtype());
         Ok(Opened {
             engine: run.engine(Some(kind), Some(dtype), device)?,
             run,
             steps,
-            notes: Vec::from_iter(note),
+            notes: note.into_iter().chain(diverged).collect(),
         })
     }
 }

@@ -42,8 +42,11 @@ impl Policies {
     pub(super) fn builder(&self, args: &Record, out: &Path, keep: Keep) -> Result<Builder, Usage> {
         let mut builder = self.apply(Recorder::builder(out)).keep(keep);
         for note in &args.note {
-            let Some((key, value)) = note.split_once('=') else {
-                return Err(Usage(format!("--note {note}: expected KEY=VALUE")));
+            let pair = note.split_once('=');
+            let Some((key, value)) = pair.filter(|(key, _)| !key.trim().is_empty()) else {
+                return Err(Usage(format!(
+                    "--note {note}: expected KEY=VALUE, as in --note machine=n7"
+                )));
             };
             builder = builder.note(key.trim(), value.trim());
         }

@@ -13,7 +13,7 @@ use super::recorded::{Ended, show, stopped};
 use super::{resume, seeds, task};
 use crate::args::Record;
 use crate::clean::{field, say};
-use crate::commands::context::device;
+use crate::commands::context::{device, memory};
 use crate::commands::interrupt::Interrupts;
 use crate::commands::{Outcome, Usage, progress};
 use hindcast_analyzer::load_data;
@@ -26,6 +26,13 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         .parse()
         .map_err(|e| Usage(format!("--keep: {e}")))?;
     let policies = Policies::of(args)?;
+    let memory = memory(args.memory.as_deref())?;
+    if memory.is_some() && args.resume.is_none() && args.seeds.is_none() {
+        return Err(Usage(
+            "--memory limits what reading a run may use, and a new run reads none: leave it out, or use it with --resume or --seeds".into(),
+        )
+        .into());
+    }
     let device = device(&args.device)?;
     if let Some(run) = &args.resume {
         return resume::run(args, run, &policies, &device);

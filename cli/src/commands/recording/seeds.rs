@@ -42,9 +42,6 @@ pub(super) fn run(plan: &Plan<'_>, seeds: &str, task: Task) -> anyhow::Result<Ou
         ))
         .into());
     }
-    if plan.args.jobs == Some(0) {
-        return Err(Usage("--jobs: expected 1 or more, got 0".into()).into());
-    }
     // All runs have the split and the planted labels of the task's own seed.
     let split = task.data.seed.unwrap_or(task.train.seed);
     let jobs = seeds

@@ -22,6 +22,7 @@ const OPTIMIZER: &str = "optimizer/";
 
 pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     let wanted = Wanted::parse(args)?;
+    crate::commands::ends_in("--out", &args.out, "safetensors")?;
     if args.out.exists() {
         bail!(
             "{} exists: a file is never overwritten; name a new one",
@@ -85,10 +86,7 @@ fn write(
     about: HashMap<String, String>,
 ) -> anyhow::Result<()> {
     hindcast_analyzer::output::replace(&args.out, Kind::New, |to| {
-        safetensors::serialize_to_file(tensors, Some(about), to).map_err(|e| match e {
-            safetensors::SafeTensorError::IoError(e) => e,
-            other => std::io::Error::other(other),
-        })
+        super::tensors::write(to, tensors, Some(about))
     })
     .with_context(|| format!("cannot write {}", args.out.display()))
 }

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use hindcast_format::{BatchWeights, Step, StepMeta, TensorSpec};
+use hindcast_format::{BatchWeights, Step, StepMeta, TensorSpec, Trace};
 use serde::Serialize;
 use serde_json::json;
 
 use super::tensors::{name_in_file, view};
 use crate::args::Export;
 use crate::clean;
-use crate::clean::field;
+use crate::clean::{field, say};
 use crate::commands::context::{open_trace_within, warn};
 use crate::commands::{Outcome, Usage, context, progress};
 use crate::words;
@@ -38,8 +39,86 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     // The check takes the path of a file, so it gets the path of a file in the folder.
     output::outside_of_runs(&args.out.join("steps.jsonl"))
         .with_context(|| format!("cannot write {}", args.out.display()))?;
-    fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
-    let index_path = args.out.join("steps.jsonl");
+    let files = Files::begin(&args.out)?;
+    let written = write_all(args, &range, &trace, &files);
+    let Written {
+        index,
+        files: count,
+        bytes,
+    } = match written {
+        Ok(written) => written,
+        Err(error) => return Err(files.given_up(error)),
+    };
+    let mut out = clean::stdout();
+    if args.json {
+        let summary = json!({
+            "index": index.display().to_string(),
+            "steps": range,
+            "files": count,
+            "bytes": bytes,
+        });
+        serde_json::to_writer_pretty(&mut out, &summary)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{}", field(index.display()))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+/// The folder that is written to.
+struct Files<'a> {
+    folder: &'a Path,
+    /// Whether this command made it.
+    made: bool,
+}
+
+impl<'a> Files<'a> {
+    fn begin(folder: &'a Path) -> anyhow::Result<Self> {
+        let made = !folder.exists();
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Files { folder, made })
+    }
+
+    /// Removes what was written, so that the same command can be given again. The folder was empty before, so everything in it is
+    /// this command's. Rows that can't be read are the exception: everything else was written and is kept.
+    fn given_up(&self, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<super::rows::Unreadable>() {
+            return error;
+        }
+        let entries = fs::read_dir(self.folder).into_iter().flatten().flatten();
+        let mut removed = entries.map(|entry| fs::remove_file(entry.path()));
+        let emptied =
+            removed.all(|done| done.is_ok()) && (!self.made || fs::remove_dir(self.folder).is_ok());
+        let folder = self.folder.display();
+        // The error itself stays as it is, because its kind decides the exit code.
+        if emptied {
+            say!("what was written to {} was removed", field(folder));
+        } else {
+            say!(
+                "{} is incomplete: remove it before you export again",
+                field(folder)
+            );
+        }
+        error
+    }
+}
+
+/// What was written.
+struct Written {
+    /// The path of steps.jsonl.
+    index: PathBuf,
+    files: u64,
+    bytes: u64,
+}
+
+/// Writes a file per step, their index, and the rows that the run stores.
+fn write_all(
+    args: &Export,
+    range: &Range<u64>,
+    trace: &Trace,
+    into: &Files<'_>,
+) -> anyhow::Result<Written> {
+    let index_path = into.folder.join("steps.jsonl");
     let index = fs::File::create(&index_path)
         .with_context(|| format!("cannot write {}", index_path.display()))?;
     let mut index = BufWriter::new(index);
@@ -50,7 +129,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     let mut steps = trace.forward(range.clone());
     while let Some(step) = steps.next()? {
         let file = format!("step-{:09}.safetensors", step.meta.step);
-        let path = args.out.join(&file);
+        let path = into.folder.join(&file);
         write_step(&path, &tensors, &step)?;
         files += 1;
         bytes += fs::metadata(&path).map_or(0, |m| m.len());
@@ -61,7 +140,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     }
     index.flush()?;
     drop(bar);
-    super::rows::export(&trace, &used, &args.out)?;
+    super::rows::export(trace, &used, into.folder)?;
     // A reader that ends early returns an error. This is a last check before the success message.
     ensure!(
         files == range.end - range.start,
@@ -69,24 +148,15 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
         args.steps,
         range.end - range.start
     );
-    let mut out = clean::stdout();
-    if args.json {
-        let summary = json!({
-            "index": index_path.display().to_string(),
-            "steps": range,
-            "files": files,
-            "bytes": bytes,
-        });
-        serde_json::to_writer_pretty(&mut out, &summary)?;
-        writeln!(out)?;
-    } else {
-        writeln!(out, "{}", field(index_path.display()))?;
-    }
-    Ok(Outcome::Fine)
+    Ok(Written {
+        index: index_path,
+        files,
+        bytes,
+    })
 }
 
 /// Parses `A..B` (B excluded), or one step.
-pub(crate) fn parse_range(text: &str) -> anyhow::Result<std::ops::Range<u64>> {
+pub(crate) fn parse_range(text: &str) -> anyhow::Result<Range<u64>> {
     let usage = || {
         Usage(format!(
             "--steps: expected A..B with A < B, or one step, got {text:?}"
@@ -118,7 +188,7 @@ fn write_step(path: &Path, specs: &[TensorSpec], step: &Step<'_>) -> anyhow::Res
             view(spec, step.state.tensor(i)).with_context(|| format!("step {}", step.meta.step))?;
         views.push((name_in_file(&spec.name)?, view));
     }
-    safetensors::serialize_to_file(views, None, path)
+    super::tensors::write(path, views, None)
         .with_context(|| format!("cannot write {}", path.display()))
 }
 

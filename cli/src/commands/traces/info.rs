@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use hindcast_format::{
     DataIdentity, FormatError, Manifest, RunInfo, SegmentSize, Status, Trace, hex,
@@ -255,15 +256,15 @@ fn steps(out: &mut dyn Write, report: &Report<'_>, epochs_known: bool) -> io::Re
     };
     writeln!(
         out,
-        "  holds       {} steps in {}, {epochs}{gaps}",
-        report.steps,
+        "  holds       {} in {}, {epochs}{gaps}",
+        counted(report.steps, "step", "steps"),
         words::steps(&report.span)
     )?;
     if let Some(ok) = report.steps_ok {
         writeln!(
             out,
-            "  readable    {ok} of the {} steps: the run is damaged",
-            report.steps
+            "  readable    {ok} of {}: the run is damaged",
+            counted(report.steps, "step", "steps")
         )?;
     }
     if report.ranges.len() > 1 {
@@ -285,9 +286,9 @@ fn steps(out: &mut dyn Write, report: &Report<'_>, epochs_known: bool) -> io::Re
 fn size(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> io::Result<()> {
     writeln!(
         out,
-        "  size        {} in {} segments, {:.3} of the raw {}",
+        "  size        {} in {}, {:.3} of the raw {}",
         words::bytes(report.stored_bytes),
-        report.segments.len(),
+        counted(report.segments.len() as u64, "segment", "segments"),
         report.ratio,
         words::bytes(report.raw_bytes)
     )?;
@@ -353,11 +354,43 @@ fn history(out: &mut dyn Write, manifest: &Manifest, steps: u64) -> io::Result<(
             count("lost-to")
         )?;
     }
-    // Counters that the lines `size`, `holds` and `dropped` already show are left out.
+    let counted_steps = |name: &str| counted(count(name), "step", "steps");
+    if count("stalls") > 0 {
+        let time = Duration::from_nanos(count("stalled-ns"));
+        writeln!(
+            out,
+            "  stalled     training waited {} for the recorder, {} in all",
+            counted(count("stalls"), "time", "times"),
+            words::duration(time)
+        )?;
+    }
+    if count("non-finite-steps") > 0 {
+        writeln!(
+            out,
+            "  diverged    {} with values that are not finite",
+            counted_steps("non-finite-steps")
+        )?;
+    }
+    if count("skipped") > 0 {
+        writeln!(
+            out,
+            "  skipped     {} recorded without tensors, because storage was too slow",
+            counted_steps("skipped")
+        )?;
+    }
+    if count("thinned") > 0 {
+        writeln!(
+            out,
+            "  thinned     {} recorded without tensors, as --keep says",
+            counted_steps("thinned")
+        )?;
+    }
+    // Counters that other lines already show are left out.
     let said = |name: &str, n: u64| {
         name.ends_with("-bytes")
             || name.starts_with("lost")
-            || name == "dropped-segments"
+            || name.starts_with("stall")
+            || ["dropped-segments", "non-finite-steps", "skipped", "thinned"].contains(&name)
             || (name == "written" && n == steps)
     };
     let counters = manifest.counters.iter();

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Context as _;
-use hindcast_format::{LossKind, RecoverReport, Status};
+use hindcast_format::{FormatError, LossKind, RecoverReport, Status, Trace};
 
 use crate::args::Recover;
 use crate::clean;
@@ -30,6 +30,10 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
     bar.finish_and_clear();
     // Exit code 3 means that a new run was written, so an error about damage must not lead to it.
     let report = report.map_err(|e| {
+        // That there is no run is the first thing to know, whatever else is wrong.
+        if let Err(none @ FormatError::NotARun { .. }) = Trace::open(&args.run) {
+            return unopened(&args.run, none);
+        }
         if e.is_damage() {
             anyhow::anyhow!("{}: nothing was written: {e}", args.run.display())
         } else {
@@ -68,11 +72,11 @@ fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
     };
     writeln!(
         out,
-        "{}: {} steps recovered{gaps}, {end}; {} in {} segments, verified and compared with the original",
+        "{}: {} recovered{gaps}, {end}; {} in {}, verified and compared with the original",
         field(&report.recovered),
-        report.steps,
+        words::counted(report.steps, "step", "steps"),
         words::bytes(report.bytes),
-        report.segments
+        words::counted(report.segments, "segment", "segments")
     )?;
     let lost = |kind| report.losses.iter().any(|l| l.kind == kind);
     if report.is_lossless() {

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write as _};
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use hindcast_format::{FormatError, RowGroup, RowSplit, RowType, Trace, hex};
 use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
@@ -143,14 +143,20 @@ pub(super) fn export(trace: &Trace, used: &BTreeSet<u64>, folder: &Path) -> anyh
     let Some(first) = missing.first() else {
         return Ok(());
     };
-    bail!(
+    Err(Unreadable(format!(
         "{} of the {} rows that these steps use can't be read, the first with index {first}{}. The other rows and all steps \
          were written. `hindcast verify` lists the damage; another copy of the run may hold these rows",
         missing.len(),
         used.len(),
         damage.map_or_else(String::new, |e| format!(" ({e})"))
-    )
+    ))
+    .into())
 }
+
+/// Some rows can't be read; all others and the steps are written.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unreadable(String);
 
 fn write_group(path: &Path, group: &RowGroup, kept: &[usize]) -> anyhow::Result<()> {
     let mut offset = 0;
@@ -169,7 +175,7 @@ fn write_group(path: &Path, group: &RowGroup, kept: &[usize]) -> anyhow::Result<
         };
         columns.push((number.to_string(), column));
     }
-    Ok(safetensors::serialize_to_file(columns, None, path)?)
+    Ok(super::tensors::write(path, columns, None)?)
 }
 
 /// One tensor of the kept rows. Its bytes are copied when they are written, so that only one tensor is in memory twice.

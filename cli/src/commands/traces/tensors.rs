@@ -1,8 +1,14 @@
 //! Recorded tensors in safetensors files.
 
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
 use anyhow::{Context as _, bail};
 use hindcast_format::{DType, TensorSpec};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, TensorView, View};
 
 /// The name of a tensor in a safetensors file. The format reserves one name, and a file with a tensor of that name would be
 /// unreadable.
@@ -26,6 +32,21 @@ pub(super) fn view<'a>(spec: &TensorSpec, bytes: &'a [u8]) -> anyhow::Result<Ten
     };
     TensorView::new(dtype, spec.shape.clone(), bytes)
         .with_context(|| format!("tensor {}", spec.name))
+}
+
+/// Writes a safetensors file with the access rights that every new file gets. The library writes to a private temporary file, whose
+/// rights are only the owner's, and renames it.
+pub(super) fn write<V: View>(
+    path: &Path,
+    tensors: Vec<(String, V)>,
+    about: Option<HashMap<String, String>>,
+) -> io::Result<()> {
+    let rights = File::create(path)?.metadata()?.permissions();
+    safetensors::serialize_to_file(tensors, about, path).map_err(|e| match e {
+        SafeTensorError::IoError(e) => e,
+        other => io::Error::other(other),
+    })?;
+    std::fs::set_permissions(path, rights)
 }
 
 /// Values as bytes of a tensor's recorded type, each rounded to nearest.

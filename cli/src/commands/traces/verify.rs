@@ -144,8 +144,12 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
     if trace.gaps > 0 {
         writeln!(
             out,
-            "{} steps have no tensors: they were skipped by --when-full or --keep, or lost before a recovery",
-            trace.gaps
+            "{} no tensors: skipped by --when-full or --keep, or lost before a recovery",
+            if trace.gaps == 1 {
+                "1 step has".to_owned()
+            } else {
+                format!("{} steps have", trace.gaps)
+            }
         )?;
     }
     if let Some(text) = &report.untrained {
@@ -183,7 +187,8 @@ fn summary(
     status: &str,
 ) -> std::io::Result<()> {
     let trace = &report.trace;
-    let (size, segments) = (words::bytes(trace.bytes), trace.segments);
+    let size = words::bytes(trace.bytes);
+    let segments = counted(trace.segments, "segment", "segments");
     if trace.is_ok() && report.head_matches == Some(false) {
         // A complete trace that is not the expected one must not print "ok".
         let ours = trace.head_digest.as_deref().unwrap_or("none");
@@ -194,14 +199,15 @@ fn summary(
         )?;
         writeln!(
             out,
-            "(in itself it is whole: {} steps in {segments} segments, {size}, {status})",
-            trace.steps
+            "(in itself it is whole: {} in {segments}, {size}, {status})",
+            counted(trace.steps, "step", "steps")
         )?;
     } else if trace.is_ok() {
         writeln!(
             out,
-            "ok: {} steps in {segments} segments are whole ({size}, {status})",
-            trace.steps
+            "ok: {} in {segments} {} whole ({size}, {status})",
+            counted(trace.steps, "step", "steps"),
+            words::plural(trace.steps, "is", "are")
         )?;
     } else if trace.status.is_none() {
         writeln!(
@@ -213,11 +219,11 @@ fn summary(
         let errors = errors.filter(|f| f.severity == Severity::Error).count() as u64 + trace.more;
         writeln!(
             out,
-            "DAMAGED: {}; {} of the {} steps that remain can be read, in {segments} segments ({size}, {status}); \
+            "DAMAGED: {}; {} of {} can be read, in {segments} ({size}, {status}); \
              `hindcast recover` copies them to a new run and reports what is lost",
             counted(errors, "finding", "findings"),
             trace.steps_ok,
-            trace.steps
+            counted(trace.steps, "step", "steps")
         )?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::super::view::{ClassProfile, View};
 use super::charts;
 use super::content::Page;
-use super::pieces::{method_name, scrolling, section, signed, title};
+use super::pieces::{method_name, prose, scrolling, section, signed, title};
 use crate::verdict::{self, Told};
 use crate::words::at_model;
 use crate::words::{grouped, minus};
@@ -22,7 +22,7 @@ pub(super) fn summary(page: &Page) -> Markup {
         "summary",
         "The run",
         html! {
-            @for note in &page.notes { p.note { (note) } }
+            @for note in &page.notes { p.note { (prose(note)) } }
             ul.stats { @for (value, what) in &page.facts.headline { li { b { (value) } span { (what) } } } }
             table.facts {
                 caption { "Facts stored in the recording" }
@@ -49,8 +49,8 @@ pub(super) fn trust(page: &Page) -> Result<Markup> {
                 h3 { (title(page, &shown.view)) }
                 (level("Removed one at a time", &v.one))
                 (level("Removed together", &v.together))
-                ul { @for reason in &v.common { li { (reason) } } }
-                @for advice in &v.advice { p.quiet { (advice) } }
+                ul { @for reason in &v.common { li { (prose(reason)) } } }
+                @for advice in &v.advice { p.quiet { (prose(advice)) } }
             }
             @if let Some(factor) = shown.subject.growth.filter(|factor| factor.is_finite()) {
                 p.quiet { (format!("The adjoint changed by ×{factor:.2} over the sweep. Strong growth speaks against the scores; weak growth doesn't speak for them.")) }
@@ -68,7 +68,7 @@ pub(super) fn trust(page: &Page) -> Result<Markup> {
 fn level(kind: &str, told: &Told) -> Markup {
     html! {
         p.level.(verdict::key(told.level)) { (kind) ": " (sign(told.level)) " " (verdict::phrase(told.level)) }
-        ul { @for reason in &told.reasons { li { (reason) } } }
+        ul { @for reason in &told.reasons { li { (prose(reason)) } } }
     }
 }
 

@@ -51,3 +51,12 @@ pub(super) fn section(anchor: &str, heading: &str, content: Markup) -> Markup {
 pub(super) fn scrolling(label: &str, table: Markup) -> Markup {
     html! { div.scroll role="region" tabindex="0" aria-label=(label) { (table) } }
 }
+
+/// A sentence in which words between backticks are code.
+pub(super) fn prose(text: &str) -> Markup {
+    html! {
+        @for (at, part) in text.split('`').enumerate() {
+            @if at % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}

@@ -322,12 +322,45 @@ fn a_training_that_diverges_is_recorded_and_reported() {
         "{said}"
     );
     let info = fine(dir, &["info", "run"]);
-    assert!(info.contains("non-finite-steps"), "{info}");
+    assert!(info.contains("  diverged    "), "{info}");
     fine(dir, &["verify", "run"]);
     let output = hindcast(dir, &["influence", "run"]);
     let said = stderr(&output);
     assert_eq!(code(&output), 1, "{said}");
-    assert!(said.contains("no longer finite"), "{said}");
+    assert!(
+        said.contains(
+            "the recorded training itself diverged: its parameters are not finite from step "
+        ) && !said.contains("--window"),
+        "{said}"
+    );
+    let step = |said: &str, before: &str| -> u64 {
+        let rest = said.split_once(before).unwrap().1;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap()
+    };
+    let broken = step(&said, "not finite from step ");
+    // The model before that step is the first one with such a value.
+    for (at, finite) in [(broken - 1, true), (broken, false)] {
+        let (at, out) = (at.to_string(), format!("{at}.safetensors"));
+        fine(dir, &["checkpoint", "run", "--step", &at, "--out", &out]);
+        let bytes = fs::read(dir.join(&out)).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let all = file.iter().all(|(_, tensor)| {
+            let values = tensor.data().chunks_exact(4);
+            let mut values = values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            values.all(f32::is_finite)
+        });
+        assert_eq!(all, finite, "step {at}");
+    }
+    let said = fine(dir, &["dynamics", "run", "--json"]);
+    assert!(said.contains("not finite"), "{said}");
+    fs::write(dir.join("none"), "0\n").unwrap();
+    let output = hindcast(dir, &["counterfactual", "run", "--without", "none"]);
+    let said = stderr(&output);
+    assert!(
+        code(&output) == 1 && said.contains("the recorded training itself diverged"),
+        "{said}"
+    );
 }
 
 /// A run that is too large for any disk: the warning comes with the estimate, before the first step, and training starts.

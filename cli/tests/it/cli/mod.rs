@@ -57,6 +57,8 @@ mod terminal;
 mod text;
 #[cfg(feature = "record")]
 mod theory;
+#[cfg(all(unix, feature = "record"))]
+mod told;
 #[cfg(feature = "record")]
 mod unverified;
 

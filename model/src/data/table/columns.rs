@@ -67,9 +67,12 @@ impl Table<'_> {
                 return Err(DataError::spec(
                     key,
                     format!(
-                        "{} has no column {name:?}; it has {}",
+                        "{} has no column {name:?}; {}",
                         path.display(),
-                        listed(header)
+                        match header {
+                            [] => "it has no header line with names of columns".to_owned(),
+                            header => format!("it has {}", listed(header)),
+                        }
                     ),
                 ));
             }

@@ -11,7 +11,7 @@ use super::scan::ScanRow;
 use crate::args::Counterfactual;
 use crate::clean::field;
 use crate::verdict::{Printed, Verdict};
-use crate::words::at_model;
+use crate::words::{at_model, counted};
 use hindcast_analyzer::counterfactual::{EndValues, RemovalResult, SplitLoss};
 use hindcast_analyzer::measures::kendall_tau;
 use hindcast_analyzer::{CounterfactualReport, EngineKind};
@@ -160,8 +160,12 @@ fn print(
     let n = report.outcomes.first().map_or(0, |o| o.without.len());
     writeln!(
         out,
-        "without {n} examples in steps {}..{} ({} removal, {} denominators):",
-        report.window.start, report.window.end, report.removal, report.denominators
+        "without {} in steps {}..{} ({} removal, {} denominators):",
+        counted(n as u64, "example", "examples"),
+        report.window.start,
+        report.window.end,
+        report.removal,
+        report.denominators
     )?;
     let value = |o: Option<&hindcast_analyzer::counterfactual::Outcome>| {
         o.and_then(|o| o.queries.first())
@@ -271,8 +275,8 @@ fn print_each(
 ) -> anyhow::Result<()> {
     writeln!(
         out,
-        "without each of {} examples alone in steps {}..{} ({} removal, {} denominators); change of {query} {}:",
-        results.len(),
+        "without each of {} alone in steps {}..{} ({} removal, {} denominators); change of {query} {}:",
+        counted(results.len() as u64, "example", "examples"),
         report.window.start,
         report.window.end,
         report.removal,
@@ -321,6 +325,11 @@ fn agreement(out: &mut dyn Write, results: &[RemovalResult], source: &str) -> an
     Ok(())
 }
 
+/// Whether a distance to the recorded parameters is as small as rounding usually makes it. NaN is not.
+fn is_close(relative: f64) -> bool {
+    relative <= 1e-2
+}
+
 /// Prints how close the replay with all examples came to the recorded parameters.
 fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Result<()> {
     let same = &report.reproduction;
@@ -332,6 +341,17 @@ fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Res
         writeln!(
             out,
             "  (retraining with all examples gives the recorded parameters, bit for bit)"
+        )?;
+    } else if !is_close(same.max_relative_error) {
+        let hint = match report.engine {
+            EngineKind::Kernels => "; --engine autodiff may reproduce them bit for bit",
+            _ => "",
+        };
+        writeln!(
+            out,
+            "  warning: retraining with all examples ends {:.1e}, relative, away from the recorded parameters. Rounding explains that, because \
+             this training amplifies it, so another processor or engine may give other changes{hint}",
+            same.max_relative_error
         )?;
     } else if report.engine == EngineKind::Kernels {
         writeln!(
@@ -353,7 +373,20 @@ fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Res
 
 #[cfg(test)]
 mod tests {
-    use super::direction;
+    use super::{direction, is_close};
+
+    #[test]
+    fn a_distance_is_small_up_to_a_hundredth() {
+        for (relative, close) in [
+            (0.0, true),
+            (4.2e-7, true),
+            (1e-2, true),
+            (0.69, false),
+            (f64::NAN, false),
+        ] {
+            assert_eq!(is_close(relative), close, "{relative}");
+        }
+    }
 
     #[test]
     fn a_change_that_makes_the_query_worse_is_called_worse() {

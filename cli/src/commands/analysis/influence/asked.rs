@@ -10,7 +10,7 @@ use crate::args::Influence;
 use crate::commands::analysis::asked::{check_output, expand, parse_queries, parse_window};
 use crate::commands::analysis::{refining, retrain_check};
 use crate::commands::memory::Limit;
-use crate::commands::{Usage, context};
+use crate::commands::{Usage, context, ends_in};
 use hindcast_analyzer::estimators::{Chosen, Refinement, choose, defined};
 use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::scores::Place;
@@ -166,7 +166,11 @@ fn chosen(args: &Influence, window: &Window) -> anyhow::Result<Chosen> {
         };
         set.push((key.trim(), value.trim()));
     }
-    let chosen = choose(&args.method, &set).map_err(|e| Usage(format!("--method: {e}")))?;
+    if let Some(picture) = &args.picture {
+        ends_in("--picture", picture, "png")?;
+    }
+    choose(&args.method, &[]).map_err(|e| Usage(format!("--method: {e}")))?;
+    let chosen = choose(&args.method, &set).map_err(|e| Usage(format!("--method-set: {e}")))?;
     let name = chosen.method.name;
     if !chosen.method.windowed && *window != Window::All {
         return Err(Usage(format!(

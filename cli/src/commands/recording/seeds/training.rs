@@ -71,7 +71,7 @@ pub(super) fn train_all(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // Runs would only take turns on an accelerator.
     let usual = if plan.device.is_cpu() { cores } else { 1 };
-    let workers = plan.args.jobs.unwrap_or(usual).min(missing.len());
+    let workers = plan.args.jobs.map_or(usual, usize::from).min(missing.len());
     // Results have the same bits on any number of threads.
     let threads_of_each = (cores / workers.max(1)).max(1);
     let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

@@ -122,7 +122,7 @@ fn emptied_segment() -> State {
         build: World::emptied,
         cells: [
             damaged(&["readable    8 of the 12 steps", EMPTY]),
-            damaged(&["8 of the 12 steps that remain can be read"]),
+            damaged(&["8 of 12 steps can be read"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&[FEWER, RECOVER]),
             damaged(&[FEWER, RECOVER]),
@@ -151,7 +151,7 @@ fn pipe_as_segment() -> State {
         build: |w| w.pipe("seg-00000001.hcs"),
         cells: [
             damaged(&["readable    8 of the 12 steps", PIPE]),
-            damaged(&[PIPE, "8 of the 12 steps that remain can be read"]),
+            damaged(&[PIPE, "8 of 12 steps can be read"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&[PIPE, RECOVER]),
             damaged(&[PIPE, RECOVER]),
@@ -180,7 +180,7 @@ fn pipe_as_manifest() -> State {
         build: |w| w.pipe("manifest.json"),
         cells: [
             damaged(&["12 steps in 0..12", "head        none", NO_MANIFEST]),
-            damaged(&[NO_MANIFEST, "12 of the 12 steps that remain can be read"]),
+            damaged(&[NO_MANIFEST, "12 of 12 steps can be read"]),
             damaged(&["not replayed: the trace is damaged"]),
             ok(&["warning: ", NO_MANIFEST, "window 0..12 of 12 steps"]),
             ok(&["warning: ", NO_MANIFEST, "steps 0..12"]),
