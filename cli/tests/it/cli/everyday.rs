@@ -254,11 +254,11 @@ fn a_checkpoint_of_any_step_can_be_written() {
     let step =
         |step: &'static str, out: &'static str| ["checkpoint", "run", "--step", step, "--out", out];
     refused(
-        &step("11", "new"),
+        &step("11", "new.safetensors"),
         1,
         "--step 11: there is no such step: the run ends before step 10",
     );
-    refused(&step("newest", "new"), 2, "last or final");
+    refused(&step("newest", "new.safetensors"), 2, "last or final");
     refused(&step("1", "last.safetensors"), 1, "exists");
-    assert!(!dir.join("new").exists());
+    assert!(!dir.join("new.safetensors").exists());
 }

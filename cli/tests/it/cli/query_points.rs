@@ -309,7 +309,7 @@ fn checkpoint_writes_the_average_of_the_recorded_models() {
     };
     // θ_k, the model before step k.
     let models: Vec<Vec<f64>> = (0..=10)
-        .map(|k| write(["--step", &k.to_string()], &format!("{k}.st")).1)
+        .map(|k| write(["--step", &k.to_string()], &format!("{k}.safetensors")).1)
         .collect();
     let mean_from = |first: usize| -> Vec<f64> {
         let of = |i: usize| models[first..].iter().map(|m| m[i]).sum::<f64>();
@@ -332,7 +332,7 @@ fn checkpoint_writes_the_average_of_the_recorded_models() {
     .into_iter()
     .enumerate()
     {
-        let (said, got) = write(["--at", point], &format!("at-{n}.st"));
+        let (said, got) = write(["--at", point], &format!("at-{n}.safetensors"));
         assert_eq!(got.len(), wanted.len());
         for (a, b) in got.iter().zip(&wanted) {
             assert!(
@@ -350,7 +350,7 @@ fn checkpoint_writes_the_average_of_the_recorded_models() {
         "--step",
         "3",
         "--out",
-        "new.st",
+        "new.safetensors",
     ];
     assert_eq!(code(&hindcast(dir, &words)), 2);
 }

@@ -194,17 +194,6 @@ fn no_result_replaces_an_input_of_its_command() {
             ],
             "it is the names",
         ),
-        (
-            &[
-                "influence",
-                "run",
-                "--out",
-                "new.csv",
-                "--picture",
-                "new.csv",
-            ],
-            "it is the table (--out)",
-        ),
     ] {
         refused(dir, words, words[5], hint);
     }

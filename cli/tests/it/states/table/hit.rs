@@ -234,7 +234,7 @@ fn missing_segment() -> State {
         build: |w| w.without("seg-00000001.hcs"),
         cells: [
             damaged(&["12 steps in 0..12, epochs unknown", NO_SEGMENT]),
-            damaged(&[NO_SEGMENT, "8 of the 12 steps"]),
+            damaged(&[NO_SEGMENT, "8 of 12 steps"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&[NO_SEGMENT, RECOVER]),
             damaged(&[NO_SEGMENT, RECOVER]),

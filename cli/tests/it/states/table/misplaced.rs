@@ -34,8 +34,8 @@ fn swapped_segments() -> State {
         meaning: "The files of steps 4..8 and 8..12 have each other's names. Readers find segments by name and refuse a wrong one; `recover` identifies them by their content.",
         build: World::swapped,
         cells: [
-            damaged(&["readable    4 of the 12 steps", SWAPPED]),
-            damaged(&["name of the segment", "4 of the 12 steps"]),
+            damaged(&["readable    4 of 12 steps", SWAPPED]),
+            damaged(&["name of the segment", "4 of 12 steps"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&[SWAPPED, RECOVER]),
             damaged(&[SWAPPED, RECOVER]),
@@ -63,8 +63,8 @@ fn renamed_segment() -> State {
         meaning: "The file of steps 4..8 is named `seg-00000001 (1).hcs`, as some tools name a second copy.",
         build: World::renamed,
         cells: [
-            damaged(&["readable    8 of the 12 steps", MISSING]),
-            damaged(&[MISSING, "8 of the 12 steps"]),
+            damaged(&["readable    8 of 12 steps", MISSING]),
+            damaged(&[MISSING, "8 of 12 steps"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&[MISSING, RECOVER]),
             damaged(&[MISSING, RECOVER]),
@@ -92,8 +92,8 @@ fn segment_copied_over_another() -> State {
         meaning: "The file of steps 4..8 contains a copy of steps 8..12.",
         build: World::copied_over,
         cells: [
-            damaged(&["readable    8 of the 12 steps", SWAPPED]),
-            damaged(&["name of the segment", "8 of the 12 steps"]),
+            damaged(&["readable    8 of 12 steps", SWAPPED]),
+            damaged(&["name of the segment", "8 of 12 steps"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&[SWAPPED, RECOVER]),
             damaged(&[SWAPPED, RECOVER]),
@@ -121,7 +121,7 @@ fn emptied_segment() -> State {
         meaning: "The file of steps 4..8 has no bytes.",
         build: World::emptied,
         cells: [
-            damaged(&["readable    8 of the 12 steps", EMPTY]),
+            damaged(&["readable    8 of 12 steps", EMPTY]),
             damaged(&["8 of 12 steps can be read"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&[FEWER, RECOVER]),
@@ -150,7 +150,7 @@ fn pipe_as_segment() -> State {
         meaning: "The file of steps 4..8 is a pipe (FIFO), on which a reader could block for ever.",
         build: |w| w.pipe("seg-00000001.hcs"),
         cells: [
-            damaged(&["readable    8 of the 12 steps", PIPE]),
+            damaged(&["readable    8 of 12 steps", PIPE]),
             damaged(&[PIPE, "8 of 12 steps can be read"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&[PIPE, RECOVER]),
