@@ -1,12 +1,14 @@
 //! The double backward pass: first and second derivatives of a step's loss, on the calling thread.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass, TensorDef};
 use hindcast_model::ops::second_order;
 
 use super::{
     ForwardPass, Products, StepGradient, StepInput, check_adjoints, check_factors, check_step,
-    flat, square, stop,
+    flat, slices, square, stop,
 };
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 
@@ -184,43 +186,84 @@ impl Context<'_> {
             self.device,
         )?;
         let starts = self.buffers_before_each(&parameters, input)?;
-        let mut out = Products {
-            products: vec![vec![0.0; input.examples()]; directions.len()],
-            terms: Vec::new(),
-            hessian: vec![vec![0.0; input.parameters.len()]; directions.len()],
-            buffer_adjoints: buffer_adjoints.to_vec(),
-            stopped: false,
-        };
+        let mut out = no_products(input, directions.len(), buffer_adjoints);
         let mut end = input.examples();
         for (k, (batch, before)) in input.micro_batches.iter().zip(&starts).enumerate().rev() {
             let start = end - batch.indices.len();
             let weights = &input.weights[start..end];
             let pass =
                 self.forward(&parameters, before, batch, weights, input.mode, input.draws)?;
-            self.buffers_differentiable(&pass)?;
-            out.stopped |= !pass.losses.stopped.is_empty();
-            let loss = pass.batch_loss(k == 0)?;
-            let grads = backward(&loss)?;
-            for (q, s) in directions.iter().enumerate() {
-                let rho = std::mem::take(&mut out.buffer_adjoints[q]);
-                let hessian = &mut out.hessian[q];
-                let (products, rho) = self.one_direction(&pass, &grads, (s, &rho), hessian)?;
-                match pass.terms() {
-                    None => out.products[q][start..end].copy_from_slice(&products),
-                    Some(terms) => {
-                        out.terms
-                            .resize(directions.len(), vec![Vec::new(); input.examples()]);
-                        for (j, terms) in (start..end).zip(products.chunks(terms.max(1))) {
-                            out.products[q][j] = terms.iter().sum();
-                            out.terms[q][j] = terms.to_vec();
-                        }
-                    }
-                }
-                out.buffer_adjoints[q] = rho;
-            }
+            let grads = self.differentiable(&pass, k == 0)?;
+            self.all_directions((&pass, &grads), start..end, directions, &mut out)?;
             end = start;
         }
         Ok(out)
+    }
+
+    /// As [`products`](Self::products) of a step with one micro-batch, whose directions come from its gradient.
+    pub fn products_after(
+        &self,
+        input: &StepInput<'_>,
+        directions: impl FnOnce(Vec<f64>) -> Result<Vec<Vec<f64>>>,
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Products> {
+        check_step(self.objective, input)?;
+        let defs = self.objective.parameters();
+        let parameters = flat::variables(input.parameters, defs, self.dtype, self.device)?;
+        let before = input.buffers.to_vec();
+        let pass = self.forward(
+            &parameters,
+            &before,
+            &input.micro_batches[0],
+            input.weights,
+            input.mode,
+            input.draws,
+        )?;
+        let grads = self.differentiable(&pass, true)?;
+        let mut gradient = vec![0.0; input.parameters.len()];
+        flat::add(&mut gradient, defs, |k| grads.get(&pass.parameters[k]), 1.0)
+            .doing(|| "reading a gradient back".to_owned())?;
+        let directions = directions(gradient)?;
+        let directions = slices(&directions);
+        check_adjoints(self.objective, &directions, buffer_adjoints)?;
+        let mut out = no_products(input, directions.len(), buffer_adjoints);
+        self.all_directions((&pass, &grads), 0..input.examples(), &directions, &mut out)?;
+        Ok(out)
+    }
+
+    /// The gradients of a pass's loss, which can be differentiated again.
+    fn differentiable(&self, pass: &Graph, with_shared: bool) -> Result<GradStore> {
+        self.buffers_differentiable(pass)?;
+        backward(&pass.batch_loss(with_shared)?)
+    }
+
+    /// Adds the products of a pass over `examples` to `out`, and turns the adjoints of its buffers into those before it.
+    fn all_directions(
+        &self,
+        (pass, grads): (&Graph, &GradStore),
+        examples: Range<usize>,
+        directions: &[&[f64]],
+        out: &mut Products,
+    ) -> Result<()> {
+        out.stopped |= !pass.losses.stopped.is_empty();
+        for (q, s) in directions.iter().enumerate() {
+            let rho = std::mem::take(&mut out.buffer_adjoints[q]);
+            let hessian = &mut out.hessian[q];
+            let (products, rho) = self.one_direction(pass, grads, (s, &rho), hessian)?;
+            match pass.terms() {
+                None => out.products[q][examples.clone()].copy_from_slice(&products),
+                Some(terms) => {
+                    let all = out.products[q].len();
+                    out.terms.resize(directions.len(), vec![Vec::new(); all]);
+                    for (j, terms) in examples.clone().zip(products.chunks(terms.max(1))) {
+                        out.products[q][j] = terms.iter().sum();
+                        out.terms[q][j] = terms.to_vec();
+                    }
+                }
+            }
+            out.buffer_adjoints[q] = rho;
+        }
+        Ok(())
     }
 
     /// Fails if a buffer changed outside of candle's graph. Such a buffer has no adjoint, so its share would be missing
@@ -394,6 +437,17 @@ impl Context<'_> {
             }
         })()
         .doing(|| "putting the weights on the device".to_owned())
+    }
+}
+
+/// Products of zero, with the adjoints of the buffers after the step.
+fn no_products(input: &StepInput<'_>, directions: usize, buffer_adjoints: &[Vec<f64>]) -> Products {
+    Products {
+        products: vec![vec![0.0; input.examples()]; directions],
+        terms: Vec::new(),
+        hessian: vec![vec![0.0; input.parameters.len()]; directions],
+        buffer_adjoints: buffer_adjoints.to_vec(),
+        stopped: false,
     }
 }
 

@@ -157,6 +157,21 @@ pub trait ReplayEngine {
         directions: &[&[f64]],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products>;
+    /// As [`products`](Self::products), for directions that depend on the step's gradient. `directions` gets the gradient
+    /// (p) and returns them (Q × p). An engine that can differentiate its own gradient computes it only once.
+    ///
+    /// # Errors
+    /// As [`products`](Self::products), and those of `directions`.
+    fn products_after(
+        &mut self,
+        input: &StepInput<'_>,
+        directions: &mut dyn FnMut(&[f64]) -> Result<Vec<Vec<f64>>>,
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Products> {
+        let gradient = self.gradient(input)?.parameters;
+        let directions = directions(&gradient)?;
+        self.products(input, &slices(&directions), buffer_adjoints)
+    }
 }
 
 /// Borrows each vector, to pass them to [`ReplayEngine::products`] as directions.

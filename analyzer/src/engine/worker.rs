@@ -54,6 +54,29 @@ enum Request {
         Vec<Vec<f64>>,
         Sender<Result<Products>>,
     ),
+    ProductsAfter(
+        Box<SentInput>,
+        Exchange,
+        Vec<Vec<f64>>,
+        Sender<Result<Products>>,
+    ),
+}
+
+/// The thread gives a step's gradient, and waits for the directions.
+struct Exchange {
+    gradient: Sender<Vec<f64>>,
+    directions: Receiver<Vec<Vec<f64>>>,
+}
+
+impl Exchange {
+    /// Fails if the caller has no directions, because it met an error.
+    fn give(self, gradient: Vec<f64>) -> Result<Vec<Vec<f64>>> {
+        let sent = self.gradient.send(gradient);
+        sent.map_err(|_| AnalysisError::EngineGone)?;
+        self.directions
+            .recv()
+            .map_err(|_| AnalysisError::EngineGone)
+    }
 }
 
 impl AutodiffEngine {
@@ -100,12 +123,14 @@ impl AutodiffEngine {
     /// Sends a request and waits for its reply.
     fn ask<T>(&self, request: impl FnOnce(Sender<Result<T>>) -> Request) -> Result<T> {
         let (reply, answer) = channel();
-        self.requests
-            .as_ref()
-            .ok_or(AnalysisError::EngineGone)?
-            .send(request(reply))
-            .map_err(|_| AnalysisError::EngineGone)?;
+        self.send(request(reply))?;
         answer.recv().map_err(|_| AnalysisError::EngineGone)?
+    }
+
+    fn send(&self, request: Request) -> Result<()> {
+        let requests = self.requests.as_ref().ok_or(AnalysisError::EngineGone)?;
+        let sent = requests.send(request);
+        sent.map_err(|_| AnalysisError::EngineGone)
     }
 }
 
@@ -151,6 +176,42 @@ impl ReplayEngine for AutodiffEngine {
         let s = directions.iter().map(|s| s.to_vec()).collect();
         let rho = buffer_adjoints.to_vec();
         self.ask(|reply| Request::Products(input, s, rho, reply))
+    }
+
+    fn products_after(
+        &mut self,
+        input: &StepInput<'_>,
+        directions: &mut dyn FnMut(&[f64]) -> Result<Vec<Vec<f64>>>,
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Products> {
+        if input.micro_batches.len() != 1 {
+            // The directions need the gradients of all micro-batches, whose graphs would be in memory at the same time.
+            let gradient = self.gradient(input)?.parameters;
+            let directions = directions(&gradient)?;
+            return self.products(input, &slices(&directions), buffer_adjoints);
+        }
+        let (give, gradient) = channel();
+        let (give_directions, directions_here) = channel();
+        let exchange = Exchange {
+            gradient: give,
+            directions: directions_here,
+        };
+        let (reply, answer) = channel();
+        let input = Box::new(SentInput::from(input));
+        self.send(Request::ProductsAfter(
+            input,
+            exchange,
+            buffer_adjoints.to_vec(),
+            reply,
+        ))?;
+        if let Ok(gradient) = gradient.recv() {
+            let found = directions(&gradient);
+            drop(gradient);
+            // Without directions the thread gives up. It does so before the next request.
+            let _ = give_directions.send(found?);
+        }
+        drop(give_directions);
+        answer.recv().map_err(|_| AnalysisError::EngineGone)?
     }
 }
 
@@ -221,6 +282,12 @@ fn serve(inbox: &Receiver<Request>, objective: &dyn Objective, dtype: DType, dev
             Request::Products(input, s, rho, reply) => {
                 let _ = reply.send(caught("differentiating twice", || {
                     context.products(&input.borrow(), &slices(&s), &rho)
+                }));
+            }
+            Request::ProductsAfter(input, exchange, rho, reply) => {
+                let _ = reply.send(caught("differentiating twice", || {
+                    let directions = |gradient| exchange.give(gradient);
+                    context.products_after(&input.borrow(), directions, &rho)
                 }));
             }
         }

@@ -1,5 +1,7 @@
 //! The newest recorded optimizer state at or before a step.
 
+use std::ops::Range;
+
 use hindcast_format::meta::StepMeta;
 
 use crate::error::{AnalysisError, Missing, Result};
@@ -28,6 +30,27 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
         _ if first.meta.optimizer_step == 0 && begins_all(run, &first.meta)? => Ok((at, initial)),
         _ => Err(AnalysisError::Missing(unknown_state(run, at)?)),
     }
+}
+
+/// The steps for which [`anchor`] returns the same step as for `step`: no later state than that is known for them.
+pub(crate) fn steps_of_state(run: &RecordedRun<'_>, step: u64) -> Result<Range<u64>> {
+    let start = anchor(run, step)?;
+    let stretch = run
+        .source()
+        .ranges()?
+        .into_iter()
+        .find(|r| r.contains(&step));
+    let (mut low, mut high) = (step + 1, stretch.map_or(step + 1, |r| r.end));
+    // Binary search for the first step with another anchor.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if anchor(run, middle)? > start {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(start..low)
 }
 
 /// Whether all tensors that are trained without a gap after the step `first` begin with it.

@@ -29,8 +29,12 @@ pub struct RecordedRun<'a> {
     seed: u64,
     blocks: Blocks,
     sums: bool,
+    state_bytes: u64,
     opened: Opened,
 }
+
+/// Default of [`RecordedRun::keep_states_within`].
+const STATE_BYTES: u64 = 2 << 30;
 
 /// The parts that only a run opened from disk has.
 #[derive(Clone, Default)]
@@ -115,8 +119,21 @@ impl<'a> RecordedRun<'a> {
             seed,
             blocks,
             sums: false,
+            state_bytes: STATE_BYTES,
             opened: Opened::default(),
         })
+    }
+
+    /// Limits the bytes of optimizer states that a sweep keeps, 2 GiB if nothing else is said. A sweep that would need more
+    /// keeps fewer states and walks forward over each step twice.
+    #[must_use]
+    pub fn keep_states_within(mut self, bytes: u64) -> Self {
+        self.state_bytes = bytes;
+        self
+    }
+
+    pub(crate) fn state_bytes(&self) -> u64 {
+        self.state_bytes
     }
 
     /// Sets whether every batch loss is a sum, for traces whose weighted steps don't record the reduction.

@@ -112,12 +112,25 @@ pub(crate) fn each_step(
     reading: Reading,
     see: &mut dyn FnMut(ReplayStep) -> Result<()>,
 ) -> Result<()> {
+    let mut waited = Duration::ZERO;
+    each_step_timed(run, reading, &mut waited, see)
+}
+
+/// As [`each_step`]. Adds the time spent waiting for steps to `waited`.
+///
+/// # Errors
+/// As [`each_step`].
+pub(super) fn each_step_timed(
+    run: &RecordedRun<'_>,
+    reading: Reading,
+    waited: &mut Duration,
+    see: &mut dyn FnMut(ReplayStep) -> Result<()>,
+) -> Result<()> {
     let range = reading.range.clone();
     std::thread::scope(|scope| {
         let mut ahead = Ahead::spawn(scope, run, reading)?;
-        let mut waited = Duration::ZERO;
         let mut due = range.start;
-        while let Some(step) = ahead.next(&mut waited)? {
+        while let Some(step) = ahead.next(waited)? {
             if step.meta.step != due {
                 return Err(AnalysisError::Damaged(Damaged::Order {
                     due,

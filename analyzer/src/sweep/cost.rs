@@ -3,7 +3,7 @@
 use hindcast_format::layout::TensorSpec;
 
 use super::ahead::steps_ahead;
-use super::gradients::KEPT_BYTES;
+use super::states::kept_bytes;
 use super::{SweepOptions, terms};
 use crate::error::Result;
 use crate::query::point::QueryPoint;
@@ -115,16 +115,20 @@ impl SweepCost {
         // Variables, gradient, direction and second gradient as tensors.
         step += 4 * width as u64 * (p + b);
         if run.rule().reverse_needs_state() {
-            // A segment's states at every √L-th step, and a block of √L whole steps.
             let longest = source
                 .ranges()?
                 .iter()
                 .map(|r| r.end - r.start)
                 .max()
                 .unwrap_or(0);
-            let root = SEGMENT_STEPS.min(longest).isqrt() + 1;
-            step += root * (8 * (2 * o + p) + recorded);
-            step += KEPT_BYTES.min(SEGMENT_STEPS.min(longest) * width as u64 * p);
+            // Without recorded states, all steps follow from the first state.
+            let steps_of_state = match source.optimizer_state() {
+                [] => longest,
+                _ => SEGMENT_STEPS.min(longest),
+            };
+            step += kept_bytes(run, steps_of_state, 8 * o);
+            // The parameters after a step of the walk forward, its gradient, and the smallest squares so far.
+            step += 8 * 3 * p;
             // The step's linearisation, and its parameters in float64.
             step += 8 * 4 * p;
         }

@@ -30,17 +30,16 @@ impl<'e> SweepEngine<'e> {
         self.spent
     }
 
-    /// Products with the Hessian term changed.
+    /// Changes the Hessian term of products.
     ///
     /// An engine returns `H s + J_statᵀ ρ` as one sum, and only `H s` may change. If the model has running statistics, a
     /// second pass with s = 0 computes their share.
     fn changed(
         &mut self,
         input: &StepInput<'_>,
-        directions: &[&[f64]],
+        mut out: Products,
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
-        let mut out = self.engine.products(input, directions, buffer_adjoints)?;
         let factor = match self.term {
             HessianTerm::Full => return Ok(out),
             HessianTerm::Dropped => 0.0,
@@ -49,7 +48,7 @@ impl<'e> SweepEngine<'e> {
         let statistics = match self.engine.buffer_count() {
             0 => None,
             _ => {
-                let zeros: Vec<Vec<f64>> = directions.iter().map(|s| vec![0.0; s.len()]).collect();
+                let zeros = vec![vec![0.0; self.engine.parameter_count()]; out.hessian.len()];
                 Some(
                     self.engine
                         .products(input, &slices(&zeros), buffer_adjoints)?,
@@ -113,8 +112,31 @@ impl ReplayEngine for SweepEngine<'_> {
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
         let begun = Instant::now();
-        let out = self.changed(input, directions, buffer_adjoints);
+        let out = self.engine.products(input, directions, buffer_adjoints);
+        let out = out.and_then(|out| self.changed(input, out, buffer_adjoints));
         self.spent += begun.elapsed();
+        out
+    }
+
+    fn products_after(
+        &mut self,
+        input: &StepInput<'_>,
+        directions: &mut dyn FnMut(&[f64]) -> Result<Vec<Vec<f64>>>,
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Products> {
+        let begun = Instant::now();
+        let mut elsewhere = Duration::ZERO;
+        let mut timed = |gradient: &[f64]| {
+            let begun = Instant::now();
+            let found = directions(gradient);
+            elsewhere += begun.elapsed();
+            found
+        };
+        let out = self
+            .engine
+            .products_after(input, &mut timed, buffer_adjoints);
+        let out = out.and_then(|out| self.changed(input, out, buffer_adjoints));
+        self.spent += begun.elapsed().saturating_sub(elsewhere);
         out
     }
 }

@@ -10,16 +10,14 @@ mod ahead;
 mod checkpoint;
 mod cost;
 mod engine;
-mod feed;
-mod gradients;
 mod graph;
 mod observer;
 mod propagation;
-mod rebuilt;
 mod saving;
 mod scoring;
 mod session;
 mod state;
+mod states;
 mod step;
 mod terms;
 mod times;
@@ -40,18 +38,19 @@ use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
-use hindcast_model::update::{Adjoint, Direction, StepPoint};
+use hindcast_model::update::{Adjoint, StepPoint};
 use hindcast_model::vectors::norm;
 
-use crate::engine::ReplayEngine;
+use crate::engine::{Products, ReplayEngine, slices};
 use crate::error::{AnalysisError, Damaged, Result, Unsupported};
 use crate::query::one::QueryGradient;
 use crate::query::point::QueryPoint;
 use crate::run::recorded::RecordedRun;
+use crate::run::walk::Order;
+use ahead::Ahead;
 use engine::SweepEngine;
-use feed::{Feed, Stream};
-use rebuilt::Rebuilt;
 use scoring::Grouping;
+use states::States;
 
 /// Options of a sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -199,14 +198,12 @@ fn resume_with(
     let mut engine = SweepEngine::new(engine, propagation.hessian);
     let mut waited = Duration::ZERO;
     let walked = std::thread::scope(|scope| {
-        let mut feed: Box<dyn Feed + '_> = if run.rule().reverse_needs_state() {
-            Box::new(Rebuilt::new(scope, run, todo)?)
-        } else {
-            Box::new(Stream::new(scope, run, todo, &engine)?)
-        };
+        let mut states = run.rule().reverse_needs_state().then(|| States::new(run));
+        let reading = Reading::new(todo, Order::NewestFirst, &engine);
+        let mut steps = Ahead::spawn(scope, run, reading)?;
         while !state.is_done() {
             let due = state.next - 1;
-            let step = feed.next(&mut engine, &mut waited)?;
+            let step = steps.next(&mut waited)?;
             let step = step.ok_or(Damaged::Ends { step: due })?;
             if step.meta.step != due {
                 return Err(AnalysisError::Damaged(Damaged::Order {
@@ -214,7 +211,15 @@ fn resume_with(
                     got: step.meta.step,
                 }));
             }
-            reverse_step(run, &mut engine, propagation, &mut state, &step, per_epoch)?;
+            if let Some(states) = &mut states {
+                states.reach(&mut engine, due, &mut waited)?;
+            }
+            let reverse = Reverse {
+                run,
+                propagation,
+                per_epoch,
+            };
+            reverse.step(&mut engine, &mut state, states.as_mut(), &step)?;
             if progress(&state).is_break() && !state.is_done() {
                 return Err(AnalysisError::Cancelled { step: state.next });
             }
@@ -225,86 +230,114 @@ fn resume_with(
     walked.map(|()| state)
 }
 
-/// Turns the sensitivities after a step into those before it, and adds the step's shares to the scores.
-fn reverse_step(
-    run: &RecordedRun<'_>,
-    engine: &mut dyn ReplayEngine,
+/// What is the same for all steps of a sweep.
+struct Reverse<'env> {
+    run: &'env RecordedRun<'env>,
     propagation: Propagation,
-    state: &mut SweepState,
-    step: &ReplayStep,
     per_epoch: bool,
-) -> Result<()> {
-    let t = step.meta.step;
-    let failed = |source| AnalysisError::Update { step: t, source };
-    let parameters = if run.rule().reverse_needs_state() {
-        step.parameters.as_slice().to_f64()
-    } else {
-        Cow::default()
-    };
-    let linear = run
-        .rule()
-        .linearize(
-            run.blocks(),
-            &run.settings(&step.meta),
-            StepPoint {
-                parameters: &parameters,
-                gradient: &step.gradient,
-                state: &step.state,
-            },
-        )
-        .map_err(failed)?;
-    let mut adjoints: Vec<Adjoint> = state
-        .queries
-        .iter_mut()
-        .map(|q| Adjoint {
-            u: std::mem::take(&mut q.parameters),
-            state: std::mem::take(&mut q.optimizer),
-        })
-        .collect();
-    let directions = adjoints
-        .iter()
-        .map(|a| linear.direction(a).map_err(failed))
-        .collect::<Result<Vec<_>>>()?;
-    let s: Vec<&[f64]> = directions.iter().map(Direction::s).collect();
-    let buffer_adjoints: Vec<Vec<f64>> = state
-        .queries
-        .iter_mut()
-        .map(|q| std::mem::take(&mut q.buffers))
-        .collect();
-    let out = engine.products(&step.input(), &s, &buffer_adjoints)?;
-    if state.window.contains(&t) {
-        let has_denominator = run.has_denominator(&step.meta);
-        score(state, step, has_denominator, &out.products, per_epoch)?;
-        terms::score(state, step, &out.terms)?;
-    }
-    let parts = state.queries.iter_mut().zip(&mut adjoints).zip(&directions);
-    for (((query, adjoint), direction), (hessian, rho)) in
-        parts.zip(out.hessian.iter().zip(out.buffer_adjoints))
-    {
-        linear
-            .advance(adjoint, direction, hessian)
-            .map_err(failed)?;
-        let mut rho = rho;
-        propagation.discount(adjoint, &mut rho);
-        query.inject(state.at.of(t), &mut adjoint.u, &mut rho);
-        let size = norm(&adjoint.u);
-        if !size.is_finite() || rho.iter().any(|x| !x.is_finite()) {
-            return Err(AnalysisError::NotFinite {
-                step: t,
-                what: format!("the sensitivity of query `{}`", query.name),
-                dtype: engine.dtype(),
-            });
+}
+
+impl Reverse<'_> {
+    /// Turns the sensitivities after a step into those before it, and adds the step's shares to the scores.
+    fn step(
+        &self,
+        engine: &mut dyn ReplayEngine,
+        state: &mut SweepState,
+        states: Option<&mut States<'_>>,
+        step: &ReplayStep,
+    ) -> Result<()> {
+        let t = step.meta.step;
+        let mut adjoints: Vec<Adjoint> = state
+            .queries
+            .iter_mut()
+            .map(|q| Adjoint {
+                u: std::mem::take(&mut q.parameters),
+                state: std::mem::take(&mut q.optimizer),
+            })
+            .collect();
+        let buffer_adjoints: Vec<Vec<f64>> = state
+            .queries
+            .iter_mut()
+            .map(|q| std::mem::take(&mut q.buffers))
+            .collect();
+        let out = self.products(engine, states, step, (&mut adjoints, &buffer_adjoints))?;
+        if state.window.contains(&t) {
+            let has_denominator = self.run.has_denominator(&step.meta);
+            score(state, step, has_denominator, &out.products, self.per_epoch)?;
+            terms::score(state, step, &out.terms)?;
         }
-        query.growth.push((t, size));
-        query.parameters = std::mem::take(&mut adjoint.u);
-        query.optimizer = std::mem::take(&mut adjoint.state);
-        query.buffers = rho;
+        let parts = state.queries.iter_mut().zip(adjoints);
+        for ((query, mut adjoint), (hessian, mut rho)) in
+            parts.zip(out.hessian.iter().zip(out.buffer_adjoints))
+        {
+            for (u, h) in adjoint.u.iter_mut().zip(hessian) {
+                *u += h;
+            }
+            self.propagation.discount(&mut adjoint, &mut rho);
+            query.inject(state.at.of(t), &mut adjoint.u, &mut rho);
+            let size = norm(&adjoint.u);
+            if !size.is_finite() || rho.iter().any(|x| !x.is_finite()) {
+                return Err(AnalysisError::NotFinite {
+                    step: t,
+                    what: format!("the sensitivity of query `{}`", query.name),
+                    dtype: engine.dtype(),
+                });
+            }
+            query.growth.push((t, size));
+            query.parameters = adjoint.u;
+            query.optimizer = adjoint.state;
+            query.buffers = rho;
+        }
+        state.next = t;
+        if t <= state.at.first() {
+            state.queries.iter_mut().for_each(QuerySweep::end_injection);
+        }
+        Ok(())
     }
-    state.next = t;
-    if t <= state.at.first() {
-        state.queries.iter_mut().for_each(QuerySweep::end_injection);
+
+    /// The products of a step. Turns the adjoints after the step into those before it, except for the products with the
+    /// Hessian.
+    fn products(
+        &self,
+        engine: &mut dyn ReplayEngine,
+        mut states: Option<&mut States<'_>>,
+        step: &ReplayStep,
+        (adjoints, buffer_adjoints): (&mut [Adjoint], &[Vec<f64>]),
+    ) -> Result<Products> {
+        let rule = self.run.rule();
+        let settings = self.run.settings(&step.meta);
+        let failed = |source| AnalysisError::Update {
+            step: step.meta.step,
+            source,
+        };
+        let parameters = if rule.reverse_needs_state() {
+            step.parameters.as_slice().to_f64()
+        } else {
+            Cow::default()
+        };
+        let mut directions = |gradient: &[f64]| {
+            let before = match &mut states {
+                Some(states) => states.before(&step.meta, &parameters, gradient)?,
+                None => &[],
+            };
+            let at = StepPoint {
+                parameters: &parameters,
+                gradient,
+                state: before,
+            };
+            let linear = rule.linearize(self.run.blocks(), &settings, at);
+            let linear = linear.map_err(failed)?;
+            let reversed = adjoints.iter_mut().map(|a| linear.reverse(a));
+            reversed
+                .map(|s| s.map_err(failed))
+                .collect::<Result<Vec<_>>>()
+        };
+        if rule.reverse_needs_gradient(settings.clip_norm) {
+            return engine.products_after(&step.input(), &mut directions, buffer_adjoints);
+        }
+        let directions = directions(&[])?;
+        engine.products(&step.input(), &slices(&directions), buffer_adjoints)
     }
-    Ok(())
 }
 
 /// Adds a step's shares to the scores. `products` contains `<s, g_j>` for each query and each example of the batch.

@@ -10,8 +10,7 @@ use crate::run::floats::FloatVec;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::{RecordedStep, weights_of};
 
-/// A recorded step together with everything else that its replay reads: its batches, its buffers, and for some update
-/// rules its gradient and the optimizer's state. The reading thread loads it and sends it to the replay.
+/// A recorded step together with its batches and its buffers. The reading thread loads it and sends it to the replay.
 #[derive(Debug)]
 pub(crate) struct ReplayStep {
     pub meta: StepMeta,
@@ -25,10 +24,6 @@ pub(crate) struct ReplayStep {
     pub weights: Vec<f64>,
     /// Key of the step's random draws.
     pub draws: Draws,
-    /// G_t if the update rule's reverse needs it, else empty.
-    pub gradient: Vec<f64>,
-    /// The optimizer's state before the step if the update rule's reverse needs it, else empty.
-    pub state: Vec<f64>,
 }
 
 impl ReplayStep {
@@ -49,8 +44,6 @@ impl ReplayStep {
             meta: step.meta,
             parameters: step.parameters,
             buffers,
-            gradient: Vec::new(),
-            state: Vec::new(),
         })
     }
 

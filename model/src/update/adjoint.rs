@@ -2,15 +2,16 @@
 //! with respect to θ_t.
 //!
 //! An [`Adjoint`] holds u, the derivative of a query with respect to θ_{t+1}, and its derivative with respect to the
-//! state of the optimizer after the step. [`Linearized::direction`] computes s, the derivative with respect to the
-//! batch gradient G_t. The contribution of example j in this step is `w_j <s, g_j>`. [`Linearized::advance`] uses `H s`
-//! to compute the derivatives with respect to θ_t and to the state before the step. docs/math.md derives the formulas.
+//! state of the optimizer after the step. [`Linearized::reverse`] computes s, the derivative with respect to the batch
+//! gradient G_t, and turns the adjoint into the one before the step, without the part through the gradient. The
+//! contribution of example j in this step is `w_j <s, g_j>`. The part through the gradient is `H s`, which is added to u.
+//! docs/math.md derives the formulas.
 
 use std::ops::Range;
 
 use super::clip::Clip;
 use super::error::{UpdateError, check};
-use super::local::{Element, Local};
+use super::local::{Local, OfQuery};
 use super::rule::UpdateRule;
 use super::settings::{Blocks, GroupHyper, Settings};
 use super::step::StepPoint;
@@ -24,23 +25,6 @@ pub struct Adjoint {
     /// With respect to the optimizer's state, in the order of [`UpdateRule::state_tensors`]: for momentum v (p), for
     /// Adam p and then q (2p).
     pub state: Vec<f64>,
-}
-
-/// A query's derivative with respect to the gradient of one step.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Direction {
-    /// With respect to the clipped gradient G̃, (p).
-    clipped: Vec<f64>,
-    /// With respect to G, if the step clipped the gradient.
-    raw: Option<Vec<f64>>,
-}
-
-impl Direction {
-    /// The direction s with respect to G_t, (p), for products with per-example gradients and with the Hessian. It is 0 for
-    /// untrained tensors.
-    pub fn s(&self) -> &[f64] {
-        self.raw.as_deref().unwrap_or(&self.clipped)
-    }
 }
 
 /// A step, linearised at the point where it was taken. It is the same for all queries.
@@ -106,8 +90,9 @@ impl UpdateRule {
                     *to = from;
                 }
             }
-            let norm = Clip::norm(active.iter().map(|(range, _)| &gradient[range.clone()]));
-            clip = Clip::of(norm, settings.clip_norm).map(|c| (c, gradient.clone()));
+            clip = settings
+                .clip(&active_blocks, &gradient)
+                .map(|c| (c, gradient.clone()));
         }
         let done = settings.optimizer_step;
         let local = if self.reverse_needs_state() {
@@ -131,103 +116,41 @@ impl UpdateRule {
 }
 
 impl Linearized {
-    /// The direction s: the derivative of the query with respect to the gradient of this step.
+    /// Returns s, (p): the derivative of a query with respect to the gradient of this step. It is 0 for untrained tensors.
+    /// Turns the adjoint after the step into the one before it, except for `H_t s`, which has to be added to u.
     ///
     /// # Errors
-    /// [`UpdateError::Length`] if the adjoint belongs to other parameters or another rule.
-    pub fn direction(&self, adjoint: &Adjoint) -> Result<Direction, UpdateError> {
-        self.check(adjoint)?;
-        let mut s = vec![0.0; self.values];
-        let slots: Vec<&[f64]> = adjoint.state.chunks(self.values.max(1)).collect();
-        for (k, (range, hyper)) in self.active.iter().enumerate() {
-            if self.is_plain() {
-                let u = &adjoint.u[range.clone()];
-                for (s, u) in s[range.clone()].iter_mut().zip(u) {
-                    *s = -hyper.learning_rate * u;
-                }
-                continue;
-            }
-            let whole = self.local.whole(k, (range, hyper), &adjoint.u)?;
-            for (within, i) in range.clone().enumerate() {
-                let after = (adjoint.u[i], state_of(&slots, i));
-                let at = (i, within);
-                s[i] = self.local.element(&self.rule, &whole, hyper, at, after).s;
-            }
-        }
-        let raw = self.clip.as_ref().map(|(clip, gradient)| {
-            let mut raw = s.clone();
-            let product: f64 = gradient.iter().zip(&s).map(|(g, s)| g * s).sum();
-            for (range, _) in &self.active {
-                clip.pull_back(&gradient[range.clone()], product, &mut raw[range.clone()]);
-            }
-            raw
-        });
-        Ok(Direction { clipped: s, raw })
-    }
-
-    /// Propagates the adjoint from after the step to before it. `hessian_product` is `H_t s`, (p), with the direction's
-    /// [`s`](Direction::s).
-    ///
-    /// # Errors
-    /// [`UpdateError::Length`] if the length of a vector differs from that of the parameters.
-    pub fn advance(
-        &self,
-        adjoint: &mut Adjoint,
-        direction: &Direction,
-        hessian_product: &[f64],
-    ) -> Result<(), UpdateError> {
-        self.check(adjoint)?;
-        check("H s", self.values, hessian_product.len())?;
-        check("the direction", self.values, direction.clipped.len())?;
-        let Adjoint { u: all, state } = adjoint;
-        let mut slots: Vec<&mut [f64]> = state.chunks_mut(self.values.max(1)).collect();
-        for (k, (range, hyper)) in self.active.iter().enumerate() {
-            if self.is_plain() {
-                let s = &direction.clipped[range.clone()];
-                for (u, s) in all[range.clone()].iter_mut().zip(s) {
-                    *u += hyper.weight_decay * s;
-                }
-                continue;
-            }
-            let whole = self.local.whole(k, (range, hyper), all)?;
-            for (within, i) in range.clone().enumerate() {
-                let after = (all[i], state_of(&slots, i));
-                let at = (i, within);
-                let Element { u, state, .. } =
-                    self.local.element(&self.rule, &whole, hyper, at, after);
-                all[i] = u;
-                for (slot, value) in slots.iter_mut().zip(state) {
-                    slot[i] = value;
-                }
-            }
-        }
-        for (u, h) in all.iter_mut().zip(hessian_product) {
-            *u += h;
-        }
-        Ok(())
-    }
-
-    /// Whether the rule is SGD without momentum. Its loops are separate, because in a small net they would otherwise take
-    /// as long as the products with the Hessian.
-    fn is_plain(&self) -> bool {
-        matches!(self.rule, UpdateRule::Sgd { momentum: 0.0, .. })
-    }
-
-    fn check(&self, adjoint: &Adjoint) -> Result<(), UpdateError> {
+    /// [`UpdateError::Length`] if the adjoint belongs to other parameters or another rule; [`UpdateError::Matrix`] if a
+    /// matrix product of Muon fails.
+    pub fn reverse(&self, adjoint: &mut Adjoint) -> Result<Vec<f64>, UpdateError> {
         check("the adjoint u", self.values, adjoint.u.len())?;
         check(
             "the adjoint of the optimizer's state",
             self.rule.state_values(self.values),
             adjoint.state.len(),
-        )
+        )?;
+        let mut s = vec![0.0; self.values];
+        for (k, (range, hyper)) in self.active.iter().enumerate() {
+            let (u, s) = (&mut adjoint.u[range.clone()], &mut s[range.clone()]);
+            // SGD without momentum: in a small net, the general loops would take as long as the products with the Hessian.
+            if matches!(self.rule, UpdateRule::Sgd { momentum: 0.0, .. }) {
+                for (s, u) in s.iter_mut().zip(u) {
+                    *s = -hyper.learning_rate * *u;
+                    *u += hyper.weight_decay * *s;
+                }
+                continue;
+            }
+            let slots = adjoint.state.chunks_mut(self.values.max(1));
+            let state = slots.map(|slot| &mut slot[range.clone()]).collect();
+            let query = OfQuery { u, state, s };
+            self.local.tensor(&self.rule, (k, range, hyper), query)?;
+        }
+        if let Some((clip, gradient)) = &self.clip {
+            let product: f64 = gradient.iter().zip(&s).map(|(g, s)| g * s).sum();
+            for (range, _) in &self.active {
+                clip.pull_back(&gradient[range.clone()], product, &mut s[range.clone()]);
+            }
+        }
+        Ok(s)
     }
-}
-
-/// The derivatives with respect to the state of parameter `i`, from those of each quantity of the state.
-fn state_of<S: AsRef<[f64]>>(slots: &[S], i: usize) -> [f64; 3] {
-    let mut state = [0.0; 3];
-    for (to, slot) in state.iter_mut().zip(slots) {
-        *to = slot.as_ref()[i];
-    }
-    state
 }

@@ -11,18 +11,50 @@ use super::step::{StepPoint, trust_ratio};
 use crate::real::Real;
 use crate::vectors::norm_of;
 
-/// Largest number of quantities in a rule's state.
-const SLOTS: usize = 3;
-
-/// Derivatives with respect to one parameter and the values of the state that belong to it.
+/// Derivatives with respect to one parameter and the N values of the state that belong to it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Element {
+struct Element<const N: usize> {
     /// With respect to the clipped gradient.
-    pub s: f64,
+    s: f64,
     /// With respect to the parameter before the step, without the part through the gradient.
-    pub u: f64,
+    u: f64,
     /// With respect to the state before the step, in the order of the rule's quantities.
-    pub state: [f64; SLOTS],
+    state: [f64; N],
+}
+
+/// One query's derivatives with respect to the values of one tensor.
+pub(super) struct OfQuery<'a> {
+    /// With respect to the parameters after the step. [`Local::tensor`] turns them into those before it, without the part
+    /// through the gradient.
+    pub u: &'a mut [f64],
+    /// With respect to each quantity of the state after the step, turned into those before it.
+    pub state: Vec<&'a mut [f64]>,
+    /// With respect to the clipped gradient, which [`Local::tensor`] sets.
+    pub s: &'a mut [f64],
+}
+
+impl OfQuery<'_> {
+    fn again(&mut self) -> OfQuery<'_> {
+        OfQuery {
+            u: self.u,
+            state: self.state.iter_mut().map(|slot| &mut **slot).collect(),
+            s: self.s,
+        }
+    }
+
+    /// Computes each element from its position in the tensor and from the derivatives after the step.
+    fn each<const N: usize>(self, of: impl Fn(usize, f64, [f64; N]) -> Element<N>) {
+        let Ok(state) = <[&mut [f64]; N]>::try_from(self.state) else {
+            unreachable!("a rule has one number of quantities");
+        };
+        for (i, (u, s)) in self.u.iter_mut().zip(self.s).enumerate() {
+            let before = of(i, *u, std::array::from_fn(|slot| state[slot][i]));
+            (*u, *s) = (before.u, before.s);
+            for (slot, value) in before.state.into_iter().enumerate() {
+                state[slot][i] = value;
+            }
+        }
+    }
 }
 
 /// Values of a step that its derivatives need. A vector that a rule doesn't need is empty.
@@ -58,7 +90,7 @@ enum OfTensor {
 }
 
 /// What one query's adjoint gives for a whole tensor.
-pub(super) enum Whole {
+enum Whole {
     Nothing,
     /// LAMB: the ratio of the norms, `<u, a>/‖a‖²` and `<u, a>/(‖θ‖‖a‖)`. The last two are 0 for a fixed ratio.
     Trust(f64, f64, f64),
@@ -230,14 +262,13 @@ impl Local {
         out
     }
 
-    /// What the adjoint u of a query gives for trained tensor number `k` as a whole.
-    pub fn whole(
+    /// What the adjoint u of a query, of this tensor, gives for trained tensor number `k` as a whole.
+    fn whole(
         &self,
         k: usize,
         (range, hyper): (&Range<usize>, &GroupHyper),
         u: &[f64],
     ) -> Result<Whole, UpdateError> {
-        let u = &u[range.clone()];
         Ok(match self.tensors.get(k) {
             Some(&OfTensor::Norms(theta, direction)) => {
                 let ratio = trust_ratio(theta, direction);
@@ -257,55 +288,70 @@ impl Local {
         })
     }
 
-    /// The derivatives before the step of element `i`, from those after it. `within` is its position in its tensor.
-    pub fn element(
+    /// Turns the derivatives of a query after the step into those before it, for trained tensor number `k`.
+    pub fn tensor(
         &self,
         rule: &UpdateRule,
-        whole: &Whole,
-        hyper: &GroupHyper,
-        (i, within): (usize, usize),
-        after: (f64, [f64; SLOTS]),
-    ) -> Element {
+        (k, range, hyper): (usize, &Range<usize>, &GroupHyper),
+        mut query: OfQuery<'_>,
+    ) -> Result<(), UpdateError> {
+        if range.is_empty() {
+            return Ok(());
+        }
         let (eta, decay) = (hyper.learning_rate, hyper.weight_decay);
-        let (u, state) = after;
-        let mut out = match *rule {
+        let kept = 1.0 - eta * decay;
+        let whole = self.whole(k, (range, hyper), query.u)?;
+        let again = query.again();
+        match *rule {
             UpdateRule::Sgd {
                 momentum,
                 dampening,
                 nesterov,
                 ..
-            } => self.sgd((momentum, dampening, nesterov), eta, (u, state)),
+            } => {
+                let constants = (momentum, dampening, nesterov);
+                again.each(|_, u, state| self.sgd(constants, eta, u, state));
+            }
             UpdateRule::Adam { beta1, beta2, .. } => {
-                let of_direction = -eta * u;
-                self.through_moments((beta1, beta2), i, u, (of_direction, state))
+                let through = self.through_moments((beta1, beta2), range);
+                again.each(|i, u, state| through(i, u, -eta * u, state));
             }
             UpdateRule::AdamW { beta1, beta2, .. } => {
-                let kept = (1.0 - eta * decay) * u;
-                self.through_moments((beta1, beta2), i, kept, (-eta * u, state))
+                let through = self.through_moments((beta1, beta2), range);
+                again.each(|i, u, state| through(i, kept * u, -eta * u, state));
             }
             UpdateRule::Lamb { beta1, beta2, .. } => {
-                let (ratio, along, scaled) = match *whole {
+                let (ratio, along, scaled) = match whole {
                     Whole::Trust(ratio, along, scaled) => (ratio, along, scaled),
                     _ => (1.0, 0.0, 0.0),
                 };
-                let of_direction = -eta * ratio * (u - along * self.direction[i]);
-                let before = u - eta * scaled * self.theta[i] + decay * of_direction;
-                self.through_moments((beta1, beta2), i, before, (of_direction, state))
+                let (a, theta) = (&self.direction[range.clone()], &self.theta[range.clone()]);
+                let through = self.through_moments((beta1, beta2), range);
+                again.each(|i, u, state| {
+                    let of_direction = -eta * ratio * (u - along * a[i]);
+                    let before = u - eta * scaled * theta[i] + decay * of_direction;
+                    through(i, before, of_direction, state)
+                });
             }
             UpdateRule::RmsProp {
                 alpha,
                 momentum,
                 centered,
                 ..
-            } => self.rmsprop((alpha, momentum, centered), eta, i, (u, state)),
+            } => self.rmsprop((alpha, momentum, centered), eta, range, again),
             UpdateRule::Adagrad { lr_decay, .. } => {
-                let of_direction = -eta * adagrad_factor(lr_decay, self.done) * u;
-                let of_sum = state[0] - of_direction * self.s[i];
-                Element {
-                    s: of_direction * self.d[i] + 2.0 * self.seen[i] * of_sum,
-                    u,
-                    state: [of_sum, 0.0, 0.0],
-                }
+                let rate = eta * adagrad_factor(lr_decay, self.done);
+                let (d, s) = (&self.d[range.clone()], &self.s[range.clone()]);
+                let seen = &self.seen[range.clone()];
+                again.each(|i, u, [sum]| {
+                    let of_direction = -rate * u;
+                    let of_sum = sum - of_direction * s[i];
+                    Element {
+                        s: of_direction * d[i] + 2.0 * seen[i] * of_sum,
+                        u,
+                        state: [of_sum],
+                    }
+                });
             }
             UpdateRule::Muon {
                 momentum,
@@ -313,27 +359,29 @@ impl Local {
                 beta1,
                 beta2,
                 ..
-            } => {
-                let kept = (1.0 - eta * decay) * u;
-                match whole {
-                    Whole::Matrix(of_update) => {
-                        matrix((momentum, nesterov), of_update[within], kept, state[0])
-                    }
-                    _ => self.through_moments((beta1, beta2), i, kept, (-eta * u, state)),
+            } => match whole {
+                Whole::Matrix(of_update) => again.each(|i, u, [buffer, _]| {
+                    matrix((momentum, nesterov), of_update[i], kept * u, buffer)
+                }),
+                _ => {
+                    let through = self.through_moments((beta1, beta2), range);
+                    again.each(|i, u, state| through(i, kept * u, -eta * u, state));
                 }
-            }
+            },
             // No sweep gets here: `linearize` refuses the rule.
-            UpdateRule::Lion { .. } => Element { s: 0.0, u, state },
-        };
-        if rule.couples_decay() {
+            UpdateRule::Lion { .. } => {}
+        }
+        if rule.couples_decay() && decay != 0.0 {
             // Decay is added after clipping, so its derivative uses that with respect to the clipped gradient.
-            out.u += decay * out.s;
+            for (u, s) in query.u.iter_mut().zip(&*query.s) {
+                *u += decay * s;
+            }
         }
         if self.done == 0 {
             // The first step starts from a state that doesn't depend on anything.
-            out.state = [0.0; SLOTS];
+            query.state.iter_mut().for_each(|slot| slot.fill(0.0));
         }
-        out
+        Ok(())
     }
 
     /// SGD with momentum: (μ, τ, Nesterov).
@@ -341,12 +389,13 @@ impl Local {
         &self,
         (momentum, dampening, nesterov): (f64, f64, bool),
         eta: f64,
-        (u, state): (f64, [f64; SLOTS]),
-    ) -> Element {
+        u: f64,
+        [velocity]: [f64; 1],
+    ) -> Element<1> {
         let v = if nesterov {
-            state[0] - eta * momentum * u
+            velocity - eta * momentum * u
         } else {
-            state[0] - eta * u
+            velocity - eta * u
         };
         let through = if self.done == 0 {
             v
@@ -354,7 +403,7 @@ impl Local {
             (1.0 - dampening) * v
         };
         let s = if nesterov { through - eta * u } else { through };
-        let state = [momentum * v, 0.0, 0.0];
+        let state = [momentum * v];
         Element { s, u, state }
     }
 
@@ -363,52 +412,84 @@ impl Local {
         &self,
         (alpha, momentum, centered): (f64, f64, bool),
         eta: f64,
-        i: usize,
-        (u, state): (f64, [f64; SLOTS]),
-    ) -> Element {
-        let (mean, velocity) = (0, usize::from(centered));
-        let square = velocity + usize::from(momentum > 0.0);
-        let mut before = [0.0; SLOTS];
-        let mut of_direction = -eta * u;
-        if momentum > 0.0 {
-            of_direction += state[velocity];
-            before[velocity] = momentum * of_direction;
+        range: &Range<usize>,
+        query: OfQuery<'_>,
+    ) {
+        let (d, s) = (&self.d[range.clone()], &self.s[range.clone()]);
+        let seen = &self.seen[range.clone()];
+        // From the derivatives with respect to the direction and to the mean square after the step: that with respect to
+        // the root's argument, that with respect to v, and s.
+        let through = |i: usize, of_direction: f64, square: f64| {
+            let of_root = -of_direction * s[i];
+            let v = square + of_root;
+            let of_gradient = of_direction * d[i] + 2.0 * (1.0 - alpha) * seen[i] * v;
+            (of_root, alpha * v, of_gradient)
+        };
+        let of_mean = |i: usize, mean: f64, of_root: f64| {
+            let of_mean = mean - 2.0 * self.mean[range.start + i] * of_root;
+            (alpha * of_mean, (1.0 - alpha) * of_mean)
+        };
+        match (centered, momentum > 0.0) {
+            (false, false) => query.each(|i, u, [square]| {
+                let (_, square, s) = through(i, -eta * u, square);
+                let state = [square];
+                Element { s, u, state }
+            }),
+            (false, true) => query.each(|i, u, [velocity, square]| {
+                let of_direction = velocity - eta * u;
+                let (_, square, s) = through(i, of_direction, square);
+                let state = [momentum * of_direction, square];
+                Element { s, u, state }
+            }),
+            (true, false) => query.each(|i, u, [mean, square]| {
+                let (of_root, square, s) = through(i, -eta * u, square);
+                let (mean, more) = of_mean(i, mean, of_root);
+                let state = [mean, square];
+                Element {
+                    s: s + more,
+                    u,
+                    state,
+                }
+            }),
+            (true, true) => query.each(|i, u, [mean, velocity, square]| {
+                let of_direction = velocity - eta * u;
+                let (of_root, square, s) = through(i, of_direction, square);
+                let (mean, more) = of_mean(i, mean, of_root);
+                let state = [mean, momentum * of_direction, square];
+                Element {
+                    s: s + more,
+                    u,
+                    state,
+                }
+            }),
         }
-        let of_root = -of_direction * self.s[i];
-        let v = state[square] + of_root;
-        before[square] = alpha * v;
-        let mut s = of_direction * self.d[i] + 2.0 * (1.0 - alpha) * self.seen[i] * v;
-        if centered {
-            let of_mean = state[mean] - 2.0 * self.mean[i] * of_root;
-            before[mean] = alpha * of_mean;
-            s += (1.0 - alpha) * of_mean;
-        }
-        let state = before;
-        Element { s, u, state }
     }
 
-    /// An element whose direction is `m̂/(√n̂+ε)`: from the derivative with respect to the direction, and those with
-    /// respect to the moments after the step.
+    /// An element whose direction is `m̂/(√n̂+ε)`: from its position in the tensor, the derivative with respect to its
+    /// parameter without the part through the gradient, that with respect to the direction, and those with respect to the
+    /// moments after the step.
     fn through_moments(
         &self,
         (beta1, beta2): (f64, f64),
-        i: usize,
-        u: f64,
-        (of_direction, state): (f64, [f64; SLOTS]),
-    ) -> Element {
-        let p = state[0] + of_direction * self.d[i];
-        let q = state[1] - of_direction * self.s[i];
-        Element {
-            s: (1.0 - beta1) * p + 2.0 * (1.0 - beta2) * self.seen[i] * q,
-            u,
-            state: [beta1 * p, beta2 * q, 0.0],
+        range: &Range<usize>,
+    ) -> impl Fn(usize, f64, f64, [f64; 2]) -> Element<2> {
+        let (d, s) = (&self.d[range.clone()], &self.s[range.clone()]);
+        let seen = &self.seen[range.clone()];
+        move |i, u, of_direction, [first, second]| {
+            let p = first + of_direction * d[i];
+            let q = second - of_direction * s[i];
+            Element {
+                s: (1.0 - beta1) * p + 2.0 * (1.0 - beta2) * seen[i] * q,
+                u,
+                state: [beta1 * p, beta2 * q],
+            }
         }
     }
 }
 
 /// An element of a matrix of Muon, (μ, Nesterov): from the derivative with respect to U and that with respect to the
 /// momentum after the step.
-fn matrix((momentum, nesterov): (f64, bool), of_update: f64, u: f64, of_buffer: f64) -> Element {
+fn matrix((momentum, nesterov): (f64, bool), of_update: f64, u: f64, of_buffer: f64) -> Element<2> {
     let (direct, share) = if nesterov {
         ((1.0 - momentum) * of_update, momentum * of_update)
     } else {
@@ -418,6 +499,6 @@ fn matrix((momentum, nesterov): (f64, bool), of_update: f64, u: f64, of_buffer: 
     Element {
         s: direct + (1.0 - momentum) * b,
         u,
-        state: [momentum * b, 0.0, 0.0],
+        state: [momentum * b, 0.0],
     }
 }

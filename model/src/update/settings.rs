@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use super::clip::Clip;
 use super::error::UpdateError;
 use super::rule::UpdateRule;
 use crate::objective::TensorDef;
+use crate::real::Real;
 
 /// Hyperparameters of one parameter group in one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -119,6 +121,17 @@ impl Settings {
             groups: self.groups.len(),
         })?;
         Ok(*hyper)
+    }
+
+    /// The clipping of a gradient, (p), whose norm is taken over the trained tensors `active`.
+    pub(super) fn clip<T: Real>(
+        &self,
+        active: &[(&Block, GroupHyper)],
+        gradient: &[T],
+    ) -> Option<Clip> {
+        self.clip_norm?;
+        let norm = Clip::norm(active.iter().map(|(b, _)| &gradient[b.range.clone()]));
+        Clip::of(norm, self.clip_norm)
     }
 
     /// The ranges of the trained tensors, with their hyperparameters.

@@ -38,6 +38,29 @@ impl<T: Real> StepPoint<'_, T> {
     }
 }
 
+/// The gradient that a rule sees: after clipping, and with the decay if that is coupled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<T> {
+    scale: Option<T>,
+    decay: Option<T>,
+}
+
+impl<T: Real> Seen<T> {
+    pub fn new(clip: Option<Clip>, coupled: bool, hyper: GroupHyper) -> Self {
+        let decays = coupled && hyper.weight_decay != 0.0;
+        Seen {
+            scale: clip.map(|c| T::of(c.scale)),
+            decay: decays.then(|| T::of(hyper.weight_decay)),
+        }
+    }
+
+    /// From an element of the gradient and its parameter.
+    pub fn of(&self, g: T, x: T) -> T {
+        let g = self.scale.map_or(g, |c| g * c);
+        self.decay.map_or(g, |decay| g + decay * x)
+    }
+}
+
 impl UpdateRule {
     /// Updates the parameters from θ_t to θ_{t+1}, and the optimizer's state, in place. The optimizer's first step starts
     /// from the initial state of the trained tensors, whatever `state` holds for them.
@@ -63,25 +86,12 @@ impl UpdateRule {
         }
         .check(self, blocks)?;
         let active = settings.active_blocks(blocks)?;
-        let clip = match settings.clip_norm {
-            None => None,
-            threshold => Clip::of(
-                Clip::norm(active.iter().map(|(b, _)| &gradient[b.range.clone()])),
-                threshold,
-            ),
-        };
-        let scale = clip.map(|c| T::of(c.scale));
+        let clip = settings.clip(&active, gradient);
         let p = blocks.values();
-        let coupled = self.couples_decay();
         for (block, hyper) in active {
             let range = block.range.clone();
-            let decay = T::of(hyper.weight_decay);
-            let decays = coupled && hyper.weight_decay != 0.0;
-            // The gradient that the rule sees: after clipping, and with the decay if that is coupled.
-            let seen = |g: T, x: T| {
-                let g = scale.map_or(g, |c| g * c);
-                if decays { g + decay * x } else { g }
-            };
+            let seen = Seen::new(clip, self.couples_decay(), hyper);
+            let seen = |g: T, x: T| seen.of(g, x);
             let theta = (&mut parameters[range.clone()], &gradient[range.clone()]);
             if settings.optimizer_step == 0 {
                 // In the middle of a run, the counter 0 says that an optimizer restarted. Other tensors may belong to

@@ -3,7 +3,7 @@
 //! The weight of example j is changed slightly in each batch of a window, and the run is repeated in float64. The central
 //! difference of the final validation loss is compared with the derivative from the reverse sweep.
 
-use hindcast_model::update::{Blocks, GroupHyper, Settings, StepPoint, UpdateRule};
+use hindcast_model::update::{Blocks, GroupHyper, Hidden, Settings, StepPoint, UpdateRule};
 
 use crate::tanh_net::{D, Examples, H, P, add, relative_error, stream};
 
@@ -134,6 +134,7 @@ impl Run {
         let mut adjoint = self.rule.adjoint(validation.mean_gradient(&theta));
         let mut scores = vec![0.0; N];
         let batches = self.batches();
+        self.check_rewound(&trace);
         for t in self.window.clone().rev() {
             let (theta, state, g) = &trace[t];
             let point = StepPoint {
@@ -145,16 +146,56 @@ impl Run {
                 .rule
                 .linearize(&self.blocks(), &self.settings(t), point)
                 .unwrap();
-            let direction = reverse.direction(&adjoint).unwrap();
-            let mut hs = vec![0.0; P];
+            let s = reverse.reverse(&mut adjoint).unwrap();
             for (&j, w) in batches[t].iter().zip(self.weights()) {
-                let (g, h) = data.tangent(theta, direction.s(), j);
-                scores[j] += w * g.iter().zip(direction.s()).map(|(g, s)| g * s).sum::<f64>();
-                add(&mut hs, w, &h);
+                let (g, h) = data.tangent(theta, &s, j);
+                scores[j] += w * g.iter().zip(&s).map(|(g, s)| g * s).sum::<f64>();
+                add(&mut adjoint.u, w, &h);
             }
-            reverse.advance(&mut adjoint, &direction, &hs).unwrap();
         }
         scores
+    }
+
+    /// Goes back from the last state to those before all steps, as far as rounding allows at once, and compares them with
+    /// the states of the training.
+    fn check_rewound(&self, trace: &[Past]) {
+        let mut state = trace[STEPS - 1].1.clone();
+        let (rule, blocks) = (&self.rule, self.blocks());
+        let mut least = Vec::new();
+        let hidden: Vec<Hidden> = trace
+            .iter()
+            .enumerate()
+            .map(|(t, (theta, before, g))| {
+                let at = StepPoint {
+                    parameters: theta,
+                    gradient: g,
+                    state: before,
+                };
+                rule.hidden(&blocks, &self.settings(t), at, &mut least)
+                    .unwrap()
+            })
+            .collect();
+        for (t, (theta, before, g)) in trace.iter().enumerate().take(STEPS - 1).rev() {
+            let settings = self.settings(t);
+            rule.rewind(&blocks, &settings, theta, g, &mut state)
+                .unwrap();
+            hidden[t].restore(P, &mut state);
+            for (i, (got, expected)) in state.iter_mut().zip(before).enumerate() {
+                if settings.optimizer_step == 0 && settings.trained[usize::from(i % P >= H * D)] {
+                    *got = *expected;
+                }
+                let largest = trace.iter().map(|past| past.1[i].abs());
+                let largest = largest.fold(0.0, f64::max);
+                assert!(
+                    (*got - expected).abs() <= 1e-11 * largest,
+                    "{t}, {i}: {got} instead of {expected}, {}",
+                    rule.describe()
+                );
+            }
+            if ((STEPS - 1 - t) as u64).is_multiple_of(rule.rewindable_steps()) {
+                state.clone_from(before);
+            }
+        }
     }
 
     /// Relative error of the sweep against central differences.
@@ -378,8 +419,9 @@ fn the_ratio_of_a_tensor_of_zeros_is_constant() {
         state: &state,
     };
     let linear = rule.linearize(&blocks, &settings, at).unwrap();
-    let adjoint = rule.adjoint(vec![1.0, -2.0, 0.5]);
-    let direction = linear.direction(&adjoint).unwrap();
+    let s = linear
+        .reverse(&mut rule.adjoint(vec![1.0, -2.0, 0.5]))
+        .unwrap();
     let value = |g: [f64; 3]| {
         let (mut theta, mut state) = ([0.0; 3], state.clone());
         rule.step(&blocks, &settings, &mut theta, &g, &mut state)
@@ -392,10 +434,56 @@ fn the_ratio_of_a_tensor_of_zeros_is_constant() {
         up[i] += e;
         down[i] -= e;
         let difference = (value(up) - value(down)) / (2.0 * e);
-        assert!(
-            (direction.s()[i] - difference).abs() < 1e-7,
-            "{i}: {difference}"
-        );
+        assert!((s[i] - difference).abs() < 1e-7, "{i}: {difference}");
+    }
+}
+
+/// Each value of a rewound state is exact to its own size, although the gradients differ by many orders of magnitude.
+#[test]
+fn a_large_gradient_doesnt_hide_what_small_ones_left() {
+    const WIDTH: usize = 500;
+    let gradient = |t: u32| -> Vec<f64> {
+        let mut stream = stream(40 + t);
+        let sizes = (0..WIDTH).map(|_| stream.normal() * 10f64.powi(-(stream.below(13) as i32)));
+        sizes.collect()
+    };
+    let blocks = Blocks::new([(WIDTH, 0)]);
+    for rule in ["adamw", "adam", "lamb", "rmsprop", "adagrad", "muon"] {
+        let rule = UpdateRule::from_toml(&format!("kind = '{rule}'")).unwrap();
+        let squares = (rule.state_values(1) - 1) * WIDTH;
+        let mut theta = vec![0.5; WIDTH];
+        let mut state = rule.initial_state::<f64>(WIDTH);
+        let mut past = Vec::new();
+        let mut least = Vec::new();
+        for t in 0..60 {
+            let (settings, g) = (Settings::uniform(&rule, u64::from(t), 1e-3, 1), gradient(t));
+            let at = StepPoint {
+                parameters: &theta,
+                gradient: &g,
+                state: &state,
+            };
+            let hidden = rule.hidden(&blocks, &settings, at, &mut least).unwrap();
+            let before = (theta.clone(), state.clone());
+            past.push((settings.clone(), before, g.clone(), hidden));
+            rule.step(&blocks, &settings, &mut theta, &g, &mut state)
+                .unwrap();
+        }
+        let mut elements = 0;
+        for (settings, (theta, before), g, hidden) in past.iter().rev() {
+            rule.rewind(&blocks, settings, theta, g, &mut state)
+                .unwrap();
+            hidden.restore(WIDTH, &mut state);
+            elements += hidden.len();
+            let found = state[squares..].iter().zip(&before[squares..]);
+            for (got, expected) in found {
+                assert!(
+                    (got - expected).abs() <= 1e-9 * expected,
+                    "{got} instead of {expected}, {}",
+                    rule.describe()
+                );
+            }
+        }
+        assert!(elements > 0 && elements < 60 * WIDTH / 10, "{elements}");
     }
 }
 
