@@ -114,6 +114,9 @@ pub struct ForwardPass {
     pub outputs: Vec<f64>,
 }
 
+/// Returns the directions (Q × p) of a step from its gradient (p).
+pub type Directions<'a> = dyn FnMut(&[f64]) -> Result<Vec<Vec<f64>>> + 'a;
+
 /// Computes the derivatives of one step that a sweep needs.
 pub trait ReplayEngine {
     /// Number of parameters p.
@@ -165,7 +168,7 @@ pub trait ReplayEngine {
     fn products_after(
         &mut self,
         input: &StepInput<'_>,
-        directions: &mut dyn FnMut(&[f64]) -> Result<Vec<Vec<f64>>>,
+        directions: &mut Directions<'_>,
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
         let gradient = self.gradient(input)?.parameters;

@@ -16,7 +16,9 @@ use hindcast_model::ops::second_order;
 use hindcast_model::own::without_rounding;
 
 use super::autodiff::Context;
-use super::{ForwardPass, Products, ReplayEngine, StepGradient, StepInput, flat, slices};
+use super::{
+    Directions, ForwardPass, Products, ReplayEngine, StepGradient, StepInput, flat, slices,
+};
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 use crate::run::floats::FloatVec;
 
@@ -181,7 +183,7 @@ impl ReplayEngine for AutodiffEngine {
     fn products_after(
         &mut self,
         input: &StepInput<'_>,
-        directions: &mut dyn FnMut(&[f64]) -> Result<Vec<Vec<f64>>>,
+        directions: &mut Directions<'_>,
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
         if input.micro_batches.len() != 1 {

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device};
 
 use super::propagation::HessianTerm;
-use crate::engine::{ForwardPass, Products, ReplayEngine, StepGradient, StepInput, slices};
+use crate::engine::{
+    Directions, ForwardPass, Products, ReplayEngine, StepGradient, StepInput, slices,
+};
 use crate::error::Result;
 
 /// Wraps an engine, measures the time of its gradients and products, and changes its Hessian-vector products as a
@@ -121,7 +123,7 @@ impl ReplayEngine for SweepEngine<'_> {
     fn products_after(
         &mut self,
         input: &StepInput<'_>,
-        directions: &mut dyn FnMut(&[f64]) -> Result<Vec<Vec<f64>>>,
+        directions: &mut Directions<'_>,
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
         let begun = Instant::now();
