@@ -171,10 +171,20 @@ pub trait ReplayEngine {
         directions: &mut Directions<'_>,
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
-        let gradient = self.gradient(input)?.parameters;
-        let directions = directions(&gradient)?;
-        self.products(input, &slices(&directions), buffer_adjoints)
+        one_after_the_other(self, input, directions, buffer_adjoints)
     }
+}
+
+/// [`ReplayEngine::products_after`] by a pass for the gradient and another one for the products.
+fn one_after_the_other<E: ReplayEngine + ?Sized>(
+    engine: &mut E,
+    input: &StepInput<'_>,
+    directions: &mut Directions<'_>,
+    buffer_adjoints: &[Vec<f64>],
+) -> Result<Products> {
+    let gradient = engine.gradient(input)?.parameters;
+    let directions = directions(&gradient)?;
+    engine.products(input, &slices(&directions), buffer_adjoints)
 }
 
 /// Borrows each vector, to pass them to [`ReplayEngine::products`] as directions.

@@ -17,7 +17,8 @@ use hindcast_model::own::without_rounding;
 
 use super::autodiff::Context;
 use super::{
-    Directions, ForwardPass, Products, ReplayEngine, StepGradient, StepInput, flat, slices,
+    Directions, ForwardPass, Products, ReplayEngine, StepGradient, StepInput, flat,
+    one_after_the_other, slices,
 };
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 use crate::run::floats::FloatVec;
@@ -188,9 +189,7 @@ impl ReplayEngine for AutodiffEngine {
     ) -> Result<Products> {
         if input.micro_batches.len() != 1 {
             // The directions need the gradients of all micro-batches, whose graphs would be in memory at the same time.
-            let gradient = self.gradient(input)?.parameters;
-            let directions = directions(&gradient)?;
-            return self.products(input, &slices(&directions), buffer_adjoints);
+            return one_after_the_other(self, input, directions, buffer_adjoints);
         }
         let (give, gradient) = channel();
         let (give_directions, directions_here) = channel();
