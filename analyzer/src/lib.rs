@@ -17,6 +17,7 @@ pub mod estimators;
 pub mod measures;
 mod open;
 pub mod output;
+pub mod predictions;
 pub mod query;
 pub mod run;
 pub mod scores;

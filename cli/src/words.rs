@@ -10,6 +10,7 @@ pub(crate) const BYTES: &str = "bytes";
 pub(crate) fn at_model(point: &str) -> String {
     match point {
         "final" => "at the end of training".to_owned(),
+        point if point.starts_with("step:") => format!("at the model {point}"),
         point => format!("at the averaged model {point}"),
     }
 }

@@ -92,6 +92,11 @@ pub enum Diverged {
         /// Which option to change.
         hint: String,
     },
+    /// A loss or an output of the model that is asked about.
+    #[error(
+        "the model's outputs are not finite: its training diverged, or the model averages diverged ones"
+    )]
+    Prediction,
     /// A score.
     #[error("the score of training example {example} for query `{query}` is not finite")]
     Score {

@@ -59,6 +59,17 @@ pub enum Missing {
         /// The newest contiguous steps, if they reach the end of training.
         newest: Option<Range<u64>>,
     },
+    /// The single model that a query is asked about.
+    #[error(
+        "query point {point}: the trace has no model before this step; it has those before steps {}",
+        ranges_in_words(recorded)
+    )]
+    Model {
+        /// The point, as the user writes it.
+        point: String,
+        /// The recorded steps and the end of training, as ranges.
+        recorded: Vec<Range<u64>>,
+    },
     /// The step from which a replay would start.
     #[error("step {step} is not in the trace: a replay has to start from a recorded step")]
     Start {
@@ -166,6 +177,13 @@ pub enum Missing {
 const NAMED: usize = 5;
 
 /// Which averaged steps are missing, and which average is possible.
+fn ranges_in_words(ranges: &[Range<u64>]) -> String {
+    let words = ranges
+        .iter()
+        .map(|r| format!("{} to {}", r.start, r.end - 1));
+    words.collect::<Vec<_>>().join(", ")
+}
+
 fn averaged_in_words(
     point: &str,
     averaged: &Range<u64>,

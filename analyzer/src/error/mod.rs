@@ -88,7 +88,7 @@ pub enum AnalysisError {
     },
     /// A query's point can't be parsed.
     #[error(
-        "`{text}`: expected final, mean, mean:last-epoch, mean:N-epochs, mean:N-steps, or ema:β with β between 0 and 1"
+        "`{text}`: expected final, mean, mean:last-epoch, mean:N-epochs, mean:N-steps, step:N, or ema:β with β between 0 and 1"
     )]
     QueryPointText {
         /// The text.

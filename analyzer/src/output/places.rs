@@ -8,13 +8,13 @@ use std::path::{Component, Path, PathBuf};
 
 use hindcast_format::MANIFEST;
 
-pub(crate) use kind::DYNAMICS;
-#[cfg(feature = "parquet")]
-pub(crate) use kind::DYNAMICS_KEY;
 #[cfg(any(test, feature = "parquet"))]
 pub(crate) use kind::EXAMPLE_DYNAMICS;
 pub use kind::FIGURE;
 pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable, sidecar_path};
+pub(crate) use kind::{DYNAMICS, PREDICTIONS};
+#[cfg(feature = "parquet")]
+pub(crate) use kind::{DYNAMICS_KEY, PREDICTIONS_KEY};
 
 /// Refuses a path inside a run's folder, even if it is reached through links or `..`. Recorded data is never
 /// overwritten, and a foreign file in a run's folder counts as damage.

@@ -122,6 +122,12 @@ impl StateWeights {
         let Some(&(first_missing, _)) = missing.next() else {
             return Ok(());
         };
+        if self.models() == 1 {
+            return Err(AnalysisError::Missing(Missing::Model {
+                point: self.point.clone(),
+                recorded: with_end(ranges, self.end),
+            }));
+        }
         Err(AnalysisError::Missing(Missing::Averaged {
             point: self.point.clone(),
             averaged: self.first()..self.end,
@@ -195,6 +201,15 @@ impl<'a> Averaging<'a> {
         }
         Ok(())
     }
+}
+
+/// The steps before which a trace has a model: its recorded steps and the end of training.
+fn with_end(mut ranges: Vec<Range<u64>>, end: u64) -> Vec<Range<u64>> {
+    match ranges.last_mut() {
+        Some(last) if last.end == end => last.end += 1,
+        _ => ranges.push(end..end + 1),
+    }
+    ranges
 }
 
 /// Ascending numbers as ranges without gaps.

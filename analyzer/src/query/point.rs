@@ -18,6 +18,8 @@ use crate::run::source::StepSource;
 pub enum QueryPoint {
     /// The model after the last step: `a_T = 1`.
     Final,
+    /// The model before step N, which is the one after N steps: `a_N = 1`. Steps from N on have no influence on it.
+    Step(u64),
     /// The default: the mean of the models after each step of the newest quarter of the epochs, rounded up. The average of a
     /// single epoch would contain its first models, so it covers the newer half of the steps. It doesn't begin before the
     /// scored window, because no scored step can change a model that came before it. If the trace contains fewer of these
@@ -49,6 +51,7 @@ impl fmt::Display for QueryPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             QueryPoint::Final => f.write_str("final"),
+            QueryPoint::Step(n) => write!(f, "step:{n}"),
             QueryPoint::Mean => f.write_str("mean"),
             QueryPoint::MeanOfLastEpoch => f.write_str("mean:last-epoch"),
             QueryPoint::MeanOfEpochs(n) => write!(f, "mean:{n}-epochs"),
@@ -74,6 +77,7 @@ impl FromStr for QueryPoint {
         let (head, tail) = text.split_once(':').unwrap_or((text, ""));
         match (head.trim(), tail.trim()) {
             ("final", "") => Ok(QueryPoint::Final),
+            ("step", n) => n.parse().map(QueryPoint::Step).map_err(|_| bad()),
             ("mean", "") if !text.ends_with(':') => Ok(QueryPoint::Mean),
             ("mean", "last-epoch") => Ok(QueryPoint::MeanOfLastEpoch),
             ("mean", tail) => {
@@ -125,6 +129,12 @@ impl QueryPoint {
         };
         let weights = match self {
             QueryPoint::Final => vec![(end, 1.0)],
+            QueryPoint::Step(n) if *n > end => {
+                return Err(problem(format!(
+                    "the run has only {end} steps, so its last model is step:{end}"
+                )));
+            }
+            QueryPoint::Step(n) => vec![(*n, 1.0)],
             QueryPoint::Mean => return self.in_run(source, from)?.resolve(source, from),
             QueryPoint::MeanOfLastEpoch => mean(last_epochs(source, end, 1, &problem)?, end),
             QueryPoint::MeanOfEpochs(n) => mean(last_epochs(source, end, *n, &problem)?, end),
@@ -352,6 +362,9 @@ mod tests {
         let run = run(6, 3, 0);
         for (point, sum) in [
             ("final", 36.0),
+            ("step:6", 36.0),
+            ("step:4", 16.0),
+            ("step:0", 0.0),
             ("mean:last-epoch", (16.0 + 25.0 + 36.0) / 3.0),
             ("mean:2-steps", (25.0 + 36.0) / 2.0),
             (
@@ -377,6 +390,12 @@ mod tests {
                 "contains steps of only 1 epochs",
             ),
             (run(20, 10, 0), "mean:21-steps", "the run has only 20 steps"),
+            (run(20, 10, 0), "step:21", "the run has only 20 steps"),
+            (
+                run(200, 10, 190),
+                "step:50",
+                "no model before this step; it has those before steps 190 to 200",
+            ),
             (
                 run(200, 10, 190),
                 "mean:50-steps",
@@ -394,6 +413,8 @@ mod tests {
     fn points_are_read_and_written() {
         for text in [
             "final",
+            "step:0",
+            "step:1500",
             "mean",
             "mean:last-epoch",
             "mean:5-epochs",
@@ -415,6 +436,10 @@ mod tests {
             "ema:0",
             "ema:-0.5",
             "final:2",
+            "step",
+            "step:",
+            "step:-1",
+            "step:last",
             "weighted:00",
         ] {
             let message = text.parse::<QueryPoint>().unwrap_err().to_string();

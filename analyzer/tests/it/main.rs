@@ -7,6 +7,7 @@ mod counterfactuals_are_real;
 mod engine_is_exact;
 mod estimators;
 mod kernels;
+mod predictions;
 mod states_are_rewound;
 mod steps_are_replayed;
 mod steps_follow;

@@ -75,6 +75,7 @@ const WHOLE: &str = "record a run that holds every step (--keep all, and none sk
 
 fn of_missing(missing: &Missing) -> Option<String> {
     Some(match missing {
+        Missing::Model { .. } => "name one of these with --at step:N".to_owned(),
         Missing::Window {
             newest: Some(steps),
             ..

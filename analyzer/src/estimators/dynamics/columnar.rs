@@ -4,21 +4,14 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{
-    Array as _, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, UInt64Array,
-};
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
 
 use super::rows::{ExampleRow, Rows};
 use super::walk::StepDynamics;
-use crate::output::{DYNAMICS, DYNAMICS_KEY, EXAMPLE_DYNAMICS, WRITER};
-
-/// Number of rows in a row group, which is in memory until it is complete.
-const GROUP: usize = 1 << 17;
+use crate::output::columnar::{properties, write};
+use crate::output::{DYNAMICS, DYNAMICS_KEY, EXAMPLE_DYNAMICS};
 
 struct Parquet {
     writer: ArrowWriter<File>,
@@ -33,22 +26,11 @@ pub(super) fn begin(file: File, run: &str) -> Result<Box<dyn Rows>, String> {
         _ => Field::new(name, DataType::Float64, true),
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(run)));
+    let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(DYNAMICS_KEY, run)));
     Ok(Box::new(Parquet {
         writer: writer.map_err(|e| e.to_string())?,
         schema,
     }))
-}
-
-/// The settings of a file of the run with this head digest, which marks it as a table of training dynamics.
-fn properties(run: &str) -> WriterProperties {
-    let mark = KeyValue::new(DYNAMICS_KEY.to_owned(), run.to_owned());
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(GROUP))
-        .set_key_value_metadata(Some(vec![mark]))
-        .set_created_by(WRITER.to_owned())
-        .build()
 }
 
 /// Writes the table with one row per example, with the columns of the CSV.
@@ -77,18 +59,9 @@ pub(super) fn examples(to: &Path, run: &str, rows: &[ExampleRow]) -> Result<(), 
         real(|r| r.self_influence),
         text(|r| &r.file),
     ];
-    let fields = EXAMPLE_DYNAMICS.split(',').zip(&columns);
-    let fields = fields.map(|(name, column)| {
-        let missing = !matches!(name, "index" | "row" | "label" | "occurrences" | "file");
-        Field::new(name, column.data_type().clone(), missing)
-    });
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|e| e.to_string())?;
-    let file = File::create(to).map_err(|e| e.to_string())?;
-    let writer = ArrowWriter::try_new(file, schema, Some(properties(run)));
-    let mut writer = writer.map_err(|e| e.to_string())?;
-    writer.write(&batch).map_err(|e| e.to_string())?;
-    writer.close().map(drop).map_err(|e| e.to_string())
+    let filled = ["index", "row", "label", "occurrences", "file"];
+    let properties = properties(DYNAMICS_KEY, run);
+    write(to, properties, EXAMPLE_DYNAMICS, &filled, columns)
 }
 
 impl Rows for Parquet {

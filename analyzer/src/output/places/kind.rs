@@ -29,6 +29,8 @@ pub enum Kind {
     Bounds,
     /// A table of training dynamics, with a row per use or per example, CSV or Parquet.
     Dynamics,
+    /// A table of predictions: CSV, JSON lines or Parquet.
+    Predictions,
     /// A report's page.
     Page,
     /// A PNG of examples.
@@ -61,6 +63,11 @@ const BOUNDS: &str = "index,row,label,step,gradient,lower,upper,estimate";
 pub(crate) const DYNAMICS: &str = "step,epoch,example,loss,margin,probability";
 /// Columns of a table of training dynamics with one row per example.
 pub(crate) const EXAMPLE_DYNAMICS: &str = "index,row,label,occurrences,mean_loss,margin,probability,forgotten,epochs_since_forgotten,self_influence,file";
+/// Columns of a table of predictions.
+pub(crate) const PREDICTIONS: &str =
+    "index,row,file,label,predicted,probability,label_probability,loss";
+/// Key in the metadata at the end of a Parquet file with a table of predictions. Its value is the run's head digest.
+pub(crate) const PREDICTIONS_KEY: &str = "hindcast predictions of run";
 /// Key in the metadata at the end of a Parquet file with a table of training dynamics. Its value is the run's head digest.
 pub(crate) const DYNAMICS_KEY: &str = "hindcast dynamics of run";
 /// Number of bytes at the end of a Parquet file that hold its metadata of this kind.
@@ -91,6 +98,7 @@ impl Kind {
             Kind::Removals => "a file of counterfactual results",
             Kind::Bounds => "a table of bounds",
             Kind::Dynamics => "a table of training dynamics",
+            Kind::Predictions => "a table of predictions",
             Kind::Page => "a report",
             Kind::Picture => "a picture of this program (earlier versions left no mark in theirs)",
             Kind::Figure => "a figure of this program (earlier versions left no mark in theirs)",
@@ -128,11 +136,15 @@ impl Kind {
             Kind::Dynamics => {
                 let header = text.lines().next();
                 [DYNAMICS, EXAMPLE_DYNAMICS].map(Some).contains(&header)
-                    || (head.starts_with(b"PAR1")
-                        && end(path).is_ok_and(|tail| {
-                            let key = DYNAMICS_KEY.as_bytes();
-                            tail.windows(key.len()).any(|bytes| bytes == key)
-                        }))
+                    || is_parquet_of(DYNAMICS_KEY, path, head)
+            }
+            Kind::Predictions => {
+                text.lines().next() == Some(PREDICTIONS)
+                    || has_keys(
+                        &text,
+                        &["index", "row", "predicted", "label_probability", "loss"],
+                    )
+                    || is_parquet_of(PREDICTIONS_KEY, path, head)
             }
             Kind::Page => has(&text, PAGE),
             Kind::Picture => head
@@ -143,6 +155,12 @@ impl Kind {
             Kind::New => false,
         }
     }
+}
+
+/// Whether a file is Parquet with this key in its metadata.
+fn is_parquet_of(key: &str, path: &Path, head: &[u8]) -> bool {
+    let named = |tail: Vec<u8>| tail.windows(key.len()).any(|bytes| bytes == key.as_bytes());
+    head.starts_with(b"PAR1") && end(path).is_ok_and(named)
 }
 
 /// Whether the text contains a mark near its beginning.
@@ -283,7 +301,7 @@ fn same(a: &Path, b: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 12] = [
+    const KINDS: [Kind; 13] = [
         Kind::Scores,
         Kind::Metadata,
         Kind::Tokens,
@@ -291,6 +309,7 @@ mod tests {
         Kind::Removals,
         Kind::Bounds,
         Kind::Dynamics,
+        Kind::Predictions,
         Kind::Page,
         Kind::Picture,
         Kind::Figure,
@@ -302,7 +321,7 @@ mod tests {
     fn only_a_result_of_the_same_kind_is_replaced() {
         let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
         let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
-        let files: [(&[u8], &[Kind]); 25] = [
+        let files: [(&[u8], &[Kind]); 27] = [
             (b"x1,x2,y\n1,2,3\n", &[]),
             (b"index,name\n0,a\n", &[]),
             (b"index,influence,remark\n0,a\n", &[]),
@@ -342,6 +361,14 @@ mod tests {
                 &[Kind::Dynamics],
             ),
             (b"step,epoch,example,loss,margin,probability,mine\n", &[]),
+            (
+                b"index,row,file,label,predicted,probability,label_probability,loss\n0,",
+                &[Kind::Predictions],
+            ),
+            (
+                b"{\"index\":0,\"row\":0,\"file\":\"a\",\"label\":\"1\",\"predicted\":\"1\",\"probability\":0.9,\"label_probability\":0.9,\"loss\":0.1}\n",
+                &[Kind::Predictions],
+            ),
             (
                 b"{\n  \"format\": \"hindcast counterfactual\",\n",
                 &[Kind::Removals],

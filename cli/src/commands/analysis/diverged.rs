@@ -18,6 +18,7 @@ pub(super) fn explained(run: &RecordedRun<'_>, error: anyhow::Error) -> anyhow::
                     | AnalysisError::Diverged(
                         Diverged::Retraining { .. }
                             | Diverged::Score { .. }
+                            | Diverged::Prediction
                             | Diverged::Solver { .. }
                     )
             )

@@ -187,6 +187,7 @@ impl Wanted {
         if let Some(at) = &args.at {
             return Ok(match at {
                 QueryPoint::Final => Wanted::Final,
+                QueryPoint::Step(step) => Wanted::Step(*step),
                 at => Wanted::Average(at.clone()),
             });
         }

@@ -1,0 +1,174 @@
+//! What a recorded model predicts for the examples of a split, and how sure it is.
+//!
+//! ```no_run
+//! # use hindcast_analyzer::{QueryPoint, RecordedRun, Result, predictions::predict_split};
+//! # use hindcast_model::objective::Split;
+//! # fn wrong_ones(run: &RecordedRun<'_>, engine: &mut dyn hindcast_analyzer::ReplayEngine) -> Result<()> {
+//! let found = predict_split(run, engine, &QueryPoint::default(), Split::Validation, &mut |_| std::ops::ControlFlow::Continue(()))?;
+//! for wrong in found.wrong() {
+//!     println!("validation example {}: {:?}, loss {}", wrong.index, wrong.told, wrong.loss);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "parquet")]
+mod columnar;
+mod confusion;
+mod outputs;
+mod row;
+mod table;
+mod told;
+
+pub use confusion::Confusion;
+pub use row::PredictionRow;
+pub use table::{COLUMNS, write};
+pub use told::{Prediction, Told, Untold};
+
+use std::ops::ControlFlow;
+
+use hindcast_model::objective::{Draws, Mode, Split};
+use hindcast_model::train::EVALUATION_ROWS;
+
+use crate::engine::{ReplayEngine, StepInput};
+use crate::error::{AnalysisError, Result};
+use crate::query::{Query, QueryPoint, QueryState};
+use crate::run::recorded::RecordedRun;
+use crate::sweep::{Observer, Stage};
+use outputs::{Raw, Reading};
+
+/// The predictions of one model for examples of one split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predictions {
+    /// The split of the examples.
+    pub split: Split,
+    /// The model, as [`QueryPoint`] writes it.
+    pub at: String,
+    /// One entry per example, in the order in which the examples were given.
+    pub rows: Vec<Prediction>,
+    /// Why the model's outputs tell no predictions. If it is set, [`Told::Nothing`] stands in every row.
+    pub untold: Option<Untold>,
+}
+
+/// The predictions for all examples of a split, of the model at a query point.
+///
+/// # Errors
+/// As [`predict`]; if the split is empty, or the run doesn't contain the model.
+pub fn predict_split(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
+    at: &QueryPoint,
+    split: Split,
+    observer: &mut dyn Observer,
+) -> Result<Predictions> {
+    let weights = at.resolve(run.source(), 0)?;
+    let examples = whole(split).examples(run.data())?;
+    let model = weights.state(run.source())?;
+    let at = weights.point();
+    predict(run, engine, (at, &model), split, &examples, observer)
+}
+
+/// The mean loss of a split.
+fn whole(split: Split) -> Query {
+    Query::Loss {
+        split,
+        examples: None,
+        text: split.name().to_owned(),
+    }
+}
+
+/// The predictions for some examples of a split. `model` is the model's name for people and its values. Each example costs a
+/// forward pass in evaluation mode: running statistics, no dropout, no augmentation, no penalty.
+///
+/// # Errors
+/// If the data doesn't have an example, the model fails, an output isn't finite, or `observer` asks to stop
+/// ([`AnalysisError::Cancelled`]).
+pub fn predict(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
+    (at, model): (&str, &QueryState),
+    split: Split,
+    examples: &[u64],
+    observer: &mut dyn Observer,
+) -> Result<Predictions> {
+    let mut stage = Stage {
+        doing: "predicting",
+        unit: "examples",
+        done: 0,
+        total: examples.len() as u64,
+    };
+    observer.begin(stage);
+    let mut raw = Raw::new(run);
+    for some in examples.chunks(EVALUATION_ROWS) {
+        let (dtype, device) = (engine.dtype(), engine.device().clone());
+        let batch = run.data().batch(split, some, None, dtype, &device)?;
+        let pass = engine.forward(&StepInput {
+            parameters: model.parameters.as_slice().into(),
+            buffers: model.buffers.as_slice().into(),
+            micro_batches: std::slice::from_ref(&batch),
+            weights: &vec![1.0; some.len()],
+            mode: Mode::Evaluate,
+            draws: Draws { seed: 0, step: 0 },
+        })?;
+        raw.add(&batch, pass)?;
+        stage.done += some.len() as u64;
+        if observer.step(stage) == ControlFlow::Break(()) && stage.done < stage.total {
+            return Err(AnalysisError::Cancelled { step: stage.done });
+        }
+    }
+    let reading = raw.reading();
+    let untold = match reading {
+        Reading::Nothing(why) => Some(why),
+        _ => None,
+    };
+    let indexed = examples.iter().enumerate();
+    let rows = indexed.map(|(at, &index)| Prediction {
+        index,
+        loss: raw.losses[at],
+        told: raw.told(at, reading),
+    });
+    Ok(Predictions {
+        split,
+        at: at.to_owned(),
+        rows: rows.collect(),
+        untold,
+    })
+}
+
+impl Predictions {
+    /// Mean loss. NaN if there are no examples.
+    pub fn mean_loss(&self) -> f64 {
+        self.rows.iter().map(|row| row.loss).sum::<f64>() / self.rows.len() as f64
+    }
+
+    /// How many predicted classes differ from the labels. `None` if classes aren't predicted.
+    pub fn errors(&self) -> Option<usize> {
+        let wrong = self.rows.iter().map(|row| row.told.is_wrong());
+        let wrong: Option<usize> = wrong.map(|wrong| wrong.map(usize::from)).sum();
+        wrong.filter(|_| !self.rows.is_empty())
+    }
+
+    /// Root of the mean squared difference between predicted values and labels. `None` if values aren't predicted.
+    pub fn root_mean_square(&self) -> Option<f64> {
+        let (mut sum, mut count) = (0.0, 0_usize);
+        for row in &self.rows {
+            let Told::Values { label, predicted } = &row.told else {
+                return None;
+            };
+            let squares = label.iter().zip(predicted).map(|(y, p)| (y - p) * (y - p));
+            sum += squares.sum::<f64>();
+            count += label.len();
+        }
+        (count > 0).then(|| (sum / count as f64).sqrt())
+    }
+
+    /// The examples whose predicted class differs from the label, the most confident prediction first. Empty if classes
+    /// aren't predicted.
+    pub fn wrong(&self) -> Vec<&Prediction> {
+        let wrong = |row: &&Prediction| row.told.is_wrong() == Some(true);
+        let mut rows: Vec<&Prediction> = self.rows.iter().filter(wrong).collect();
+        let sure = |row: &Prediction| row.told.probability().unwrap_or(f64::NAN);
+        rows.sort_by(|a, b| sure(b).total_cmp(&sure(a)).then(a.index.cmp(&b.index)));
+        rows
+    }
+}
