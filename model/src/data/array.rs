@@ -212,8 +212,31 @@ fn place(at: usize, shape: &[usize]) -> String {
     }
 }
 
+/// Images of shape (channels, height, width) with height and width swapped.
+pub(super) fn transposed(
+    path: &Path,
+    shape: Vec<usize>,
+    values: Values,
+) -> Result<(Vec<usize>, Values), DataError> {
+    let &[channels, height, width] = shape.as_slice() else {
+        return Err(DataError::malformed(
+            path,
+            format!(
+                "transpose swaps height and width of images, but an example has shape {shape:?}: remove data.transpose"
+            ),
+        ));
+    };
+    // A plane of height × width values is a row of (height, width), which becomes (width, height).
+    let values = match values {
+        Values::U8(v) => Values::U8(channels_first(&v, height, width)),
+        Values::F32(v) => Values::F32(channels_first(&v, height, width)),
+        Values::F64(v) => Values::F64(channels_first(&v, height, width)),
+    };
+    Ok((vec![channels, width, height], values))
+}
+
 /// Converts each row from (pixels, channels) to (channels, pixels).
-fn channels_first<T: Copy>(values: &[T], pixels: usize, channels: usize) -> Vec<T> {
+pub(super) fn channels_first<T: Copy>(values: &[T], pixels: usize, channels: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(values.len());
     if pixels * channels == 0 {
         return out;

@@ -1,8 +1,9 @@
 //! Finds data files under their usual names, and reads them decompressed.
 
-use super::DataError;
+use super::{DataError, encoding};
 use crate::files::{self, DATA};
-use std::io::{BufReader, Read};
+use encoding_rs::Encoding;
+use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 /// Largest memory of the decoder of an `.xz` file, in bytes. Files made by `xz -9` need 65 MiB.
@@ -60,6 +61,29 @@ impl<'a> Folder<'a> {
     }
 }
 
+impl Folder<'_> {
+    /// The path of a folder in the data folder.
+    pub(super) fn find_folder(&self, name: &str) -> Result<PathBuf, DataError> {
+        let path: PathBuf = self.dir.join(name).components().collect();
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let hint = if path.exists() {
+            "It is a file: name the folder that has one folder per class"
+        } else if self.dir.is_dir() {
+            "Give the folder that contains it, or name it in the task's [data] table"
+        } else {
+            "The data folder doesn't exist either"
+        };
+        Err(DataError::malformed(
+            &path,
+            format!(
+                "expected a folder with one folder of images per class, but there is no such folder. {hint}"
+            ),
+        ))
+    }
+}
+
 /// Opens a file. It is decompressed according to its extension.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
     let file = files::open(path, DATA)?;
@@ -79,16 +103,32 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
     })
 }
 
-/// Opens a text file. It is decompressed according to its extension, and a byte order mark is skipped.
-pub(super) fn open_text(path: &Path) -> Result<impl Read + Send, DataError> {
-    files::without_mark(open(path)?).map_err(|e| unpacking(path, e))
+/// Opens a text file for reading as UTF-8. It is decompressed according to its extension, and a byte order mark is skipped.
+pub(super) fn open_text(
+    path: &Path,
+    encoding: Option<&'static Encoding>,
+) -> Result<Box<dyn Read + Send>, DataError> {
+    Ok(match encoding {
+        Some(_) => Box::new(Cursor::new(read_text(path, encoding)?.into_bytes())),
+        None => {
+            let unmarked = files::without_mark(open(path)?);
+            Box::new(unmarked.map_err(|e| unpacking(path, e))?)
+        }
+    })
 }
 
-/// Reads a whole file of UTF-8 text, decompressed and without a byte order mark.
-pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
-    String::from_utf8(read_all(path, open_text(path)?)?).map_err(|e| {
+/// Reads a whole text file, decompressed and without a byte order mark.
+pub(super) fn read_text(
+    path: &Path,
+    encoding: Option<&'static Encoding>,
+) -> Result<String, DataError> {
+    if let Some(encoding) = encoding {
+        return encoding::decode(path, &read(path)?, encoding);
+    }
+    String::from_utf8(read_all(path, open_text(path, None)?)?).map_err(|e| {
         let valid = e.utf8_error().valid_up_to();
-        DataError::malformed(path, files::not_text(e.as_bytes(), valid).to_string())
+        let problem = files::not_text(e.as_bytes(), valid);
+        DataError::malformed(path, format!("{problem}, {}", encoding::ADVICE))
     })
 }
 

@@ -1,11 +1,13 @@
 //! Loads the data set that a `[data]` table describes.
 
+use super::given::Given;
 use super::memory::{Examples, FileStart};
+use super::relabel::{self, Purpose};
 use super::scale::Scale;
 use super::select::{self, Splits};
 use super::spec::{DataSpec, Source, Target};
 use super::store::{Labels, Rows, SourceRows, Store};
-use super::{AugmentSpec, DataError, DataSet, digits, sources};
+use super::{AugmentSpec, DataError, DataSet, digits, encoding, files, sources};
 use std::path::{Path, PathBuf};
 
 /// Reads or generates the examples of a Task.
@@ -22,10 +24,25 @@ pub fn load(
     dir: Option<&Path>,
     seed: u64,
 ) -> Result<Box<dyn DataSet>, DataError> {
+    load_given(spec, augment, Given::from(dir), seed)
+}
+
+/// As [`load`], with labels and true labels of the user's own.
+///
+/// # Errors
+/// As [`load`], and for a file of labels that doesn't fit the data.
+pub fn load_given(
+    spec: &DataSpec,
+    augment: Option<&AugmentSpec>,
+    given: Given<'_>,
+    seed: u64,
+) -> Result<Box<dyn DataSet>, DataError> {
     spec.validate()?;
+    let named = with_class_names(spec, given.folder)?;
+    let spec = named.as_ref().unwrap_or(spec);
     let seed = spec.seed.unwrap_or(seed);
     let augment = augment.copied().unwrap_or_default();
-    let parts = sources::read(spec, dir, seed)?;
+    let parts = sources::read(spec, given.folder, seed)?;
     augment.validate(&parts.train.shape)?;
     if spec.source == Source::Text && !augment.is_none() {
         return Err(DataError::spec(
@@ -39,11 +56,14 @@ pub fn load(
         validation,
         test,
         names,
-        features,
+        mut features,
         alphabet,
         mut notes,
+        root,
+        finish,
     } = parts;
-    let mut files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
+    let parts = [Some(&train), validation.as_ref(), test.as_ref()];
+    let mut files = file_starts(parts, root.as_deref());
     if spec.source == Source::Digits {
         // Generated examples have no file. Their full name says so.
         for file in &mut files {
@@ -52,8 +72,10 @@ pub fn load(
     }
     let mut rows = Store::new(train, validation, test)?;
     let target = target(spec, &rows.all.labels)?;
-    let mut names = class_names(&spec.class_names, &rows.all, names, &files)?;
-    names = select::renumber(spec, &mut rows.all.labels, names)?;
+    let names = class_names(&spec.class_names, &rows.all, names, &files)?;
+    notes.extend(given_labels(spec, given, &mut rows, &files, &names)?);
+    let truth_given = spec.truth_file.is_some() || given.truth.is_some();
+    let names = select::renumber(spec, &mut rows.all.labels, rows.truth.as_mut(), names)?;
 
     let mut splits = if spec.source == Source::Digits {
         rows.ranges.clone().map(Iterator::collect)
@@ -61,33 +83,17 @@ pub fn load(
         select::draw(spec, &rows, seed)?
     };
     let origins = compact(&mut rows, &mut splits);
+    let [train, ..] = &splits;
+    let mut texts = Vec::new();
+    if let Some(finish) = finish {
+        let finished = finish.finish(&mut rows.all, &origins, train)?;
+        (features, texts) = (finished.features, finished.texts);
+        notes.extend(finished.notes);
+    }
     if target == Target::Class {
         notes.extend(select::never_trained(&splits, &rows.all.labels, &names));
     }
-    let share = spec.flipped.unwrap_or(if spec.source == Source::Digits {
-        digits::FLIPPED
-    } else {
-        0.0
-    });
-    let [train, ..] = &splits;
-    let clean = if share > 0.0 {
-        Some(select::flip(
-            share,
-            train,
-            &mut rows.all.labels,
-            names.len(),
-            seed,
-        )?)
-    } else if let (Labels::Classes(c), Source::Digits) = (&rows.all.labels, spec.source) {
-        Some(
-            train
-                .iter()
-                .map(|&r| c.get(r).copied().unwrap_or(0))
-                .collect(),
-        )
-    } else {
-        None
-    };
+    flip(spec, &mut rows, train, names.len(), seed)?;
     let mut scale = Scale::new(spec, &rows.all.shape, &rows.all.values)?;
     if spec.standardise {
         scale.fit(&rows.all.values, train, rows.all.shape.iter().product());
@@ -100,17 +106,116 @@ pub fn load(
         names,
         features,
         alphabet,
+        texts,
         scale,
         augment,
         target,
-        clean,
+        truth: rows.truth,
+        truth_given,
         notes,
         source: spec.source.name(),
     }))
 }
 
-/// All files of training, validation and test examples, with their first rows.
-pub(super) fn file_starts(parts: [Option<&Rows>; 3]) -> Vec<FileStart> {
+/// The table with the class names of `class_names_file`. `None` if it has no such key.
+fn with_class_names(spec: &DataSpec, dir: Option<&Path>) -> Result<Option<DataSpec>, DataError> {
+    let Some(name) = &spec.class_names_file else {
+        return Ok(None);
+    };
+    let path = file_in(spec, dir, name)?;
+    let content = files::read_text(&path, encoding::named(spec.encoding.as_deref())?)?;
+    let lines = content.lines().map(str::trim);
+    let class_names: Vec<String> = lines.filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    if class_names.is_empty() {
+        return Err(DataError::malformed(
+            &path,
+            "expected the name of a class per line, but holds none",
+        ));
+    }
+    Ok(Some(DataSpec {
+        class_names,
+        ..spec.clone()
+    }))
+}
+
+/// The path of a file that the Task names.
+fn file_in(spec: &DataSpec, dir: Option<&Path>, name: &str) -> Result<PathBuf, DataError> {
+    let dir = dir.ok_or(DataError::NoFolder {
+        source_name: spec.source.name(),
+    })?;
+    files::Folder::new(dir, &[]).find(&[name])
+}
+
+/// Replaces labels by those of the user's file, and sets the true labels that are known. Returns notes about the files.
+fn given_labels(
+    spec: &DataSpec,
+    given: Given<'_>,
+    rows: &mut Store,
+    files: &[FileStart],
+    names: &[String],
+) -> Result<Vec<String>, DataError> {
+    let path = |flag: Option<&Path>, key: &Option<String>| match (flag, key) {
+        (Some(path), _) => Ok(Some(path.to_path_buf())),
+        (None, Some(name)) => file_in(spec, given.folder, name).map(Some),
+        (None, None) => Ok(None),
+    };
+    let own = spec.label.as_ref().map(ToString::to_string);
+    let read = |path: &Path, purpose: Purpose, labels: &Labels| {
+        relabel::labels(path, purpose, own.as_deref(), files, labels, names)
+    };
+    let mut notes = Vec::new();
+    // Which digit was drawn is known.
+    let drawn = (spec.source == Source::Digits).then(|| rows.all.labels.clone());
+    if let Some(path) = path(given.labels, &spec.labels_file)? {
+        let labels = read(&path, Purpose::Labels, &rows.all.labels)?;
+        let changed = rows.all.labels.set(labels.iter().copied());
+        notes.push(format!(
+            "note: labels from {}: {}, changed: {changed}",
+            path.display(),
+            labels.len()
+        ));
+    }
+    rows.truth = drawn;
+    if let Some(path) = path(given.truth, &spec.truth_file)? {
+        let labels = read(&path, Purpose::Truth, &rows.all.labels)?;
+        let truth = rows.truth.get_or_insert_with(|| rows.all.labels.unknown());
+        truth.set(labels.iter().copied());
+        notes.push(format!(
+            "note: true labels from {}: {}",
+            path.display(),
+            labels.len()
+        ));
+    }
+    Ok(notes)
+}
+
+/// Makes a share of the training labels wrong on purpose. Their labels before are then known to be the true ones, if no
+/// others are.
+fn flip(
+    spec: &DataSpec,
+    rows: &mut Store,
+    train: &[usize],
+    classes: usize,
+    seed: u64,
+) -> Result<(), DataError> {
+    let otherwise = match spec.source {
+        Source::Digits => digits::FLIPPED,
+        _ => 0.0,
+    };
+    let share = spec.flipped.unwrap_or(otherwise);
+    if share > 0.0 {
+        match &mut rows.truth {
+            Some(truth) => truth.fill_unknown(&rows.all.labels),
+            None => rows.truth = Some(rows.all.labels.clone()),
+        }
+        select::flip(share, train, &mut rows.all.labels, classes, seed)?;
+    }
+    Ok(())
+}
+
+/// All files of training, validation and test examples, with their first rows. If `root` is given, the names of files
+/// are their paths within this folder.
+pub(super) fn file_starts(parts: [Option<&Rows>; 3], root: Option<&Path>) -> Vec<FileStart> {
     let (mut first, mut starts) = (0, Vec::new());
     let paths: Vec<&Path> = parts
         .iter()
@@ -122,8 +227,12 @@ pub(super) fn file_starts(parts: [Option<&Rows>; 3]) -> Vec<FileStart> {
         for (path, rows) in &part.files {
             starts.push(FileStart {
                 path: path.clone(),
-                name: short_name(path, &paths),
+                name: match root {
+                    Some(root) => path_within(path, root),
+                    None => short_name(path, &paths),
+                },
                 part: at,
+                rows: *rows,
                 first,
                 first_of_part,
             });
@@ -132,6 +241,15 @@ pub(super) fn file_starts(parts: [Option<&Rows>; 3]) -> Vec<FileStart> {
         }
     }
     starts
+}
+
+/// A path within a folder, with `/` between its parts on every system.
+fn path_within(path: &Path, folder: &Path) -> String {
+    let within = path.strip_prefix(folder).unwrap_or(path);
+    let parts = within
+        .components()
+        .map(|part| part.as_os_str().to_string_lossy());
+    parts.collect::<Vec<_>>().join("/")
 }
 
 /// The shortest end of a path that no other path in `all` has. Usually this is the file name.

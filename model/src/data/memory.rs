@@ -6,7 +6,7 @@ use super::fingerprint::{Digest, RawInput, RawLabel, leaf};
 use super::scale::Scale;
 use super::select::Splits;
 use super::spec::Target;
-use super::store::{Labels, Rows, Values};
+use super::store::{Labels, Rows, UNKNOWN, Values};
 use crate::objective::Split;
 use std::path::PathBuf;
 
@@ -26,11 +26,16 @@ pub(super) struct Examples {
     pub(super) features: Vec<String>,
     /// The characters of a text, by the channel of the input. Empty for other data.
     pub(super) alphabet: Vec<char>,
+    /// For each kept row, the free text of its table. Empty if there is none.
+    pub(super) texts: Vec<String>,
     pub(super) scale: Scale,
     pub(super) augment: AugmentSpec,
     pub(super) target: Target,
-    /// The class that each training example had before labels were flipped.
-    pub(super) clean: Option<Vec<u32>>,
+    /// The true label of each row, as far as it is known: [`UNKNOWN`] or NaN where it isn't, and `DROPPED` for a class that the
+    /// Task leaves out. `None` if none is known.
+    pub(super) truth: Option<Labels>,
+    /// Whether the true labels are from a file of the user's, and not those before labels were made wrong on purpose.
+    pub(super) truth_given: bool,
     /// Notes and warnings about the files for users, one per line.
     pub(super) notes: Vec<String>,
     /// Name of the source.
@@ -47,6 +52,8 @@ pub(super) struct FileStart {
     pub(super) part: usize,
     /// Position of the first row among the rows of all files.
     pub(super) first: usize,
+    /// Number of its rows.
+    pub(super) rows: usize,
     /// Position of the first row among the rows of all training, all validation or all test files.
     pub(super) first_of_part: usize,
 }
@@ -92,6 +99,32 @@ impl Examples {
             Labels::Classes(c) => RawLabel::Class(c.get(row).copied().unwrap_or(0)),
             Labels::Values { width, data } => {
                 RawLabel::Values(data.get(row * width..(row + 1) * width).unwrap_or_default())
+            }
+        }
+    }
+
+    /// The true label of a row. `None` if it isn't known.
+    pub(super) fn true_label_of(&self, row: usize) -> Option<RawLabel<'_>> {
+        match self.truth.as_ref()? {
+            Labels::Classes(c) => {
+                let class = c.get(row).copied().filter(|class| *class != UNKNOWN)?;
+                Some(RawLabel::Class(class))
+            }
+            Labels::Values { width, data } => {
+                let values = data.get(row * width..(row + 1) * width)?;
+                let known = !values.iter().any(|value| value.is_nan());
+                known.then_some(RawLabel::Values(values))
+            }
+        }
+    }
+
+    /// A label as text: the name of its class, or its values. `None` for a class without a name.
+    pub(super) fn words(&self, label: RawLabel<'_>) -> Option<String> {
+        match label {
+            RawLabel::Class(class) => self.names.get(class as usize).cloned(),
+            RawLabel::Values(values) => {
+                let values: Vec<String> = values.iter().map(f64::to_string).collect();
+                Some(values.join(" "))
             }
         }
     }

@@ -12,6 +12,9 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Number of files that a description names.
+const MOST_FILES: usize = 20;
+
 impl DataSet for Examples {
     fn len(&self, split: Split) -> u64 {
         self.split(split).len() as u64
@@ -86,13 +89,10 @@ impl DataSet for Examples {
         let Some(row) = self.row(split, index) else {
             return String::new();
         };
-        match self.raw_label(row) {
-            RawLabel::Class(c) => self
-                .names
-                .get(c as usize)
-                .cloned()
-                .unwrap_or_else(|| c.to_string()),
-            RawLabel::Values(v) => v.iter().map(f64::to_string).collect::<Vec<_>>().join(" "),
+        match (self.raw_label(row), self.words(self.raw_label(row))) {
+            (_, Some(words)) => words,
+            (RawLabel::Class(c), None) => c.to_string(),
+            (RawLabel::Values(_), None) => String::new(),
         }
     }
 
@@ -125,19 +125,29 @@ impl DataSet for Examples {
 
     fn planted(&self, split: Split, index: u64) -> Option<bool> {
         let row = self.row(split, index)?;
-        self.clean_class(split, index)
-            .map(|clean| match self.raw_label(row) {
-                RawLabel::Class(now) => now as usize != clean,
-                RawLabel::Values(_) => false,
-            })
+        Some(match (self.raw_label(row), self.true_label_of(row)?) {
+            (RawLabel::Class(now), RawLabel::Class(truth)) => now != truth,
+            (RawLabel::Values(now), RawLabel::Values(truth)) => now != truth,
+            _ => true,
+        })
     }
 
     fn clean_class(&self, split: Split, index: u64) -> Option<usize> {
-        let clean = self.clean.as_ref()?;
-        match split {
-            Split::Train => clean.get(usize::try_from(index).ok()?).map(|c| *c as usize),
-            _ => self.class(split, index),
+        match self.true_label_of(self.row(split, index)?)? {
+            RawLabel::Class(class) => {
+                Some(class as usize).filter(|class| *class < self.names.len())
+            }
+            RawLabel::Values(_) => None,
         }
+    }
+
+    fn true_label(&self, split: Split, index: u64) -> Option<String> {
+        let truth = self.true_label_of(self.row(split, index)?)?;
+        self.words(truth)
+    }
+
+    fn truth_is_given(&self) -> bool {
+        self.truth_given
     }
 
     fn image(&self, split: Split, index: u64) -> Option<Image> {
@@ -184,6 +194,9 @@ impl DataSet for Examples {
 
     fn text(&self, split: Split, index: u64) -> Option<String> {
         let row = self.row(split, index)?;
+        if let Some(text) = self.texts.get(row) {
+            return Some(text.clone());
+        }
         match self.input(row) {
             RawInput::U8(input) if !self.alphabet.is_empty() => {
                 Some(windows::text(input, &self.alphabet))
@@ -221,16 +234,26 @@ impl DataSet for Examples {
             }
         }
         text.push_str(&format!("inputs: {}\n", self.scale.describe()));
-        if let Some(clean) = &self.clean {
-            let wrong = (0..clean.len() as u64)
+        if self.truth.is_some() {
+            let wrong = (0..train.len() as u64)
                 .filter(|&i| self.planted(Split::Train, i) == Some(true))
                 .count();
-            text.push_str(&format!("training labels made wrong on purpose: {wrong}\n"));
+            let known = if self.truth_given {
+                "known to be wrong"
+            } else {
+                "made wrong on purpose"
+            };
+            text.push_str(&format!("training labels {known}: {wrong}\n"));
         }
         // Generated examples have no files.
-        for file in self.files.iter().filter(|_| self.source != "digits") {
+        let files = self.files.iter().filter(|_| self.source != "digits");
+        for file in files.clone().take(MOST_FILES) {
             let path = file.path.display().to_string();
             text.push_str(&format!("read from {}\n", path.escape_debug()));
+        }
+        match files.count().saturating_sub(MOST_FILES) {
+            0 => {}
+            more => text.push_str(&format!("read from {more} more files\n")),
         }
         text.push_str(&format!(
             "memory: {:.1} MB\n",

@@ -66,7 +66,7 @@ pub fn from_tensors(
     let test = test.map(|p| part(Split::Test.name(), p)).transpose()?;
     let augment = augment.copied().unwrap_or_default();
     augment.validate(&train.shape)?;
-    let files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
+    let files = file_starts([Some(&train), validation.as_ref(), test.as_ref()], None);
     let rows = Store::new(train, validation, test)?;
     let given: Vec<String> = classes.iter().map(|c| c.to_string()).collect();
     let names = class_names(&given, &rows.all, None, &files)?;
@@ -81,10 +81,12 @@ pub fn from_tensors(
         names,
         features: Vec::new(),
         alphabet: Vec::new(),
+        texts: Vec::new(),
         scale: Scale::identity(rows.all.shape.iter().product()),
         augment,
         target,
-        clean: None,
+        truth: None,
+        truth_given: false,
         notes: Vec::new(),
         source: "tensors",
         rows: rows.all,

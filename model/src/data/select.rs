@@ -3,7 +3,7 @@
 use super::DataError;
 use super::numbers::{all_numbers, same_number};
 use super::spec::{ClassRef, DataSpec, Pick, Pool};
-use super::store::{Labels, Store};
+use super::store::{DROPPED, Labels, Store, UNKNOWN};
 use super::texts::listed;
 use crate::objective::Split;
 use crate::random::{Purpose, Stream};
@@ -15,10 +15,11 @@ pub(super) type Splits = [Vec<usize>; 3];
 /// Keeps the classes of `data.classes` and renumbers them in that order. Rows of other classes get the number
 /// [`DROPPED`].
 ///
-/// Returns the names of the kept classes.
+/// `truth` are the true classes as far as they are known, which are renumbered, too. Returns the names of the kept classes.
 pub(super) fn renumber(
     spec: &DataSpec,
     labels: &mut Labels,
+    truth: Option<&mut Labels>,
     names: Vec<String>,
 ) -> Result<Vec<String>, DataError> {
     if spec.classes.is_empty() {
@@ -69,7 +70,12 @@ pub(super) fn renumber(
         *slot.1 = Some(kept.len() as u32);
         kept.extend(names.get(slot.0).cloned());
     }
-    for class in classes.iter_mut() {
+    let truth = match truth {
+        Some(Labels::Classes(truth)) => truth.as_mut_slice(),
+        _ => &mut [],
+    };
+    let known = truth.iter_mut().filter(|class| **class != UNKNOWN);
+    for class in classes.iter_mut().chain(known) {
         *class = map
             .get(*class as usize)
             .copied()
@@ -78,9 +84,6 @@ pub(super) fn renumber(
     }
     Ok(kept)
 }
-
-/// Class number of a row whose class isn't kept.
-const DROPPED: u32 = u32::MAX;
 
 /// Warns about classes of the validation or test split that the training split lacks. A model can't learn them.
 pub(super) fn never_trained(splits: &Splits, labels: &Labels, names: &[String]) -> Vec<String> {
@@ -169,8 +172,11 @@ impl Candidates {
     }
 }
 
-/// Whether `data.classes` keeps the row.
+/// Whether `data.classes` keeps the row, and it isn't left out for a missing value.
 fn is_kept(store: &Store, row: usize) -> bool {
+    if store.all.left_out.binary_search(&row).is_ok() {
+        return false;
+    }
     match &store.all.labels {
         Labels::Classes(c) => c.get(row).is_some_and(|c| *c != DROPPED),
         Labels::Values { .. } => true,
@@ -271,25 +277,19 @@ fn own(
 }
 
 /// Gives a share of the training examples a wrong class, drawn uniformly from the other classes.
-///
-/// Returns the previous class of each training example.
 pub(super) fn flip(
     share: f64,
     train: &[usize],
     labels: &mut Labels,
     classes: usize,
     seed: u64,
-) -> Result<Vec<u32>, DataError> {
+) -> Result<(), DataError> {
     let (Labels::Classes(all), true) = (labels, classes >= 2) else {
         return Err(DataError::spec(
             "flipped",
             "expected labels of at least two classes",
         ));
     };
-    let clean: Vec<u32> = train
-        .iter()
-        .map(|&row| all.get(row).copied().unwrap_or(0))
-        .collect();
     let count = (share * train.len() as f64).round() as usize;
     let order = Stream::of_run(seed, Purpose::LabelNoise(0)).permutation(train.len());
     for &i in order.iter().take(count) {
@@ -300,5 +300,5 @@ pub(super) fn flip(
         };
         *class = if other >= *class { other + 1 } else { other };
     }
-    Ok(clean)
+    Ok(())
 }

@@ -121,16 +121,31 @@ pub trait DataSet: Send + Sync {
         }
     }
 
-    /// Whether the label was made wrong on purpose. `None` if that isn't known.
+    /// Whether the label is known to be wrong: it was made wrong on purpose, or it differs from the known true label. `None`
+    /// if that isn't known.
     fn planted(&self, split: Split, index: u64) -> Option<bool> {
         let _ = (split, index);
         None
     }
 
-    /// The class before labels were made wrong on purpose. `None` if that isn't known.
+    /// The true class: that before labels were made wrong on purpose, or a known true label. `None` if it isn't known, or is
+    /// none of the classes.
     fn clean_class(&self, split: Split, index: u64) -> Option<usize> {
         let _ = (split, index);
         None
+    }
+
+    /// The true label as text. `None` if it isn't known.
+    fn true_label(&self, split: Split, index: u64) -> Option<String> {
+        let class = self.clean_class(split, index)?;
+        let name = self.class_names().get(class).cloned();
+        Some(name.unwrap_or_else(|| class.to_string()))
+    }
+
+    /// Whether true labels are from a file of the user's. Otherwise those that are known are the labels before some were
+    /// made wrong on purpose.
+    fn truth_is_given(&self) -> bool {
+        false
     }
 
     /// Raw pixels, before scaling and augmentation. `None` for examples that aren't images.

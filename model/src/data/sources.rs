@@ -3,7 +3,8 @@
 use super::spec::{DataSpec, Files, Pair, Pool, Source};
 use super::store::{Rows, SourceRows};
 use super::{
-    DataError, array, cifar10, digits, documents, files, idx, npy, table, tensors, windows,
+    DataError, array, cifar10, digits, documents, encoding, files, idx, images, npy, table,
+    tensors, windows,
 };
 use crate::objective::Split;
 use rayon::prelude::*;
@@ -46,6 +47,15 @@ pub(super) fn read(
     let folder = files::Folder::new(dir, below);
     match spec.source {
         Source::Idx => pairs(spec, &folder, Some(&MNIST), idx::read),
+        Source::Images => {
+            let how = spec.images.clone().unwrap_or_default();
+            let [train, validation, test] = names(spec);
+            let find = |names: Vec<String>| -> Result<Vec<PathBuf>, DataError> {
+                names.iter().map(|name| folder.find_folder(name)).collect()
+            };
+            let folders = [find(train)?, find(validation)?, find(test)?];
+            images::read(&how, &spec.class_names, dir, &folders)
+        }
         Source::Npy => pairs(spec, &folder, None, npy::read),
         Source::Cifar10 => {
             let names = Some(cifar10::NAMES.map(String::from).to_vec());
@@ -58,15 +68,29 @@ pub(super) fn read(
         Source::Documents => {
             let [train, validation, test] = paths(spec, &folder)?;
             let how = spec.documents.clone().unwrap_or_default();
-            let label = spec.label.as_deref().unwrap_or_default();
-            documents::read(&how, label, &train, &validation, &test)
+            let label = spec.label.as_ref().map(ToString::to_string);
+            let label = label.unwrap_or_default();
+            documents::read(
+                &how,
+                &label,
+                encoding::named(spec.encoding.as_deref())?,
+                &train,
+                &validation,
+                &test,
+            )
         }
         Source::Text => {
             let [train, validation, test] = paths(spec, &folder)?;
             let how = spec.text.as_ref().ok_or_else(|| {
                 DataError::spec("text", "expected a table with the length of a window")
             })?;
-            windows::read(how, &train, &validation, &test)
+            windows::read(
+                how,
+                encoding::named(spec.encoding.as_deref())?,
+                &train,
+                &validation,
+                &test,
+            )
         }
         Source::Csv | Source::Digits => {
             let [train, validation, test] = paths(spec, &folder)?;
@@ -79,14 +103,12 @@ fn read_digits(spec: &DataSpec, seed: u64) -> Result<SourceRows, DataError> {
     let draw = |count: Option<u64>, split: Split| {
         digits::draw(count.unwrap_or(digits::size(split)), split, seed)
     };
+    let train = draw(spec.train, Split::Train)?;
+    let validation = draw(spec.validation, Split::Validation)?;
+    let test = draw(spec.test, Split::Test)?;
     Ok(SourceRows {
-        train: draw(spec.train, Split::Train)?,
-        validation: Some(draw(spec.validation, Split::Validation)?),
-        test: Some(draw(spec.test, Split::Test)?),
         names: Some((0..10).map(|d| d.to_string()).collect()),
-        features: Vec::new(),
-        alphabet: Vec::new(),
-        notes: Vec::new(),
+        ..SourceRows::of(train, Some(validation), Some(test))
     })
 }
 
@@ -121,6 +143,11 @@ fn pairs(
             classes.check_labels(&labels, spec.target)?;
             let rows = array.rows();
             let (shape, values) = array.into_inputs(&inputs, spec.layout)?;
+            let (shape, values) = if spec.transpose {
+                array::transposed(&inputs, shape, values)?
+            } else {
+                (shape, values)
+            };
             let labels_of_file = classes.into_labels(&labels, spec.target)?;
             Rows::new(&inputs, &labels, shape, rows, values, labels_of_file).map(Some)
         };
@@ -135,15 +162,7 @@ fn pairs(
     } else {
         None
     };
-    Ok(SourceRows {
-        train,
-        validation,
-        test,
-        names: None,
-        features: Vec::new(),
-        alphabet: Vec::new(),
-        notes: Vec::new(),
-    })
+    Ok(SourceRows::of(train, validation, test))
 }
 
 /// Reads a source with inputs and labels in the same file. Several files are read in parallel.
@@ -169,19 +188,11 @@ fn lists(
     };
     let train = part(&train)?
         .ok_or_else(|| DataError::spec("train_files", "expected at least one file"))?;
-    Ok(SourceRows {
-        train,
-        validation: part(&validation)?,
-        test: part(&test)?,
-        names: None,
-        features: Vec::new(),
-        alphabet: Vec::new(),
-        notes: Vec::new(),
-    })
+    Ok(SourceRows::of(train, part(&validation)?, part(&test)?))
 }
 
-/// Paths of the training, validation and test files.
-fn paths(spec: &DataSpec, folder: &files::Folder<'_>) -> Result<[Vec<PathBuf>; 3], DataError> {
+/// Names of the training, validation and test files.
+fn names(spec: &DataSpec) -> [Vec<String>; 3] {
     let given = |files: Option<&Files>| -> Vec<String> {
         match files {
             Some(Files::One(name)) => vec![name.clone()],
@@ -200,15 +211,17 @@ fn paths(spec: &DataSpec, folder: &files::Folder<'_>) -> Result<[Vec<PathBuf>; 3
     if !wants_test(spec) {
         test.clear();
     }
+    [train, given(spec.validation_files.as_ref()), test]
+}
+
+/// Paths of the training, validation and test files.
+fn paths(spec: &DataSpec, folder: &files::Folder<'_>) -> Result<[Vec<PathBuf>; 3], DataError> {
+    let [train, validation, test] = names(spec);
     let find = |names: Vec<String>| {
         names
             .iter()
             .map(|n| folder.find(&[n.as_str()]))
             .collect::<Result<Vec<_>, _>>()
     };
-    Ok([
-        find(train)?,
-        find(given(spec.validation_files.as_ref()))?,
-        find(test)?,
-    ])
+    Ok([find(train)?, find(validation)?, find(test)?])
 }

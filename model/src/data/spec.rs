@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::documents::DocumentsSpec;
+use super::images::ImagesSpec;
+use super::table::{MissingSpec, TfidfSpec};
 use super::windows::TextSpec;
 
 /// The source of the examples: `data.source`.
@@ -15,6 +17,8 @@ pub enum Source {
     Idx,
     /// CIFAR-10's binary version: records of one label byte and 3 × 32 × 32 pixel bytes.
     Cifar10,
+    /// Folders of PNG and JPEG images, with one folder per class.
+    Images,
     /// A table with a header line.
     Csv,
     /// JSON lines with one text each. Inputs are word counts, weighted by tf-idf.
@@ -35,6 +39,7 @@ impl Source {
         match self {
             Self::Idx => "idx",
             Self::Cifar10 => "cifar10",
+            Self::Images => "images",
             Self::Csv => "csv",
             Self::Documents => "documents",
             Self::Npy => "npy",
@@ -47,7 +52,8 @@ impl Source {
 
 /// Files of training, validation or test examples: one name, several names, or separate names for inputs and labels.
 ///
-/// Names are relative to the data folder. On disk, a name can have the extension `.gz` or `.xz` in addition.
+/// Names are relative to the data folder. On disk, a name can have the extension `.gz` or `.xz` in addition. For the source
+/// `images` they are names of folders, and `.` is the data folder itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     untagged,
@@ -80,6 +86,32 @@ pub enum ClassRef {
     Number(u64),
     /// The class with this name.
     Name(String),
+}
+
+/// A column of a table, given by its name or its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a column's name or number")]
+pub enum ColumnRef {
+    /// The column whose name is this number, or, if there is none, the column with this number. The first column is 1,
+    /// and the last is -1.
+    Number(i64),
+    /// The column with this name.
+    Name(String),
+}
+
+impl std::fmt::Display for ColumnRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+impl From<&str> for ColumnRef {
+    fn from(name: &str) -> Self {
+        Self::Name(name.to_owned())
+    }
 }
 
 /// The files from which the splits are drawn: `data.pool`.
@@ -132,21 +164,30 @@ pub enum Target {
 ///
 /// ```toml
 /// [data]
-/// source = "idx"            # idx | cifar10 | csv | documents | npy | safetensors | text | digits
+/// source = "idx"            # idx | cifar10 | images | csv | documents | npy | safetensors | text | digits
 ///
 /// # Files, relative to the data folder. A file may also be compressed, with the extension .gz or .xz. The names of
 /// # MNIST's and CIFAR-10's files are built in.
 /// train_files = { inputs = "train-images-idx3-ubyte", labels = "train-labels-idx1-ubyte" }   # idx, npy
 /// # train_files = ["a.csv", "b.csv"]        # csv, documents, text, safetensors, cifar10: one or several names
+/// # train_files = "pets/train"              # images: a folder with one folder per class
 /// # validation_files, test_files            # separate files for validation and test, in the same form
+/// # labels_file = "corrected.csv"           # labels that replace those of the files (--labels)
+/// # truth_file = "checked.csv"              # known true labels, which show which labels are wrong (--truth)
+/// # images = { size = [64, 64] }            # images: see ImagesSpec
+/// # transpose = true                        # idx: swap height and width, for EMNIST
 /// # inputs = "images"; labels = "targets"   # safetensors: names of the tensors (default "inputs" and "labels")
 /// # layout = "nhwc"                         # npy, safetensors, idx: the channels are the last axis in the file
-/// # label = "income"                        # csv: column of the labels; the other columns are inputs
+/// # label = "income"                        # csv: column of the labels, by name or number (-1: the last); the others are inputs
 /// # categorical = ["sex"]                   # csv: columns of text, encoded one-hot
 /// # ignore = ["id"]                         # csv: columns that are not read
 /// # columns = ["age", "sex", "income"]      # csv: column names, if the file has no header line
 /// # delimiter = ";"                         # csv: separator of the cells (default a comma)
 /// # comment = "|"                           # csv: lines that begin with this character are skipped
+/// # decimal = ","                           # csv: decimal separator of numbers (default a point)
+/// # encoding = "windows-1252"               # csv, documents, text: encoding of the files (default UTF-8)
+/// # missing = { fill = "mean" }             # csv: see MissingSpec
+/// # tfidf = { columns = ["review"] }        # csv: columns of free text; see TfidfSpec
 /// # log1p = ["income"]                      # csv: columns of numbers x of which log(1 + x) is the input
 /// # merge = { sex = { "0" = ["?", "n/a"] } }   # csv: texts of a column that count as another text
 /// # documents = { text = "text" }           # documents: see DocumentsSpec; `label` is the name of the labels' field
@@ -156,6 +197,7 @@ pub enum Target {
 /// skip = 5000               # number of rows at the beginning of the training files that are left out
 /// classes = [1, 7]          # only examples of these classes, renumbered 0, 1 in this order
 /// # class_names = ["T-shirt", "Trouser", "Pullover"]   # names of the classes, by class number in the file
+/// # class_names_file = "names.txt"          # or a file with one name per line
 /// pool = "train"            # "separate" (default): validation from the training files, test from the test files
 ///                           # "train": all splits from the training files | "all": from training and test files
 /// pick = "random"           # random examples | "first": the first rows
@@ -175,10 +217,11 @@ pub enum Target {
 ///
 /// Arrays contain booleans (0 and 1), integers, or floats of 16, 32 or 64 bits. bfloat16 is read from safetensors
 /// files. A NaN or infinite value is refused before training; the message names its file and place. A missing label of
-/// a table is also refused: an empty cell, or a text such as `NaN` or `NA` if all other labels are numbers. If a
+/// a table is also refused: an empty cell, or a text such as `NaN` or `NA` if all other labels are numbers. Rows with missing
+/// values can be left out or filled in ([`MissingSpec`](super::MissingSpec)). If a
 /// table's column contains only numbers, equal numbers such as `1` and `1.0` are one class or category. A class that
 /// occurs only in the validation or test split causes a warning. Text files are UTF-8, with or without a byte order
-/// mark.
+/// mark, if `encoding` doesn't name another encoding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
@@ -193,6 +236,18 @@ pub struct DataSpec {
     /// Test files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_files: Option<Files>,
+    /// File with labels that replace those of the data, by row, file or index. The default is the data's own labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels_file: Option<String>,
+    /// File with known true labels, by row, file or index. It changes no label, but shows which are wrong. The default is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truth_file: Option<String>,
+    /// How image files become inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImagesSpec>,
+    /// Whether height and width of IDX images are swapped, as EMNIST's files need. The default is false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub transpose: bool,
     /// Name of the safetensors tensor of inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<String>,
@@ -202,9 +257,9 @@ pub struct DataSpec {
     /// Axis order of image arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<AxisOrder>,
-    /// Column of a table or field of a document that holds the label.
+    /// Column of a table (by name or number, from 1; -1 is the last) or field of a document that holds the label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
+    pub label: Option<ColumnRef>,
     /// Text columns of a table. They are encoded one-hot over the values that occur in any file, in sorted order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub categorical: Vec<String>,
@@ -220,6 +275,18 @@ pub struct DataSpec {
     /// First character of lines of a table that are skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<char>,
+    /// Decimal separator of the numbers in a table: "." or ",". The default is ".".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decimal: Option<char>,
+    /// Encoding of text files, such as "windows-1252" or "utf-16". The default is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
+    /// What happens to missing values in a table. By default they are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<MissingSpec>,
+    /// Columns of free text in a table, turned into tf-idf features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tfidf: Option<TfidfSpec>,
     /// Columns of numbers x > −1 of which log(1 + x) is the input.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log1p: Vec<String>,
@@ -241,6 +308,9 @@ pub struct DataSpec {
     /// Names of the classes, by class number in the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_names: Vec<String>,
+    /// File with the names of the classes, one per line by class number. The default is `class_names`, or the source's names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_names_file: Option<String>,
     /// The files from which the splits are drawn.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pool: Pool,
@@ -291,6 +361,10 @@ impl DataSpec {
             train_files: None,
             validation_files: None,
             test_files: None,
+            labels_file: None,
+            truth_file: None,
+            images: None,
+            transpose: false,
             inputs: None,
             labels: None,
             layout: None,
@@ -300,6 +374,10 @@ impl DataSpec {
             columns: Vec::new(),
             delimiter: None,
             comment: None,
+            decimal: None,
+            encoding: None,
+            missing: None,
+            tfidf: None,
             log1p: Vec::new(),
             merge: BTreeMap::new(),
             documents: None,
@@ -307,6 +385,7 @@ impl DataSpec {
             skip: 0,
             classes: Vec::new(),
             class_names: Vec::new(),
+            class_names_file: None,
             pool: Pool::Separate,
             pick: Pick::Random,
             train: None,

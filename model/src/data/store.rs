@@ -49,8 +49,20 @@ impl Values {
     }
 }
 
+/// Class number of a row whose class isn't kept.
+pub(super) const DROPPED: u32 = u32::MAX;
+/// Class number of a row whose true class isn't known.
+pub(super) const UNKNOWN: u32 = DROPPED - 1;
+
+/// The label of a row that has one number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Label {
+    Class(u32),
+    Value(f64),
+}
+
 /// Labels of all rows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Labels {
     Classes(Vec<u32>),
     Values { width: usize, data: Vec<f64> },
@@ -61,6 +73,51 @@ impl Labels {
         match self {
             Self::Classes(v) => v.len(),
             Self::Values { width, data } => data.len().checked_div(*width).unwrap_or(0),
+        }
+    }
+
+    /// Sets the labels of some rows. Returns how many of them changed.
+    pub(super) fn set(&mut self, labels: impl Iterator<Item = (usize, Label)>) -> usize {
+        let mut changed = 0;
+        for (row, label) in labels {
+            changed += usize::from(match (&mut *self, label) {
+                (Self::Classes(all), Label::Class(class)) => all
+                    .get_mut(row)
+                    .is_some_and(|at| std::mem::replace(at, class) != class),
+                (Self::Values { width: 1, data }, Label::Value(value)) => data
+                    .get_mut(row)
+                    .is_some_and(|at| std::mem::replace(at, value) != value),
+                _ => false,
+            });
+        }
+        changed
+    }
+
+    /// Labels of as many rows, all of them unknown.
+    pub(super) fn unknown(&self) -> Self {
+        match self {
+            Self::Classes(all) => Self::Classes(vec![UNKNOWN; all.len()]),
+            Self::Values { width, data } => Self::Values {
+                width: *width,
+                data: vec![f64::NAN; data.len()],
+            },
+        }
+    }
+
+    /// Takes unknown labels from `other`.
+    pub(super) fn fill_unknown(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Classes(all), Self::Classes(other)) => {
+                for (at, other) in all.iter_mut().zip(other).filter(|(at, _)| **at == UNKNOWN) {
+                    *at = *other;
+                }
+            }
+            (Self::Values { data, .. }, Self::Values { data: other, .. }) => {
+                for (at, other) in data.iter_mut().zip(other).filter(|(at, _)| at.is_nan()) {
+                    *at = *other;
+                }
+            }
+            _ => {}
         }
     }
 
@@ -106,6 +163,8 @@ pub(super) struct Rows {
     pub(super) labels: Labels,
     /// The files and their numbers of rows.
     pub(super) files: Vec<(PathBuf, usize)>,
+    /// Rows that are in no split because a value is missing, ascending.
+    pub(super) left_out: Vec<usize>,
 }
 
 impl Rows {
@@ -137,6 +196,7 @@ impl Rows {
             values,
             labels,
             files: vec![(path.to_path_buf(), rows)],
+            left_out: Vec::new(),
         })
     }
 
@@ -147,6 +207,7 @@ impl Rows {
     /// Appends the rows of another file.
     pub(super) fn append(&mut self, other: Self) -> Result<(), DataError> {
         let path = other.files.first().map(|f| f.0.clone()).unwrap_or_default();
+        let before = self.rows();
         if self.shape != other.shape {
             return Err(DataError::malformed(
                 &path,
@@ -166,6 +227,8 @@ impl Rows {
             DataError::malformed(&path, format!("has {what} than the previous examples"))
         })?;
         self.files.extend(other.files);
+        self.left_out
+            .extend(other.left_out.into_iter().map(|row| before + row));
         Ok(())
     }
 }
@@ -183,9 +246,53 @@ pub(super) struct SourceRows {
     pub(super) alphabet: Vec<char>,
     /// Notes about the files for users, one per line.
     pub(super) notes: Vec<String>,
+    /// The folder from which the names of files start. `None` if a file is named by its shortest unambiguous name.
+    pub(super) root: Option<PathBuf>,
+    /// What is done to the rows when the training split is known.
+    pub(super) finish: Option<Box<dyn Finish>>,
+}
+
+/// The last part of reading, for sources with statistics of the training split.
+pub(super) trait Finish {
+    /// Fits the statistics to the training split, and computes the inputs of all kept rows.
+    ///
+    /// `origins` are the positions of the kept rows among the rows of all files. `train` are the positions of the training
+    /// examples among the kept rows.
+    fn finish(
+        self: Box<Self>,
+        rows: &mut Rows,
+        origins: &[usize],
+        train: &[usize],
+    ) -> Result<Finished, DataError>;
+}
+
+/// What a source knows of its rows when they are finished.
+#[derive(Default)]
+pub(super) struct Finished {
+    /// Names of the features.
+    pub(super) features: Vec<String>,
+    /// The free text of each kept row. Empty if the rows have none.
+    pub(super) texts: Vec<String>,
+    /// Notes for users, one per line.
+    pub(super) notes: Vec<String>,
 }
 
 impl SourceRows {
+    /// Rows without names of classes or features.
+    pub(super) fn of(train: Rows, validation: Option<Rows>, test: Option<Rows>) -> Self {
+        Self {
+            train,
+            validation,
+            test,
+            names: None,
+            features: Vec::new(),
+            alphabet: Vec::new(),
+            notes: Vec::new(),
+            root: None,
+            finish: None,
+        }
+    }
+
     /// Reads the training, validation and test files, and joins the rows of each group.
     pub(super) fn joined<F>(
         files: [Vec<F>; 3],
@@ -206,15 +313,12 @@ impl SourceRows {
         };
         let [train, validation, test] = files;
         let (train, validation, test) = (join(train)?, join(validation)?, join(test)?);
+        let train =
+            train.ok_or_else(|| DataError::spec("train_files", "expected at least one file"))?;
         Ok(Self {
-            train: train
-                .ok_or_else(|| DataError::spec("train_files", "expected at least one file"))?,
-            validation,
-            test,
             names,
             features,
-            alphabet: Vec::new(),
-            notes: Vec::new(),
+            ..Self::of(train, validation, test)
         })
     }
 }
@@ -224,6 +328,8 @@ pub(super) struct Store {
     pub(super) all: Rows,
     /// Rows of training, validation and test files within `all`.
     pub(super) ranges: [Range<usize>; 3],
+    /// The true labels, as far as they are known: [`UNKNOWN`] or NaN where they aren't. `None` if none is.
+    pub(super) truth: Option<Labels>,
 }
 
 impl Store {
@@ -244,6 +350,7 @@ impl Store {
         Ok(Self {
             all,
             ranges: [0..a, a..b, b..c],
+            truth: None,
         })
     }
 
@@ -255,5 +362,8 @@ impl Store {
         let width = self.all.shape.iter().product();
         self.all.values.retain(rows, width);
         self.all.labels.retain(rows);
+        if let Some(truth) = &mut self.truth {
+            truth.retain(rows);
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::numbers::Number;
+use super::DataError;
+use super::numbers::{Number, same_number};
 
 /// Largest number of distinct texts in a column of categories or classes.
 pub(super) const MAX_DISTINCT: usize = 1000;
@@ -28,7 +29,57 @@ pub(super) struct Sorted {
     pub(super) merged: Vec<(String, Vec<String>)>,
 }
 
+/// The classes of a source whose labels are texts.
+#[derive(Default)]
+pub(super) struct Numbered {
+    /// The names, by class number.
+    pub(super) names: Vec<String>,
+    /// For each number of [`Texts`], its class.
+    pub(super) places: Vec<u32>,
+    /// Notes for users about combined names.
+    pub(super) notes: Vec<String>,
+}
+
+/// Whether programs write this text for a missing value.
+pub(super) fn is_missing(text: &str) -> bool {
+    text.is_empty() || MISSING.contains(&text.to_lowercase().as_str())
+}
+
 impl Texts {
+    /// The classes: in the order of `given`, the names in the Task, or sorted if it names none. `column` is the place of the
+    /// texts, for notes.
+    pub(super) fn numbered(&self, column: &str, given: &[String]) -> Result<Numbered, DataError> {
+        if given.is_empty() {
+            let sorted = self.sorted();
+            return Ok(Numbered {
+                notes: sorted.notes(column),
+                names: sorted.names,
+                places: sorted.places,
+            });
+        }
+        let mut places = vec![0; self.numbers.len()];
+        for (text, n) in &self.numbers {
+            let at = place_of(text, given).ok_or_else(|| {
+                DataError::spec(
+                    "class_names",
+                    format!(
+                        "the files have the label {:?}, which is not in class_names: {}",
+                        shortened(text),
+                        listed(given)
+                    ),
+                )
+            })?;
+            if let Some(slot) = places.get_mut(*n as usize) {
+                *slot = at as u32;
+            }
+        }
+        Ok(Numbered {
+            names: given.to_vec(),
+            places,
+            notes: Vec::new(),
+        })
+    }
+
     /// The number of a text. `None` if there would be more than [`MAX_DISTINCT`].
     pub(super) fn number(&mut self, text: &str) -> Option<u32> {
         if let Some(n) = self.numbers.get(text) {
@@ -114,6 +165,21 @@ impl Sorted {
             )
         };
         self.merged.iter().map(note).collect()
+    }
+}
+
+/// The position of a class in a list of names: the name itself, or the first that spells the same number.
+pub(super) fn place_of(text: &str, names: &[String]) -> Option<usize> {
+    let exactly = names.iter().position(|name| name == text);
+    exactly.or_else(|| names.iter().position(|name| same_number(name, text)))
+}
+
+/// The beginning of a text, for a message.
+pub(super) fn shortened(text: &str) -> String {
+    const SHOWN: usize = 80;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_string(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checks of the `[data]` table before any file is opened.
 
-use super::DataError;
 use super::spec::{DataSpec, Files, Pick, Pool, Source};
+use super::{DataError, encoding};
 
 impl DataSpec {
     /// Checks the table alone, without opening any file.
@@ -17,6 +17,15 @@ impl DataSpec {
         ] {
             self.validate_files(key, value.as_ref())?;
         }
+        for (key, name) in [
+            ("labels_file", &self.labels_file),
+            ("truth_file", &self.truth_file),
+            ("class_names_file", &self.class_names_file),
+        ] {
+            if let Some(name) = name {
+                check_inside(key, name)?;
+            }
+        }
         self.validate_source()?;
         self.validate_texts()?;
         self.validate_numbers()
@@ -24,7 +33,7 @@ impl DataSpec {
 
     /// Checks that the source has every key that is set.
     fn validate_keys(&self) -> Result<(), DataError> {
-        use Source::{Cifar10, Csv, Documents, Idx, Npy, Safetensors, Text};
+        use Source::{Cifar10, Csv, Documents, Idx, Images, Npy, Safetensors, Text};
         let only = |key: &str, set: bool, sources: &[Source]| {
             if set && !sources.contains(&self.source) {
                 let names: Vec<_> = sources.iter().map(|s| s.name()).collect();
@@ -39,10 +48,17 @@ impl DataSpec {
             }
             Ok(())
         };
-        let files = [Idx, Cifar10, Csv, Documents, Npy, Safetensors, Text];
+        let files = [Idx, Cifar10, Images, Csv, Documents, Npy, Safetensors, Text];
+        let texts = [Csv, Documents, Text];
         only("train_files", self.train_files.is_some(), &files)?;
         only("validation_files", self.validation_files.is_some(), &files)?;
         only("test_files", self.test_files.is_some(), &files)?;
+        only("images", self.images.is_some(), &[Images])?;
+        only("transpose", self.transpose, &[Idx])?;
+        only("decimal", self.decimal.is_some(), &[Csv])?;
+        only("encoding", self.encoding.is_some(), &texts)?;
+        only("missing", self.missing.is_some(), &[Csv])?;
+        only("tfidf", self.tfidf.is_some(), &[Csv])?;
         only("inputs", self.inputs.is_some(), &[Safetensors])?;
         only("labels", self.labels.is_some(), &[Safetensors])?;
         only("layout", self.layout.is_some(), &[Idx, Npy, Safetensors])?;
@@ -64,14 +80,22 @@ impl DataSpec {
 
     /// Checks that the keys that the source needs are set.
     fn validate_source(&self) -> Result<(), DataError> {
-        use Source::{Csv, Documents, Npy, Safetensors, Text};
-        if matches!(self.source, Csv | Documents | Npy | Safetensors | Text)
-            && self.train_files.is_none()
+        use Source::{Csv, Documents, Images, Npy, Safetensors, Text};
+        if matches!(
+            self.source,
+            Csv | Documents | Images | Npy | Safetensors | Text
+        ) && self.train_files.is_none()
         {
+            let what = match self.source {
+                Images => {
+                    "name the folder that has one folder of training images per class (\".\" is the data folder itself)"
+                }
+                _ => "name the file with the training examples",
+            };
             return Err(DataError::spec(
                 "train_files",
                 format!(
-                    "source {:?} has no built-in file names: name the file with the training examples",
+                    "source {:?} has no built-in file names: {what}",
                     self.source.name()
                 ),
             ));
@@ -80,10 +104,14 @@ impl DataSpec {
             return Err(DataError::spec("label", "name the column of the labels"));
         }
         if self.source == Documents {
-            let label = self.label.as_deref().ok_or_else(|| {
+            let label = self.label.as_ref().ok_or_else(|| {
                 DataError::spec("label", "name the field of a document that holds its label")
             })?;
-            self.documents.clone().unwrap_or_default().validate(label)?;
+            let documents = self.documents.clone().unwrap_or_default();
+            documents.validate(&label.to_string())?;
+        }
+        if let Some(images) = &self.images {
+            images.validate()?;
         }
         if self.source == Text {
             let text = self.text.as_ref().ok_or_else(|| {
@@ -96,6 +124,25 @@ impl DataSpec {
 
     /// Checks the texts of tables.
     fn validate_texts(&self) -> Result<(), DataError> {
+        encoding::named(self.encoding.as_deref())?;
+        if let Some(missing) = &self.missing {
+            missing.validate()?;
+        }
+        if let Some(words) = &self.tfidf {
+            words.validate()?;
+        }
+        if let Some(c) = self.decimal.filter(|c| !matches!(c, '.' | ',')) {
+            return Err(DataError::spec(
+                "decimal",
+                format!("expected \".\" or \",\", got {c:?}"),
+            ));
+        }
+        if !self.class_names.is_empty() && self.class_names_file.is_some() {
+            return Err(DataError::spec(
+                "class_names_file",
+                "is given together with class_names: remove one of them",
+            ));
+        }
         for (column, groups) in &self.merge {
             let mut seen = std::collections::BTreeSet::new();
             if let Some(twice) = groups.values().flatten().find(|text| !seen.insert(*text)) {
@@ -192,21 +239,25 @@ impl DataSpec {
                 "expected at least one file name, got an empty list",
             ));
         }
-        // A Task may come from another person's run. It must not name files outside the folder that the user named.
         for name in names {
-            let inside = std::path::Path::new(name).components().all(|c| {
-                matches!(
-                    c,
-                    std::path::Component::Normal(_) | std::path::Component::CurDir
-                )
-            });
-            if name.is_empty() || !inside {
-                return Err(DataError::spec(
-                    key,
-                    format!("expected a name inside the data folder, got {name:?}"),
-                ));
-            }
+            check_inside(key, name)?;
         }
         Ok(())
     }
+}
+
+/// Checks that a name leads into the data folder. A Task may come from another person's run. It must not name files outside
+/// the folder that the user named.
+fn check_inside(key: &str, name: &str) -> Result<(), DataError> {
+    use std::path::Component;
+    let inside = std::path::Path::new(name)
+        .components()
+        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if name.is_empty() || !inside {
+        return Err(DataError::spec(
+            key,
+            format!("expected a name inside the data folder, got {name:?}"),
+        ));
+    }
+    Ok(())
 }

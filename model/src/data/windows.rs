@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use encoding_rs::Encoding;
 use serde::{Deserialize, Serialize};
 
 use super::store::{Labels, Rows, SourceRows, Values};
@@ -86,12 +87,13 @@ struct Read {
 /// Reads the windows of all splits.
 pub(super) fn read(
     how: &TextSpec,
+    encoding: Option<&'static Encoding>,
     train: &[PathBuf],
     validation: &[PathBuf],
     test: &[PathBuf],
 ) -> Result<SourceRows, DataError> {
     let all = |paths: &[PathBuf]| -> Result<Vec<Read>, DataError> {
-        paths.iter().map(|path| file(how, path)).collect()
+        paths.iter().map(|path| file(how, path, encoding)).collect()
     };
     let parts = [all(train)?, all(validation)?, all(test)?];
     let characters = parts
@@ -132,8 +134,12 @@ pub(super) fn read(
     Ok(SourceRows { alphabet, ..rows })
 }
 
-fn file(how: &TextSpec, path: &Path) -> Result<Read, DataError> {
-    let content = files::read_text(path)?;
+fn file(
+    how: &TextSpec,
+    path: &Path,
+    encoding: Option<&'static Encoding>,
+) -> Result<Read, DataError> {
+    let content = files::read_text(path, encoding)?;
     let texts: Vec<Vec<char>> = if how.lines {
         let lines = content.lines().filter(|line| !line.is_empty());
         lines

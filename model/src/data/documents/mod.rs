@@ -7,6 +7,7 @@ mod tfidf;
 
 use std::path::{Path, PathBuf};
 
+use encoding_rs::Encoding;
 use serde_json::{Map, Value};
 
 use super::store::{Labels, Rows, SourceRows, Values};
@@ -15,11 +16,12 @@ use super::{DataError, files};
 use crate::objective::Split;
 
 pub use spec::DocumentsSpec;
+pub(in crate::data) use spec::check_words;
 pub use strip::Strip;
-use tfidf::Vocabulary;
+pub(in crate::data) use tfidf::{Vocabulary, Words};
 
 /// Largest number of values, which take 8 GiB. Each document has one value per word of the vocabulary.
-const MAX_VALUES: usize = 1 << 30;
+pub(in crate::data) const MAX_VALUES: usize = 1 << 30;
 
 /// Documents of one file that belong to one split.
 struct Documents {
@@ -32,6 +34,7 @@ struct Documents {
 pub(super) fn read(
     how: &DocumentsSpec,
     label: &str,
+    encoding: Option<&'static Encoding>,
     train: &[PathBuf],
     validation: &[PathBuf],
     test: &[PathBuf],
@@ -40,7 +43,7 @@ pub(super) fn read(
     let mut parts: [Vec<Documents>; 3] = Default::default();
     for (at, paths) in [train, validation, test].into_iter().enumerate() {
         for path in paths {
-            for (part, documents) in file(path, how, label, at, &mut labels)? {
+            for (part, documents) in file(path, how, label, encoding, at, &mut labels)? {
                 if let Some(of_part) = parts.get_mut(part) {
                     of_part.push(documents);
                 }
@@ -54,7 +57,7 @@ pub(super) fn read(
         return Err(DataError::malformed(path, what));
     }
     let fitted = first.iter().flat_map(|d| &d.texts).map(String::as_str);
-    let vocabulary = Vocabulary::fit(fitted, how);
+    let vocabulary = Vocabulary::fit(fitted, &how.words());
     let rows: usize = parts.iter().flatten().map(|d| d.texts.len()).sum();
     let width = vocabulary.words().len();
     if width == 0 {
@@ -86,10 +89,11 @@ fn file(
     path: &Path,
     how: &DocumentsSpec,
     label: &str,
+    encoding: Option<&'static Encoding>,
     own: usize,
     labels: &mut Texts,
 ) -> Result<Vec<(usize, Documents)>, DataError> {
-    let content = files::read_text(path)?;
+    let content = files::read_text(path, encoding)?;
     let mut parts: Vec<(usize, Documents)> = Vec::new();
     let lines = content.lines().zip(1u64..);
     for (line, number) in lines.filter(|(line, _)| !line.trim().is_empty()) {

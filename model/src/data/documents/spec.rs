@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::strip::Strip;
+use super::tfidf::Words;
 use crate::data::error::DataError;
 
 /// How documents are turned into numbers: the table `[data.documents]`.
@@ -75,27 +76,51 @@ impl DocumentsSpec {
                 ),
             ));
         }
-        if let Some(language) = self.stop_words.as_ref().filter(|l| *l != "english") {
-            return Err(DataError::spec(
-                "documents.stop_words",
-                format!("there is a list for \"english\" only, got {language:?}"),
-            ));
-        }
-        let shares = [("min_df", self.min_df), ("max_df", self.max_df)];
-        for (key, share) in shares {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(DataError::spec(
-                    &format!("documents.{key}"),
-                    format!("expected a share of the documents in [0, 1], got {share}"),
-                ));
-            }
-        }
-        if self.min_df > self.max_df {
-            return Err(DataError::spec(
-                "documents.min_df",
-                format!("{} is above max_df, {}", self.min_df, self.max_df),
-            ));
-        }
-        Ok(())
+        check_words(
+            "documents",
+            self.stop_words.as_deref(),
+            self.min_df,
+            self.max_df,
+        )
     }
+
+    /// Which words are features.
+    pub(super) fn words(&self) -> Words {
+        Words {
+            stop: self.stop_words.is_some(),
+            min_df: self.min_df,
+            max_df: self.max_df,
+            most: None,
+        }
+    }
+}
+
+/// Checks the choice of words in `table` of the `[data]` table.
+pub(in crate::data) fn check_words(
+    table: &str,
+    stop_words: Option<&str>,
+    min_df: f64,
+    max_df: f64,
+) -> Result<(), DataError> {
+    if let Some(language) = stop_words.filter(|language| *language != "english") {
+        return Err(DataError::spec(
+            &format!("{table}.stop_words"),
+            format!("there is a list for \"english\" only, got {language:?}"),
+        ));
+    }
+    for (key, share) in [("min_df", min_df), ("max_df", max_df)] {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(DataError::spec(
+                &format!("{table}.{key}"),
+                format!("expected a share of the documents in [0, 1], got {share}"),
+            ));
+        }
+    }
+    if min_df > max_df {
+        return Err(DataError::spec(
+            &format!("{table}.min_df"),
+            format!("{min_df} is above max_df, {max_df}"),
+        ));
+    }
+    Ok(())
 }

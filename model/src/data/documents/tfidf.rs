@@ -6,11 +6,34 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::spec::DocumentsSpec;
 use super::stop_words::ENGLISH;
 
+/// Which words are features.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::data) struct Words {
+    /// Whether common English words are left out.
+    pub(in crate::data) stop: bool,
+    /// Smallest share of documents that must contain a word.
+    pub(in crate::data) min_df: f64,
+    /// Largest share of documents that may contain a word.
+    pub(in crate::data) max_df: f64,
+    /// Largest number of words. Those that occur most often in all documents are kept, and of equals the first by name.
+    pub(in crate::data) most: Option<usize>,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            stop: false,
+            min_df: 0.0,
+            max_df: 1.0,
+            most: None,
+        }
+    }
+}
+
 /// The words that are features, in sorted order, with the weight of one occurrence.
-pub(super) struct Vocabulary {
+pub(in crate::data) struct Vocabulary {
     words: Vec<String>,
     weights: Vec<f64>,
     places: HashMap<String, usize>,
@@ -18,28 +41,45 @@ pub(super) struct Vocabulary {
 
 impl Vocabulary {
     /// The words and weights of these documents.
-    pub(super) fn fit<'a>(documents: impl Iterator<Item = &'a str>, how: &DocumentsSpec) -> Self {
-        let common: HashSet<&str> = match how.stop_words {
-            Some(_) => ENGLISH.split_whitespace().collect(),
-            None => HashSet::new(),
+    pub(in crate::data) fn fit<'a>(documents: impl Iterator<Item = &'a str>, how: &Words) -> Self {
+        let common: HashSet<&str> = if how.stop {
+            ENGLISH.split_whitespace().collect()
+        } else {
+            HashSet::new()
         };
-        let mut frequencies: BTreeMap<String, u64> = BTreeMap::new();
+        // For each word, the number of documents that contain it, and how often it occurs.
+        let mut frequencies: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         let mut n = 0u64;
         for document in documents {
             n += 1;
-            let distinct: HashSet<String> = words(document).collect();
-            for word in distinct {
-                *frequencies.entry(word).or_default() += 1;
+            let mut counts: HashMap<String, u64> = HashMap::new();
+            for word in words(document) {
+                *counts.entry(word).or_default() += 1;
+            }
+            for (word, count) in counts {
+                let (df, uses) = frequencies.entry(word).or_default();
+                *df += 1;
+                *uses += count;
             }
         }
         let n = n as f64;
         let (least, most) = (how.min_df * n, how.max_df * n);
-        let kept = frequencies.into_iter().filter(|(word, df)| {
-            let df = *df as f64;
-            df >= least && df <= most && !common.contains(word.as_str())
-        });
+        let mut kept: Vec<(String, (u64, u64))> = frequencies
+            .into_iter()
+            .filter(|(word, (df, _))| {
+                let df = *df as f64;
+                df >= least && df <= most && !common.contains(word.as_str())
+            })
+            .collect();
+        if let Some(most) = how.most.filter(|most| *most < kept.len()) {
+            // The sort is stable, so equals stay in the order of their names.
+            kept.sort_by_key(|(_, (_, uses))| std::cmp::Reverse(*uses));
+            kept.truncate(most);
+            kept.sort_by(|(a, _), (b, _)| a.cmp(b));
+        }
         let (words, weights): (Vec<String>, Vec<f64>) = kept
-            .map(|(word, df)| (word, ((1.0 + n) / (1.0 + df as f64)).ln() + 1.0))
+            .into_iter()
+            .map(|(word, (df, _))| (word, ((1.0 + n) / (1.0 + df as f64)).ln() + 1.0))
             .unzip();
         let places = words.iter().cloned().zip(0..).collect();
         Self {
@@ -50,12 +90,12 @@ impl Vocabulary {
     }
 
     /// The words, in the order of the features.
-    pub(super) fn words(&self) -> &[String] {
+    pub(in crate::data) fn words(&self) -> &[String] {
         &self.words
     }
 
     /// Writes the features of a document to `row`, which must be zero.
-    pub(super) fn weigh(&self, document: &str, row: &mut [f64]) {
+    pub(in crate::data) fn weigh(&self, document: &str, row: &mut [f64]) {
         for word in words(document) {
             if let Some(count) = self.places.get(&word).and_then(|at| row.get_mut(*at)) {
                 *count += 1.0;
@@ -97,9 +137,9 @@ mod tests {
     #[test]
     fn weights_follow_their_definition() {
         let documents = ["mac disk disk", "mac card", "the card"];
-        let how = DocumentsSpec {
-            stop_words: Some("english".into()),
-            ..DocumentsSpec::default()
+        let how = Words {
+            stop: true,
+            ..Words::default()
         };
         let vocabulary = Vocabulary::fit(documents.into_iter(), &how);
         assert_eq!(vocabulary.words(), ["card", "disk", "mac"]);
@@ -124,13 +164,25 @@ mod tests {
                 _ => "usual".to_owned(),
             })
             .collect();
-        let how = DocumentsSpec {
+        let how = Words {
             min_df: 0.001,
             max_df: 0.2,
-            ..DocumentsSpec::default()
+            ..Words::default()
         };
         // 0.001 · 1168 = 1.168: once is too rare. 0.2 · 1168 = 233.6: 233 documents are not too many, 935 are.
         let vocabulary = Vocabulary::fit(documents.iter().map(String::as_str), &how);
         assert_eq!(vocabulary.words(), ["often", "twice"]);
+    }
+
+    #[test]
+    fn the_most_frequent_words_are_kept_and_equals_by_name() {
+        let documents = ["dog dog cat ant", "dog bee cat"];
+        let how = Words {
+            most: Some(3),
+            ..Words::default()
+        };
+        // dog 3, cat 2, ant 1, bee 1.
+        let vocabulary = Vocabulary::fit(documents.into_iter(), &how);
+        assert_eq!(vocabulary.words(), ["ant", "cat", "dog"]);
     }
 }

@@ -1,6 +1,12 @@
-//! Tables: CSV files with a header line, a column of labels, and columns of numbers or categories.
+//! Tables: CSV files with a header line, a column of labels, and columns of numbers, categories or free text.
 
+mod build;
+mod cells;
 mod columns;
+mod fit;
+mod raw;
 mod read;
+mod spec;
 
 pub(super) use read::read;
+pub use spec::{Constant, Fill, MissingSpec, TfidfSpec};
