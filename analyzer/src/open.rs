@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::{DType, Device};
 use hindcast_format::Trace;
 use hindcast_format::layout::DType as Stored;
-use hindcast_model::data::{DataSet, load};
+use hindcast_model::data::{DataSet, Given, load_given};
 use hindcast_model::net::Net;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::{Precision, Task};
@@ -16,6 +16,7 @@ use hindcast_model::update::UpdateRule;
 use crate::check::check_data;
 use crate::counterfactual::Arithmetic;
 use crate::error::NoKernels;
+use crate::run::LABELS_NOTE;
 use crate::run::frozen::check_frozen;
 use crate::run::recorded::{Held, Opened};
 use crate::run::source::StepSource;
@@ -47,13 +48,14 @@ impl RecordedRun<'static> {
         Self::of_trace(Trace::open(run)?, run, data_dir)
     }
 
-    /// As [`RecordedRun::open`], for a trace that is already open.
+    /// As [`RecordedRun::open`], for a trace that is already open. `given` is the data folder, or a folder with files of
+    /// labels.
     ///
     /// # Errors
     /// As [`RecordedRun::open`].
-    pub fn of_trace(trace: Trace, run: &Path, data_dir: Option<&Path>) -> Result<Self> {
+    pub fn of_trace<'a>(trace: Trace, run: &Path, given: impl Into<Given<'a>>) -> Result<Self> {
         let task = task_of(&trace, run)?;
-        let data = load_data(&task, data_dir, trace.info().seed)?;
+        let data = load_data(&task, given, trace.info().seed)?;
         of_task(run, trace, task, data)
     }
 
@@ -226,13 +228,19 @@ fn task_of(trace: &Trace, run: &Path) -> Result<Task> {
     Ok(task)
 }
 
-/// Loads a task's data. If the data needs files and `dir` is `None`, the error names the data.
+/// Loads a task's data. `given` is the data folder (an `Option<&Path>`), or a folder with files of labels. If the data needs
+/// files and there is no folder, the error names the data.
 ///
 /// # Errors
 /// If the data is missing or malformed, or no threads can be started.
-pub fn load_data(task: &Task, dir: Option<&Path>, seed: u64) -> Result<Box<dyn DataSet>> {
+pub fn load_data<'a>(
+    task: &Task,
+    given: impl Into<Given<'a>>,
+    seed: u64,
+) -> Result<Box<dyn DataSet>> {
     crate::workers::start()?;
-    load(&task.data, Some(&task.augment), dir, seed).map_err(|source| AnalysisError::LoadData {
+    let loaded = load_given(&task.data, Some(&task.augment), given.into(), seed);
+    loaded.map_err(|source| AnalysisError::LoadData {
         task: task.name.clone(),
         source: Box::new(source),
     })
@@ -283,5 +291,6 @@ fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path) -> Result<()> {
     Err(AnalysisError::OtherData {
         run: run.to_owned(),
         differing: list.join("; "),
+        labels: trace.info().notes.get(LABELS_NOTE).cloned(),
     })
 }

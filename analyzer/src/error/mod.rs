@@ -198,12 +198,18 @@ pub enum AnalysisError {
         recorded: String,
     },
     /// The data is not what the run was trained on.
-    #[error("{}: this is not the data that the run was trained on ({differing})", run.display())]
+    #[error(
+        "{}: this is not the data that the run was trained on ({differing}){}",
+        run.display(),
+        labels.as_ref().map_or_else(String::new, |file| format!("; it was trained with the labels of {file}"))
+    )]
     OtherData {
         /// The run's folder.
         run: PathBuf,
         /// Which splits differ, and how.
         differing: String,
+        /// The file of labels that replaced those of the data in training, if the run says so.
+        labels: Option<String>,
     },
     /// A task's data can't be loaded.
     #[error("data of task {task:?}")]

@@ -23,7 +23,7 @@ pub use memory::{
 };
 pub use recorded::RecordedRun;
 pub use recorded_rows::RecordedRows;
-pub use rows::{ROWS_NOTE, row_digests};
+pub use rows::{LABELS_NOTE, ROWS_NOTE, row_digests};
 pub use source::{
     RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,
 };

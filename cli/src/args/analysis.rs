@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use hindcast_analyzer::QueryPoint;
 use hindcast_analyzer::sweep::Saving;
 
+use super::labels::LabelArgs;
 use super::numbers::whole;
 use super::replay::{Engine, Precision};
 use super::threads::Threads;
@@ -20,6 +21,9 @@ pub struct Influence {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: LabelArgs,
     /// The value whose change is predicted: validation (its mean loss), validation:3,17, train:5, validation:0..99 (one query per example), per-class, or vector:FILE.safetensors (a gradient of your own); see --help; may be given several times
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: Vec<String>,
@@ -192,6 +196,9 @@ pub struct Counterfactual {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: LabelArgs,
     /// File with the examples to leave out: one index per line
     #[arg(long, value_name = "FILE")]
     pub without: Option<PathBuf>,
@@ -269,6 +276,9 @@ pub struct Bounds {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: LabelArgs,
     /// Steps that the examples are left out of: all, last-epoch, or A..B (B excluded); no example may occur twice in the steps from A to the end of training
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
@@ -306,6 +316,9 @@ pub struct Report {
     /// Folder with the data files; without them, only the numbers of the examples are shown
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: LabelArgs,
     /// The page to write
     #[arg(long, value_name = "FILE.html", default_value = "report.html")]
     pub out: PathBuf,

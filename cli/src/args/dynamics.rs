@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::analysis::CheckArgs;
+use super::labels::LabelArgs;
 use super::numbers::{at_least_three, number, whole};
 use super::replay::{Engine, Precision};
 use super::threads::Threads;
@@ -17,6 +18,9 @@ pub struct Dynamics {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: LabelArgs,
     /// Steps to write: all, last-epoch, or A..B (B excluded)
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
@@ -42,6 +46,9 @@ pub struct Spikes {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: LabelArgs,
     /// Steps to look at: all, last-epoch, or A..B (B excluded)
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,

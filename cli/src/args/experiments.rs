@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use hindcast_analyzer::QueryPoint;
 
+use super::labels::LabelArgs;
 use super::numbers::{number, whole};
 use super::threads::threads_or_all;
 
@@ -79,6 +80,9 @@ pub struct Cleansing {
     /// Folder with the data files, or with subfolders mnist and cifar10 that contain them
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: LabelArgs,
     /// Task to train: mnist (the task mnist-cnn), cifar10 (cifar10-cnn), another built-in task, or a TOML file; may be
     /// given several times [default: mnist and cifar10]
     #[arg(long, value_name = "TASK")]
@@ -120,6 +124,9 @@ pub struct Quality {
     /// Folder with the data files, or with subfolders mnist and cifar10 that contain them
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: LabelArgs,
     /// Task to train: mnist (the task mnist-cnn), cifar10 (cifar10-cnn), another built-in task, or a TOML file; may be
     /// given several times
     #[arg(long, value_name = "TASK", default_value = "mnist")]
@@ -188,7 +195,7 @@ pub enum Measured {
     Lds,
     /// Correlation of predicted and real changes of the validation loss over examples left out one at a time (Kendall, Spearman)
     LeaveOneOut,
-    /// How well the scores find labels that were flipped on purpose (area under the ROC curve, precision)
+    /// How well the scores find labels that were flipped on purpose or are known to be wrong (area under the ROC curve, precision)
     Mislabels,
     /// Share of test predictions that flip when the most helpful examples are left out
     Brittleness,

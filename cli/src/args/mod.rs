@@ -5,6 +5,7 @@ mod dynamics;
 #[cfg(feature = "record")]
 mod experiments;
 pub(crate) mod help;
+mod labels;
 pub(crate) mod layout;
 #[cfg(feature = "record")]
 mod machine;

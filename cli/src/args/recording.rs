@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::labels::LabelArgs;
 use super::numbers::whole;
 use super::threads::threads;
 
@@ -31,6 +32,9 @@ pub struct Record {
     /// Folder with the data files (the generated digits need none)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: LabelArgs,
     /// Folder of the run, which must not exist yet; with --seeds, the folder of the runs
     #[arg(
         long,

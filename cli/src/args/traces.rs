@@ -37,6 +37,9 @@ pub struct Verify {
     /// Folder with the data files, for --replay
     #[arg(long, value_name = "DIR", requires = "replay")]
     pub data: Option<PathBuf>,
+    /// File with the labels that the run was recorded with (`record --labels`), for --replay
+    #[arg(long, value_name = "FILE", requires = "replay")]
+    pub labels: Option<PathBuf>,
     /// How many steps --replay recomputes (0: all)
     #[arg(long, value_name = "N", default_value_t = 20, requires = "replay", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub steps: usize,

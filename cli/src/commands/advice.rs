@@ -50,6 +50,11 @@ fn of_analysis(error: &AnalysisError) -> Option<String> {
             DType::F64 => "use a shorter window (--window last-epoch)",
             _ => "use a shorter window (--window last-epoch) or float64 (--precision f64)",
         },
+        AnalysisError::OtherData {
+            labels: Some(_), ..
+        } => {
+            "point --data at the recorded files, and --labels at the labels that the run was recorded with"
+        }
         AnalysisError::OtherData { .. } => "point --data at the recorded files",
         AnalysisError::NoKernels(NoKernels::OwnModel) => {
             "leave out --engine, or use --engine autodiff"

@@ -14,6 +14,7 @@ use crate::clean::{field, say};
 use crate::own::OwnSource;
 use hindcast_analyzer::scores::NameKey;
 use hindcast_analyzer::{Names, RecordedRun};
+use hindcast_model::data::Given;
 
 /// The source of a run's model and data.
 pub(crate) enum Models {
@@ -25,16 +26,24 @@ pub(crate) enum Models {
 
 impl Models {
     /// Opens a run with its model and data. Reading the trace may use at most `memory` bytes.
-    pub(crate) fn open(
+    pub(crate) fn open<'a>(
         &self,
         run: &Path,
-        data: Option<&Path>,
+        given: impl Into<Given<'a>>,
         memory: Option<Limit>,
     ) -> anyhow::Result<RecordedRun<'static>> {
+        let given = given.into();
+        if matches!(self, Models::Own(_)) && (given.labels.is_some() || given.truth.is_some()) {
+            return Err(Usage(
+                "--labels and --truth are for runs of tasks; this program loads its own labels, so give it the right ones there"
+                    .into(),
+            )
+            .into());
+        }
         let trace = open_trace_within(run, memory)?;
         match self {
-            Models::Recorded => Ok(RecordedRun::of_trace(trace, run, data)?),
-            Models::Own(model) => model.open(trace, run, data),
+            Models::Recorded => Ok(RecordedRun::of_trace(trace, run, given)?),
+            Models::Own(model) => model.open(trace, run, given.folder),
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Example {
     pub values: Vec<(String, f64)>,
     /// The sequence's text, in pieces that weigh about the same; empty without a table of tokens.
     pub pieces: Vec<Piece>,
-    /// The correct label of an example whose label was flipped on purpose; `None` if it wasn't, or if it isn't known.
+    /// The correct label of an example whose label is known to be wrong; `None` if it isn't wrong, or if that isn't known.
     pub really: Option<String>,
 }
 
@@ -118,14 +118,8 @@ fn example(
         return Ok(example);
     };
     if data.planted(Split::Train, row.index) == Some(true) {
-        let class = data.clean_class(Split::Train, row.index);
-        example.really = Some(class.map_or("another".to_owned(), |class| {
-            let names = data.class_names();
-            names
-                .get(class)
-                .cloned()
-                .unwrap_or_else(|| class.to_string())
-        }));
+        let truth = data.true_label(Split::Train, row.index);
+        example.really = Some(truth.unwrap_or_else(|| "another".to_owned()));
     }
     match data.image(Split::Train, row.index) {
         Some(image) => example.picture = Some(picture(&image)?),

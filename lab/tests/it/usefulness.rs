@@ -17,7 +17,7 @@ use hindcast_analyzer::{
 };
 use hindcast_format::Trace;
 use hindcast_lab::record_task;
-use hindcast_model::data::DataSet;
+use hindcast_model::data::{DataSet, Given};
 use hindcast_model::objective::Split;
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::task::Task;
@@ -44,7 +44,7 @@ impl Recorded {
         task.set_all(&common).unwrap();
         task.set_all(settings).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let data = load_data(&task, None, task.train.seed).unwrap();
+        let data = load_data(&task, Given::default(), task.train.seed).unwrap();
         let builder = Recorder::builder(folder.path().join("run"));
         record_task(
             &task,
@@ -59,14 +59,14 @@ impl Recorded {
 
     fn run(&self) -> RecordedRun<'static> {
         let path = self.folder.path().join("run");
-        RecordedRun::of_trace(Trace::open(&path).unwrap(), &path, None).unwrap()
+        RecordedRun::of_trace(Trace::open(&path).unwrap(), &path, Given::default()).unwrap()
     }
 
     /// Which training labels were flipped: those that differ from the labels of the task without flips.
     fn flipped(&self, data: &dyn DataSet) -> Vec<bool> {
         let mut clean = self.task.clone();
         clean.set_all(&[("data.flipped", "0")]).unwrap();
-        let clean = load_data(&clean, None, clean.train.seed).unwrap();
+        let clean = load_data(&clean, Given::default(), clean.train.seed).unwrap();
         let differs = |i| data.label(Split::Train, i) != clean.label(Split::Train, i);
         (0..data.len(Split::Train)).map(differs).collect()
     }

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
     hindcast_analyzer::output::try_folder(&args.out, Kind::Bounds)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     let memory = context::memory(args.memory.as_deref())?;
-    let run = Models::Recorded.open(&args.run, args.data.as_deref(), memory)?;
+    let run = Models::Recorded.open(&args.run, args.own.given(args.data.as_deref()), memory)?;
     context::warn_or_refuse_run(&run, &args.run)?;
     let net = run
         .net()

@@ -47,7 +47,7 @@ struct Asked<'a> {
 
 pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outcome> {
     let asked = Asked::parse(args)?;
-    let run = models.open(&args.run, args.data.as_deref(), None)?;
+    let run = models.open(&args.run, args.own.given(args.data.as_deref()), None)?;
     context::warn_or_refuse_run(&run, &args.run)?;
     let query = one_query(&asked.queries, run.data())?;
     let window = asked.window.resolve(run.source())?;

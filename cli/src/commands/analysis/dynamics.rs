@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Dynamics, models: &Models) -> anyhow::Result<Outcome> {
         mut engine,
         steps,
         mut notes,
-    } = walk.open(models, &args.run, args.data.as_deref())?;
+    } = walk.open(models, &args.run, args.own.given(args.data.as_deref()))?;
     let begun = Instant::now();
     let written = watched(args.json, "nothing was written", |observer| {
         let write = if args.per_example {

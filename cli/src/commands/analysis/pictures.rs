@@ -47,7 +47,9 @@ pub(crate) fn worst(
             marked: planted == Some(true),
         });
     }
-    let subtitle = if known {
+    let subtitle = if known && data.truth_is_given() {
+        "Label as trained on, and influence on the mean validation loss; framed: the label is known to be wrong"
+    } else if known {
         "Label as trained on, and influence on the mean validation loss; framed: the label was flipped on purpose"
     } else {
         "Label as trained on, and influence: the query's value would change by about this much without the example"

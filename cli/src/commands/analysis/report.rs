@@ -50,10 +50,10 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     let tables = tables(args)?;
     let removals = removals(args)?;
     let mut missing = None;
-    let opened = match models.open(&args.run, args.data.as_deref(), memory) {
+    let opened = match models.open(&args.run, args.own.given(args.data.as_deref()), memory) {
         Ok(run) => Some(run),
         // Without data, the page has no pictures. Data that is given but doesn't fit is a mistake.
-        Err(error) if args.data.is_none() => {
+        Err(error) if args.data.is_none() && args.own.labels.is_none() => {
             missing = Some(error);
             None
         }
@@ -214,7 +214,16 @@ fn commands(
         Models::Own(_) => this_program(),
     };
     let data = args.data.as_deref();
-    let words = |verb: &str, data: Option<&Path>| Words::new(&program, verb, &args.run, data);
+    let words = |verb: &str, data: Option<&Path>| {
+        let words = Words::new(&program, verb, &args.run, data);
+        match &args.own.labels {
+            // Only the commands that load the data need the labels.
+            Some(labels) if data.is_some() => {
+                words.option("--labels", &labels.display().to_string())
+            }
+            _ => words,
+        }
+    };
     let mut out = Vec::new();
     if !page.facts.head.is_empty() {
         out.push((

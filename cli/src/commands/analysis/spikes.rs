@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Spikes, models: &Models) -> anyhow::Result<Outcome> {
         mut engine,
         steps,
         notes,
-    } = walk.open(models, &args.run, args.data.as_deref())?;
+    } = walk.open(models, &args.run, args.own.given(args.data.as_deref()))?;
     let options = SpikeOptions {
         steps,
         before: args.before as usize,

@@ -91,7 +91,7 @@ pub(crate) fn file_width<'a>(rows: impl IntoIterator<Item = &'a ScoreRow>) -> us
 }
 
 /// Prints rows: index, row and file in the original data, label, times seen, influence and, if known, whether the label
-/// was flipped.
+/// is wrong.
 pub(crate) fn rows(
     out: &mut dyn Write,
     rows: &[&ScoreRow],
@@ -260,17 +260,16 @@ fn beyond(table: &ScoreTable, asked: &[SortKey]) -> Vec<(SortKey, String)> {
     extra
 }
 
+/// What is known about a wrong label.
 fn truth(data: &dyn DataSet, index: u64) -> String {
-    match data.clean_class(Split::Train, index) {
-        Some(class) => {
-            let name = data
-                .class_names()
-                .get(class)
-                .cloned()
-                .unwrap_or_else(|| class.to_string());
-            format!("  label FLIPPED, really {}", field(name))
-        }
-        None => "  label FLIPPED".to_owned(),
+    let wrong = if data.truth_is_given() {
+        "WRONG"
+    } else {
+        "FLIPPED"
+    };
+    match data.true_label(Split::Train, index) {
+        Some(name) => format!("  label {wrong}, really {}", field(name)),
+        None => format!("  label {wrong}"),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::commands::memory::Limit;
 use crate::commands::progress;
 use hindcast_analyzer::sweep::{Observer, Stage};
 use hindcast_analyzer::{RecordedRun, ReplayEngine, Window};
+use hindcast_model::data::Given;
 
 /// A command line that is read and checked as far as that is possible without the run.
 pub(super) struct Walk<'a> {
@@ -46,9 +47,9 @@ impl<'a> Walk<'a> {
         &self,
         models: &Models,
         run_path: &Path,
-        data: Option<&Path>,
+        given: Given<'_>,
     ) -> anyhow::Result<Opened> {
-        let run = models.open(run_path, data, self.memory)?;
+        let run = models.open(run_path, given, self.memory)?;
         context::warn_or_refuse_run(&run, run_path)?;
         let device = context::device(&self.args.device)?;
         let kind = run.engine_kind(self.args.engine.map(Into::into), &device)?;

@@ -74,11 +74,8 @@ fn one_seed(
     plan: &CleansingPlan,
     rows: &mut Vec<CleansingRow>,
 ) -> anyhow::Result<()> {
-    let data = load_data(
-        task,
-        data_folder(args.data.as_deref(), task).as_deref(),
-        task.train.seed,
-    )?;
+    let folder = data_folder(args.data.as_deref(), task);
+    let data = load_data(task, args.own.given(folder.as_deref()), task.train.seed)?;
     let seed = task.train.seed;
     let origin = Digests::of(task, "", data.as_ref())?;
     check_data(

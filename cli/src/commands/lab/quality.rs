@@ -93,7 +93,7 @@ fn one_seed(
 ) -> anyhow::Result<BTreeSet<String>> {
     let seed = task.train.seed;
     let folder = data_folder(args.data.as_deref(), task);
-    let data = load_data(task, folder.as_deref(), seed)?;
+    let data = load_data(task, args.own.given(folder.as_deref()), seed)?;
     let origin = Digests::of(task, "", data.as_ref())?;
     check_data(
         args.out.as_deref(),

@@ -5,6 +5,8 @@ pub(crate) mod demo;
 #[cfg(feature = "record")]
 mod disk;
 #[cfg(feature = "record")]
+mod labels;
+#[cfg(feature = "record")]
 mod policies;
 #[cfg(feature = "record")]
 pub(crate) mod record;

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use hindcast_format::Durability;
+use hindcast_model::task::Task;
 use hindcast_recorder::{Builder, Keep, OnError, Recorder, WhenFull};
 
+use super::labels;
 use crate::args::{OnErrorPolicy, Record, WhenFullPolicy};
 use crate::commands::Usage;
+use hindcast_analyzer::run::LABELS_NOTE;
 
 /// What a recording does about slow storage, failing storage and power cuts.
 pub(super) struct Policies {
@@ -38,19 +41,30 @@ impl Policies {
             .on_error(self.on_error)
     }
 
-    /// Builds the recorder of a new run in `out` from the command line.
-    pub(super) fn builder(&self, args: &Record, out: &Path, keep: Keep) -> Result<Builder, Usage> {
+    /// Builds the recorder of a new run of `task` in `out` from the command line.
+    pub(super) fn builder(
+        &self,
+        args: &Record,
+        task: &Task,
+        out: &Path,
+        keep: Keep,
+    ) -> anyhow::Result<Builder> {
         let mut builder = self.apply(Recorder::builder(out)).keep(keep);
         for note in &args.note {
             let pair = note.split_once('=');
             let Some((key, value)) = pair.filter(|(key, _)| !key.trim().is_empty()) else {
                 return Err(Usage(format!(
                     "--note {note}: expected KEY=VALUE, as in --note machine=n7"
-                )));
+                ))
+                .into());
             };
             builder = builder.note(key.trim(), value.trim());
         }
-        Ok(builder)
+        let given = args.own.given(args.data.as_deref());
+        Ok(match labels::note(task, given)? {
+            Some(note) => builder.note(LABELS_NOTE, note),
+            None => builder,
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use hindcast_recorder::Keep;
 use super::disk;
 use super::policies::Policies;
 use super::recorded::{Ended, show, stopped};
-use super::{resume, seeds, task};
+use super::{labels, resume, seeds, task};
 use crate::args::Record;
 use crate::clean::{field, say};
 use crate::commands::context::{device, memory};
@@ -40,7 +40,9 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     let (Some(task), Some(out)) = (&args.task, &args.out) else {
         return Err(Usage("name a task, and the run's folder with --out".into()).into());
     };
-    let task = task::find(task, &args.set)?;
+    let mut task = task::find(task, &args.set)?;
+    let given = args.own.given(args.data.as_deref());
+    labels::keep(&mut task, given);
     if let Some(seeds) = &args.seeds {
         let plan = seeds::Plan {
             args,
@@ -51,9 +53,9 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         };
         return seeds::run(&plan, seeds, task);
     }
-    let builder = policies.builder(args, out, keep)?;
+    let builder = policies.builder(args, &task, out, keep)?;
     check_new(out)?;
-    let data = load_data(&task, args.data.as_deref(), task.train.seed)?;
+    let data = load_data(&task, given, task.train.seed)?;
     say!("task {}: {}", field(&task.name), data.describe().trim_end());
     task::note_rule(&task);
 

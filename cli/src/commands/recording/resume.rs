@@ -11,7 +11,7 @@ use hindcast_recorder::Recorder;
 
 use super::policies::Policies;
 use super::recorded::{Ended, show, stopped};
-use super::task;
+use super::{labels, task};
 use crate::args::Record;
 use crate::clean::{field, say};
 use crate::commands::context::{memory, open_trace_within};
@@ -86,16 +86,15 @@ fn open(args: &Record, run: &Path) -> anyhow::Result<RecordedRun<'static>> {
     let memory = memory(args.memory.as_deref())?;
     let trace = open_trace_within(run, memory)?;
     check_resumable(&trace, run)?;
+    let given = args.own.given(args.data.as_deref());
     if let Some(name) = &args.task {
-        same_task(
-            trace.info().task.as_deref(),
-            &task::find(name, &args.set)?,
-            run,
-        )?;
+        let mut task = task::find(name, &args.set)?;
+        labels::keep(&mut task, given);
+        same_task(trace.info().task.as_deref(), &task, run)?;
     }
     drop(trace);
     let trace = open_trace_within(run, memory)?;
-    let subject = RecordedRun::of_trace(trace, run, args.data.as_deref())?;
+    let subject = RecordedRun::of_trace(trace, run, given)?;
     if let Some(task) = subject.task() {
         say!(
             "task {}: {}",

@@ -51,7 +51,7 @@ pub(super) fn run(plan: &Plan<'_>, seeds: &str, task: Task) -> anyhow::Result<Ou
     let trained = if jobs.iter().all(Job::is_whole) {
         jobs.iter().map(|_| None).collect()
     } else {
-        let data = load_data(&task, plan.args.data.as_deref(), split)?;
+        let data = load_data(&task, plan.given(), split)?;
         say!("task {}: {}", field(&task.name), data.describe().trim_end());
         note_rule(&task);
         train_all(plan, &jobs, data.as_ref())?

@@ -4,6 +4,7 @@
 use std::io::Write;
 
 use hindcast_format::{Severity, Status, VerifyReport};
+use hindcast_model::data::Given;
 use serde::Serialize;
 
 use crate::args::Verify;
@@ -106,7 +107,11 @@ fn replay(
     models: &Models,
     memory: Option<Limit>,
 ) -> anyhow::Result<ReplayCheckReport> {
-    let run = models.open(&args.run, args.data.as_deref(), memory)?;
+    let given = Given {
+        labels: args.labels.as_deref(),
+        ..Given::from(args.data.as_deref())
+    };
+    let run = models.open(&args.run, given, memory)?;
     let steps = run.source().ranges()?;
     trust::fits(&run, &steps, "this replay", memory)?;
     let bar = progress::bar(0, "replaying", "steps");

@@ -91,7 +91,7 @@ fn words(example: &Example) -> String {
         example.index, example.label
     );
     if let Some(really) = &example.really {
-        words += &format!(" (wrong on purpose: really {really})");
+        words += &format!(" (known to be wrong: really {really})");
     }
     if let Some(name) = &example.name {
         words += &format!(", {}", short(name));

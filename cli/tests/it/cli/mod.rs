@@ -25,6 +25,8 @@ mod mistakes;
 mod odd_limits;
 mod output_places;
 #[cfg(feature = "record")]
+mod own_data;
+#[cfg(feature = "record")]
 mod own_run;
 #[cfg(unix)]
 mod query_points;

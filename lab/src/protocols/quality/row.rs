@@ -19,7 +19,7 @@ pub enum Measure {
     /// Correlation of predicted and real changes of the validation loss over examples left out one at a time (Kendall,
     /// Spearman).
     LeaveOneOut,
-    /// How well the scores find labels that were flipped on purpose (area under the ROC curve, precision).
+    /// How well the scores find labels that were flipped on purpose or are known to be wrong (area under the ROC curve, precision).
     Mislabels,
     /// Share of test predictions that flip when the most helpful examples are left out.
     Brittleness,

@@ -21,7 +21,7 @@ pub(super) fn open(
     models: &Models,
     path: &Path,
 ) -> anyhow::Result<RecordedRun<'static>> {
-    let run = models.open(path, args.data.as_deref(), None)?;
+    let run = models.open(path, args.own.given(args.data.as_deref()), None)?;
     context::warn_or_refuse_run(&run, path)?;
     Ok(run)
 }

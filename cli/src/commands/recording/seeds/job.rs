@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use candle_core::Device;
 use hindcast_format::{FormatError, Status, hex};
+use hindcast_model::data::Given;
 use hindcast_model::task::Task;
 use hindcast_recorder::Keep;
 
@@ -12,7 +13,8 @@ use crate::args::Record;
 use crate::commands::Usage;
 use crate::commands::context::{memory, open_trace_within};
 use crate::commands::recording::policies::Policies;
-use crate::commands::recording::resume;
+use crate::commands::recording::{labels, resume};
+use hindcast_analyzer::run::LABELS_NOTE;
 use hindcast_lab::check_resumable;
 
 /// The command line of `record --seeds`, without the seeds.
@@ -23,6 +25,14 @@ pub(in crate::commands::recording) struct Plan<'a> {
     pub policies: &'a Policies,
     pub keep: Keep,
     pub device: &'a Device,
+}
+
+impl<'a> Plan<'a> {
+    /// The places of the data.
+    pub fn given(&self) -> Given<'a> {
+        let args = self.args;
+        args.own.given(args.data.as_deref())
+    }
 }
 
 /// One run of the plan.
@@ -55,7 +65,7 @@ impl Job {
         .map_err(|e| Usage(format!("--seeds: {e}")))?;
         let run = plan.runs.join(format!("seed-{seed}"));
         // Reports a wrong --note before anything is trained.
-        let _ = plan.policies.builder(plan.args, &run, plan.keep)?;
+        let _ = plan.policies.builder(plan.args, &task, &run, plan.keep)?;
         let found = Self::look(plan, &run, &task)?;
         Ok(Job {
             seed,
@@ -79,7 +89,12 @@ impl Job {
             format!("--keep {}", plan.keep),
         );
         let other = resume::difference(info.task.as_deref(), task, run)?;
-        if let Some((was, is)) = other.or((keep.0 != keep.1).then_some(keep)) {
+        let labels = (
+            labels::said(info.notes.get(LABELS_NOTE)),
+            labels::said(labels::note(task, plan.given())?.as_ref()),
+        );
+        let differ = |(was, is): (String, String)| (was != is).then_some((was, is));
+        if let Some((was, is)) = other.or(differ(keep)).or(differ(labels)) {
             bail!(
                 "{} is a run of another command: it was recorded with `{was}`, but this command gives `{is}`; name another folder with --out",
                 run.display()

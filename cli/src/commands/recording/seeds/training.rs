@@ -140,7 +140,7 @@ impl Work<'_> {
             Found::Part(_) => {
                 let memory = memory(plan.args.memory.as_deref())?;
                 let trace = open_trace_within(run, memory)?;
-                let subject = RecordedRun::of_trace(trace, run, plan.args.data.as_deref())?;
+                let subject = RecordedRun::of_trace(trace, run, plan.given())?;
                 let builder = plan.policies.apply(Recorder::builder(run));
                 let mut watch = Watch {
                     again: &mut |_, _| self.interrupts.flow(),
@@ -153,7 +153,9 @@ impl Work<'_> {
                 resume_watched(&subject, plan.device, builder, &mut watch)
             }
             _ => {
-                let builder = plan.policies.builder(plan.args, run, plan.keep)?;
+                let builder = plan
+                    .policies
+                    .builder(plan.args, &job.task, run, plan.keep)?;
                 let mut told = |estimate: &Estimate| self.estimate(estimate);
                 record_watched(
                     &job.task,
