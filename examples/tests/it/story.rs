@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hindcast_format::Trace;
+use hindcast_format::{Status, Trace};
 use hindcast_model::data::{DataSpec, Source, load};
 use hindcast_model::objective::Split;
 
@@ -57,9 +57,10 @@ pub fn told(program: Program, dir: &Path) -> Story {
         killed += u64::from(program.train_and_kill(dir, "run", moment(range)));
     }
     assert!(killed > 0, "every start ended before it was killed");
-    // A program that ended before the second kill has nothing to resume.
-    let finished = Trace::open(dir.join("run")).unwrap().final_step().is_some();
-    if !finished {
+    // A program that ended before the second kill has nothing to resume. A kill can also fall between the writing of the
+    // final state and the closing of the run.
+    let ended = Trace::open(dir.join("run")).unwrap().status() == Status::Finished;
+    if !ended {
         program.train(dir, "run");
     }
     assert!(
