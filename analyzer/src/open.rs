@@ -11,19 +11,26 @@ use hindcast_model::data::{DataSet, Given, load_given};
 use hindcast_model::net::Net;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::{Precision, Task};
+use hindcast_model::train::EVALUATION_ROWS;
 use hindcast_model::update::UpdateRule;
 
 use crate::check::check_data;
 use crate::counterfactual::Arithmetic;
+use crate::engine::SplitEngine;
 use crate::error::NoKernels;
 use crate::run::LABELS_NOTE;
 use crate::run::frozen::check_frozen;
 use crate::run::recorded::{Held, Opened};
 use crate::run::source::StepSource;
 use crate::run::trace::of_trace_parts;
+use crate::sweep::pass_bytes;
 use crate::{
     AnalysisError, AutodiffEngine, EngineKind, KernelEngine, RecordedRun, ReplayEngine, Result,
 };
+
+/// Bytes of the graph of an own model's pass over a part of a split, such as the validation examples of a query. The pass has
+/// fewer examples at once if their graph is larger.
+const PASS_BYTES: u64 = 2 << 30;
 
 /// The parts that an analysis of an own model's run requires in addition to the trace.
 pub struct OwnModelParts {
@@ -185,11 +192,24 @@ impl RecordedRun<'_> {
             (EngineKind::Kernels, Some(net)) => {
                 Ok(Box::new(KernelEngine::new(Arc::clone(net), dtype)?))
             }
-            _ => {
-                let objective = Arc::clone(self.objective());
-                Ok(Box::new(AutodiffEngine::new(objective, dtype, &device)?))
-            }
+            _ => self.autodiff(dtype, &device),
         }
+    }
+
+    fn autodiff(&self, dtype: DType, device: &Device) -> Result<Box<dyn ReplayEngine>> {
+        // A model that can't be run is reported by its first step.
+        let rows = match pass_bytes(self, dtype).unwrap_or(0) {
+            0 => EVALUATION_ROWS,
+            bytes => usize::try_from(PASS_BYTES / bytes).unwrap_or(EVALUATION_ROWS),
+        };
+        let rows = rows.clamp(1, EVALUATION_ROWS);
+        let objective = self.objective();
+        if !device.is_cpu() {
+            let engine = AutodiffEngine::new(Arc::clone(objective), dtype, device)?;
+            return Ok(Box::new(engine.with_rows_at_once(rows)));
+        }
+        let threads = rayon::current_num_threads();
+        Ok(Box::new(SplitEngine::new(objective, dtype, threads, rows)?))
     }
 
     /// The arithmetic that trains counterfactual runs if engine `asked` is chosen. See [`RecordedRun::engine_kind`].

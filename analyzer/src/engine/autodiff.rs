@@ -12,11 +12,14 @@ use super::{
 };
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 
-/// The settings that are the same for all steps.
+/// The settings that are the same for all micro-batches of a step.
+#[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub objective: &'a dyn Objective,
     pub dtype: DType,
     pub device: &'a Device,
+    /// Whether the step's loss contains its shared part. It doesn't if other rows of the step are computed elsewhere, with it.
+    pub with_shared: bool,
 }
 
 /// The losses of a forward pass, with the variables with respect to which they can be differentiated.
@@ -60,7 +63,7 @@ impl Context<'_> {
                 input.mode,
                 input.draws,
             )?;
-            let loss = pass.batch_loss(k == 0)?;
+            let loss = pass.batch_loss(self.with_shared && k == 0)?;
             let grads = last_backward(&loss)?;
             (|| {
                 out.loss += loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
@@ -193,7 +196,7 @@ impl Context<'_> {
             let weights = &input.weights[start..end];
             let pass =
                 self.forward(&parameters, before, batch, weights, input.mode, input.draws)?;
-            let grads = self.differentiable(&pass, k == 0)?;
+            let grads = self.differentiable(&pass, self.with_shared && k == 0)?;
             self.all_directions((&pass, &grads), start..end, directions, &mut out)?;
             end = start;
         }
@@ -219,7 +222,7 @@ impl Context<'_> {
             input.mode,
             input.draws,
         )?;
-        let grads = self.differentiable(&pass, true)?;
+        let grads = self.differentiable(&pass, self.with_shared)?;
         let mut gradient = vec![0.0; input.parameters.len()];
         flat::add(&mut gradient, defs, |k| grads.get(&pass.parameters[k]), 1.0)
             .doing(|| "reading a gradient back".to_owned())?;

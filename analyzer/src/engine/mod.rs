@@ -9,17 +9,20 @@
 mod autodiff;
 pub(crate) mod flat;
 mod kernel;
+mod split;
 mod stop;
 mod worker;
 
 pub(crate) use autodiff::DIFFERENTIATING;
 pub use flat::variables;
 pub use kernel::KernelEngine;
+pub(crate) use split::SplitEngine;
 pub use worker::AutodiffEngine;
 pub(crate) use worker::caught;
 
 use candle_core::{DType, Device};
 use hindcast_model::objective::{Batch, Draws, Mode, Objective, TensorDef};
+use hindcast_model::train::EVALUATION_ROWS;
 use hindcast_model::vectors::dot;
 
 use crate::error::{AnalysisError, Result};
@@ -132,6 +135,14 @@ pub trait ReplayEngine {
     fn pass_bytes(&self, examples: usize, queries: usize) -> Option<u64> {
         let _ = (examples, queries);
         None
+    }
+    /// Number of examples of a batch that is not a step's, such as a part of a split. More need more memory.
+    fn rows_at_once(&self) -> usize {
+        EVALUATION_ROWS
+    }
+    /// Number of parts of a batch that are computed at the same time, each with parameters and products of its own.
+    fn parts(&self) -> usize {
+        1
     }
     /// Losses and outputs of the examples of all micro-batches, without derivatives.
     ///

@@ -14,6 +14,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use hindcast_model::objective::{Batch, Draws, Mode, Objective};
 use hindcast_model::ops::second_order;
 use hindcast_model::own::without_rounding;
+use hindcast_model::train::EVALUATION_ROWS;
 
 use super::autodiff::Context;
 use super::{
@@ -34,16 +35,19 @@ pub struct AutodiffEngine {
     device: Device,
     parameters: usize,
     buffers: usize,
+    rows_at_once: usize,
 }
 
 /// An owned copy of a [`StepInput`], in the recorded precision, that can be sent to the thread.
-struct SentInput {
-    parameters: FloatVec,
-    buffers: FloatVec,
-    micro_batches: Vec<Batch>,
-    weights: Vec<f64>,
-    mode: Mode,
-    draws: Draws,
+pub(super) struct SentInput {
+    pub parameters: Arc<FloatVec>,
+    pub buffers: FloatVec,
+    pub micro_batches: Vec<Batch>,
+    pub weights: Vec<f64>,
+    pub mode: Mode,
+    pub draws: Draws,
+    /// Whether these rows' loss contains the shared part of the step's loss.
+    pub with_shared: bool,
 }
 
 enum Request {
@@ -63,6 +67,42 @@ enum Request {
         Vec<Vec<f64>>,
         Sender<Result<Products>>,
     ),
+}
+
+/// The reply to a request.
+pub(super) struct Answer<T>(Receiver<Result<T>>);
+
+impl<T> Answer<T> {
+    /// Waits for it.
+    pub fn wait(self) -> Result<T> {
+        self.0.recv().map_err(|_| AnalysisError::EngineGone)?
+    }
+}
+
+/// A step whose thread waits for the directions after it gave the gradient.
+pub(super) struct Begun {
+    gradient: Receiver<Vec<f64>>,
+    directions: Sender<Vec<Vec<f64>>>,
+    answer: Answer<Products>,
+}
+
+impl Begun {
+    /// The step's gradient. `None` if the thread met an error, which [`finish`](Self::finish) returns.
+    pub fn gradient(&self) -> Option<Vec<f64>> {
+        self.gradient.recv().ok()
+    }
+
+    /// Gives the directions, which must not wait for the products yet.
+    pub fn give(&self, directions: Vec<Vec<f64>>) {
+        // A thread that met an error doesn't read them.
+        let _ = self.directions.send(directions);
+    }
+
+    /// The products. Without directions the thread gives up before the next request.
+    pub fn finish(self) -> Result<Products> {
+        drop(self.directions);
+        self.answer.wait()
+    }
 }
 
 /// The thread gives a step's gradient, and waits for the directions.
@@ -118,16 +158,72 @@ impl AutodiffEngine {
             device: device.clone(),
             parameters,
             buffers,
+            rows_at_once: EVALUATION_ROWS,
         };
-        engine.ask(Request::Probe)?;
+        engine.ask(Request::Probe)?.wait()?;
         Ok(engine)
     }
 
-    /// Sends a request and waits for its reply.
-    fn ask<T>(&self, request: impl FnOnce(Sender<Result<T>>) -> Request) -> Result<T> {
+    /// Sets [`ReplayEngine::rows_at_once`], at least 1.
+    #[must_use]
+    pub fn with_rows_at_once(mut self, rows: usize) -> Self {
+        self.rows_at_once = rows.max(1);
+        self
+    }
+
+    /// Sends a request.
+    fn ask<T>(&self, request: impl FnOnce(Sender<Result<T>>) -> Request) -> Result<Answer<T>> {
         let (reply, answer) = channel();
         self.send(request(reply))?;
-        answer.recv().map_err(|_| AnalysisError::EngineGone)?
+        Ok(Answer(answer))
+    }
+
+    pub(super) fn begin_forward(&self, input: SentInput) -> Result<Answer<ForwardPass>> {
+        self.ask(|reply| Request::Forward(Box::new(input), reply))
+    }
+
+    pub(super) fn begin_squares(
+        &self,
+        input: SentInput,
+        factors: &[f64],
+    ) -> Result<Answer<Vec<f64>>> {
+        self.ask(|reply| Request::Squares(Box::new(input), factors.to_vec(), reply))
+    }
+
+    pub(super) fn begin_gradient(&self, input: SentInput) -> Result<Answer<StepGradient>> {
+        self.ask(|reply| Request::Gradient(Box::new(input), reply))
+    }
+
+    pub(super) fn begin_products(
+        &self,
+        input: SentInput,
+        directions: &[&[f64]],
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Answer<Products>> {
+        let s = directions.iter().map(|s| s.to_vec()).collect();
+        let rho = buffer_adjoints.to_vec();
+        self.ask(|reply| Request::Products(Box::new(input), s, rho, reply))
+    }
+
+    pub(super) fn begin_products_after(
+        &self,
+        input: SentInput,
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Begun> {
+        let (give_gradient, gradient) = channel();
+        let (directions, directions_there) = channel();
+        let exchange = Exchange {
+            gradient: give_gradient,
+            directions: directions_there,
+        };
+        let rho = buffer_adjoints.to_vec();
+        let answer =
+            self.ask(|reply| Request::ProductsAfter(Box::new(input), exchange, rho, reply))?;
+        Ok(Begun {
+            gradient,
+            directions,
+            answer,
+        })
     }
 
     fn send(&self, request: Request) -> Result<()> {
@@ -154,19 +250,20 @@ impl ReplayEngine for AutodiffEngine {
         &self.device
     }
 
+    fn rows_at_once(&self) -> usize {
+        self.rows_at_once
+    }
+
     fn forward(&mut self, input: &StepInput<'_>) -> Result<ForwardPass> {
-        let input = Box::new(SentInput::from(input));
-        self.ask(|reply| Request::Forward(input, reply))
+        self.begin_forward(input.into())?.wait()
     }
 
     fn gradient_squares(&mut self, input: &StepInput<'_>, factors: &[f64]) -> Result<Vec<f64>> {
-        let input = Box::new(SentInput::from(input));
-        self.ask(|reply| Request::Squares(input, factors.to_vec(), reply))
+        self.begin_squares(input.into(), factors)?.wait()
     }
 
     fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient> {
-        let input = Box::new(SentInput::from(input));
-        self.ask(|reply| Request::Gradient(input, reply))
+        self.begin_gradient(input.into())?.wait()
     }
 
     fn products(
@@ -175,10 +272,8 @@ impl ReplayEngine for AutodiffEngine {
         directions: &[&[f64]],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
-        let input = Box::new(SentInput::from(input));
-        let s = directions.iter().map(|s| s.to_vec()).collect();
-        let rho = buffer_adjoints.to_vec();
-        self.ask(|reply| Request::Products(input, s, rho, reply))
+        self.begin_products(input.into(), directions, buffer_adjoints)?
+            .wait()
     }
 
     fn products_after(
@@ -191,28 +286,11 @@ impl ReplayEngine for AutodiffEngine {
             // The directions need the gradients of all micro-batches, whose graphs would be in memory at the same time.
             return one_after_the_other(self, input, directions, buffer_adjoints);
         }
-        let (give, gradient) = channel();
-        let (give_directions, directions_here) = channel();
-        let exchange = Exchange {
-            gradient: give,
-            directions: directions_here,
-        };
-        let (reply, answer) = channel();
-        let input = Box::new(SentInput::from(input));
-        self.send(Request::ProductsAfter(
-            input,
-            exchange,
-            buffer_adjoints.to_vec(),
-            reply,
-        ))?;
-        if let Ok(gradient) = gradient.recv() {
-            let found = directions(&gradient);
-            drop(gradient);
-            // Without directions the thread gives up. It does so before the next request.
-            let _ = give_directions.send(found?);
+        let begun = self.begin_products_after(input.into(), buffer_adjoints)?;
+        if let Some(gradient) = begun.gradient() {
+            begun.give(directions(&gradient)?);
         }
-        drop(give_directions);
-        answer.recv().map_err(|_| AnalysisError::EngineGone)?
+        begun.finish()
     }
 }
 
@@ -229,12 +307,23 @@ impl Drop for AutodiffEngine {
 impl From<&StepInput<'_>> for SentInput {
     fn from(input: &StepInput<'_>) -> Self {
         SentInput {
-            parameters: input.parameters.into(),
+            parameters: Arc::new(input.parameters.into()),
             buffers: input.buffers.into(),
             micro_batches: input.micro_batches.to_vec(),
             weights: input.weights.to_vec(),
             mode: input.mode,
             draws: input.draws,
+            with_shared: true,
+        }
+    }
+}
+
+impl Context<'_> {
+    /// The context of these rows.
+    fn of(&self, input: &SentInput) -> Self {
+        Context {
+            with_shared: input.with_shared,
+            ..*self
         }
     }
 }
@@ -258,6 +347,7 @@ fn serve(inbox: &Receiver<Request>, objective: &dyn Objective, dtype: DType, dev
         objective,
         dtype,
         device,
+        with_shared: true,
     };
     // Sending a reply fails only if its receiver is gone, and then the reply isn't needed.
     while let Ok(request) = inbox.recv() {
@@ -267,28 +357,28 @@ fn serve(inbox: &Receiver<Request>, objective: &dyn Objective, dtype: DType, dev
             }
             Request::Forward(input, reply) => {
                 let _ = reply.send(caught("running the model", || {
-                    context.losses(&input.borrow())
+                    context.of(&input).losses(&input.borrow())
                 }));
             }
             Request::Squares(input, factors, reply) => {
                 let _ = reply.send(caught("differentiating loss by loss", || {
-                    context.squares(&input.borrow(), &factors)
+                    context.of(&input).squares(&input.borrow(), &factors)
                 }));
             }
             Request::Gradient(input, reply) => {
                 let _ = reply.send(caught("differentiating once", || {
-                    context.gradient(&input.borrow())
+                    context.of(&input).gradient(&input.borrow())
                 }));
             }
             Request::Products(input, s, rho, reply) => {
                 let _ = reply.send(caught("differentiating twice", || {
-                    context.products(&input.borrow(), &slices(&s), &rho)
+                    context.of(&input).products(&input.borrow(), &slices(&s), &rho)
                 }));
             }
             Request::ProductsAfter(input, exchange, rho, reply) => {
                 let _ = reply.send(caught("differentiating twice", || {
                     let directions = |gradient| exchange.give(gradient);
-                    context.products_after(&input.borrow(), directions, &rho)
+                    context.of(&input).products_after(&input.borrow(), directions, &rho)
                 }));
             }
         }

@@ -25,6 +25,12 @@ pub enum Unsupported {
         /// Norm of the largest gradient.
         found: f64,
     },
+    /// The rows of a batch were computed on several threads, and in a later step they influence each other.
+    #[error(
+        "the gradient of a batch is no longer the sum over its examples, as it was in the first steps: an operation of the model \
+         mixes the examples of a batch. Several threads compute different examples, so use one"
+    )]
+    RowsDepend,
     /// The model's losses differ from one forward pass to the next.
     #[error(
         "the model's forward pass gives different losses for the same parameters and batch: it draws random numbers (candle_nn's \

@@ -1,7 +1,6 @@
 //! The model at fixed parameters, in evaluation mode: with running statistics, without dropout, augmentation and penalty.
 
 use hindcast_model::objective::{Batch, Draws, Mode, Split};
-use hindcast_model::train::EVALUATION_ROWS;
 use hindcast_model::vectors::add;
 
 use super::estimator::tell;
@@ -73,7 +72,7 @@ impl Still<'_> {
     ) -> Result<Vec<Vec<f64>>> {
         let mut sum = vec![vec![0.0; self.parameters.len()]; directions.len()];
         let weight = 1.0 / examples.len() as f64;
-        for chunk in examples.chunks(EVALUATION_ROWS) {
+        for chunk in examples.chunks(engine.rows_at_once()) {
             let part = self.chunk(engine, chunk, weight, directions)?;
             add_each(&mut sum, &part.hessian);
             after(chunk.len() as u64)?;
@@ -95,7 +94,7 @@ impl Still<'_> {
             hessian: vec![vec![0.0; self.parameters.len()]; directions.len()],
         };
         let weight = 1.0 / examples.len() as f64;
-        for chunk in examples.chunks(EVALUATION_ROWS) {
+        for chunk in examples.chunks(engine.rows_at_once()) {
             let part = self.chunk(engine, chunk, weight, directions)?;
             for (all, some) in out.products.iter_mut().zip(part.products) {
                 all.extend(some);

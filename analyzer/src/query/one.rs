@@ -9,7 +9,6 @@ use hindcast_model::data::DataSet;
 use hindcast_model::files;
 use hindcast_model::objective::{Draws, Mode, Split};
 use hindcast_model::real::Real;
-use hindcast_model::train::EVALUATION_ROWS;
 use hindcast_model::vectors::{add, dot};
 use safetensors::{Dtype, SafeTensors};
 
@@ -202,7 +201,7 @@ impl Query {
                     parameters: vec![0.0; parameters.len()],
                     buffers: vec![0.0; buffers.len()],
                 };
-                for chunk in examples.chunks(EVALUATION_ROWS) {
+                for chunk in examples.chunks(engine.rows_at_once()) {
                     let batch = data.batch(*split, chunk, None, engine.dtype(), engine.device())?;
                     let weights = vec![1.0 / examples.len() as f64; chunk.len()];
                     let part = engine.gradient(&StepInput {

@@ -48,10 +48,6 @@ pub struct SweepCost {
 /// sweep's peak memory: 14 on the MNIST CNN, whose layers are fused, and 29 on the CIFAR-10 CNN with batch norm.
 const VALUES_PER_OUTPUT: u64 = 20;
 
-/// Bytes of a double backward pass per byte of its forward pass, through candle's graph of an own model. Measured by the
-/// peak memory of sweeps on two GPTs, of 1.02 and 10.7 million parameters: 10.3 and 9.6.
-pub(super) const BYTES_PER_FORWARD_BYTE: u64 = 10;
-
 impl SweepCost {
     /// The cost of a sweep for `queries` queries with an engine that computes in numbers of `width` bytes.
     /// `values_per_example` is the number of output values of the model's layers for one example.
@@ -156,6 +152,20 @@ impl SweepCost {
     pub fn with_bytes_per_example(self, bytes: u64) -> SweepCost {
         SweepCost {
             batch: Some(bytes * self.examples_at_once),
+            ..self
+        }
+    }
+
+    /// The cost if an engine for `values` parameters in numbers of `width` bytes computes a batch in `parts` at the same time.
+    #[must_use]
+    pub fn in_parts(self, parts: usize, values: usize, width: usize) -> SweepCost {
+        let more = parts.saturating_sub(1) as u64 * values as u64;
+        // Each part has a gradient, and for each query a direction and a product, all in float64. It also has the four tensors
+        // of a step.
+        let per_query = 8 * 2 * more;
+        SweepCost {
+            step: self.step + more * (8 + 4 * width as u64) + self.queries * per_query,
+            step_per_query: self.step_per_query + per_query,
             ..self
         }
     }

@@ -92,6 +92,14 @@ impl ReplayEngine for SweepEngine<'_> {
         self.engine.pass_bytes(examples, queries)
     }
 
+    fn rows_at_once(&self) -> usize {
+        self.engine.rows_at_once()
+    }
+
+    fn parts(&self) -> usize {
+        self.engine.parts()
+    }
+
     fn forward(&mut self, input: &StepInput<'_>) -> Result<ForwardPass> {
         self.engine.forward(input)
     }

@@ -25,6 +25,7 @@ mod times;
 pub(crate) use ahead::{Reading, each_step};
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
+pub(crate) use graph::pass_bytes;
 pub use observer::{Observer, Stage};
 pub use propagation::{HessianTerm, Propagation};
 pub use saving::Saving;

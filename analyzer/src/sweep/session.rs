@@ -11,8 +11,8 @@
 use std::ops::ControlFlow;
 
 use super::checkpoint::{SweepCheckpoint, SweepIdentity};
-use super::cost::{BYTES_PER_FORWARD_BYTE, SweepCost};
-use super::graph::forward_bytes;
+use super::cost::SweepCost;
+use super::graph::pass_bytes;
 use super::observer::{Observer, Stage};
 use super::propagation::Propagation;
 use super::saving::{Keeper, Saving};
@@ -112,10 +112,12 @@ impl<'a> Session<'a> {
         )?;
         // A model that can't be run is reported by its first step.
         if run.net().is_none()
-            && let Ok(bytes) = forward_bytes(run, engine.dtype())
+            && let Ok(bytes) = pass_bytes(run, engine.dtype())
         {
-            cost = cost.with_bytes_per_example(BYTES_PER_FORWARD_BYTE * bytes);
+            cost = cost.with_bytes_per_example(bytes);
         }
+        let width = engine.dtype().size_in_bytes();
+        cost = cost.in_parts(engine.parts(), engine.parameter_count(), width);
         let cost = cost.with_passes(|examples, queries| engine.pass_bytes(examples, queries));
         let at_once = match options.memory {
             Some(limit) => cost.queries_within(limit),

@@ -42,6 +42,7 @@ fn of_analysis(error: &AnalysisError) -> Option<String> {
         AnalysisError::Unsupported(Unsupported::Adjoint { .. }) => {
             "rank with `influence --method tracin`, or retrain with `counterfactual`"
         }
+        AnalysisError::Unsupported(Unsupported::RowsDepend) => "--threads 1",
         AnalysisError::Unsupported(Unsupported::Penalties { .. }) => {
             "say which with --method-set penalty=VALUE"
         }

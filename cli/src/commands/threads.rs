@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::mpsc::channel;
 
 use hindcast_analyzer::{AnalysisError, start_threads};
-use hindcast_model::ops::threads::{chosen, set};
+use hindcast_model::ops::threads::{chosen, one_for_elements, set};
 use sysinfo::System;
 
 use crate::args::Threads;
@@ -33,11 +33,13 @@ pub(crate) fn start(asked: Threads) -> anyhow::Result<()> {
 }
 
 /// As [`start`], for a model that candle computes. By default, it uses no more threads than there are idle cores: candle divides
-/// each operation among all threads and waits for the last one, so a thread on a busy core holds up all others.
+/// each matrix product among all threads and waits for the last one, so a thread on a busy core holds up all others.
 ///
 /// # Errors
 /// As [`start`].
 pub(crate) fn start_beside_others(mut asked: Threads) -> anyhow::Result<()> {
+    // The replay engine computes the examples of a batch on several threads.
+    one_for_elements();
     if asked.threads.is_none() && chosen().is_none() {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let load = System::load_average().one;

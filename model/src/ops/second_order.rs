@@ -95,8 +95,8 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Gives work to the threads on which candle detaches gradients. Unset if there are none.
 static DETACHING: OnceLock<Sender<Job>> = OnceLock::new();
 
-/// Largest number of backward passes at the same time that don't keep their gradients' graphs.
-const DETACHING_THREADS: usize = 4;
+/// Largest number of [`last_backward`]s at the same time. More wait for each other.
+pub const MOST_BACKWARD_PASSES: usize = 8;
 
 /// Starts the threads of [`last_backward`], which read the variable now. If the system allows no threads, there are fewer.
 fn start_detaching() {
@@ -104,7 +104,7 @@ fn start_detaching() {
     let (sender, receiver) = channel::<Job>();
     let receiver = Arc::new(Mutex::new(receiver));
     let (ready, readies) = channel();
-    for _ in 0..threads.min(DETACHING_THREADS) {
+    for _ in 0..threads.min(MOST_BACKWARD_PASSES) {
         let (jobs, ready) = (Arc::clone(&receiver), ready.clone());
         let started = std::thread::Builder::new()
             .name("backward".into())

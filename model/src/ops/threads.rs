@@ -13,6 +13,14 @@ pub fn chosen() -> Option<usize> {
     text.parse().ok().filter(|&n| n > 0)
 }
 
+/// Lets candle compute its element-wise operations on the thread that asks for them, unless the environment says otherwise. Call
+/// it as [`set`]. It is right where several threads compute at the same time: they would wait for each other's operations.
+pub fn one_for_elements() {
+    if std::env::var_os(ELEMENTWISE).is_none() {
+        environment::set(ELEMENTWISE, "1");
+    }
+}
+
 /// Sets the number of threads on which candle's operations and rayon's pool compute. Call it at the beginning of `main`, before
 /// other threads exist: a pool that has been started keeps its threads.
 pub fn set(threads: usize) {

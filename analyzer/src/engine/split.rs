@@ -1,0 +1,376 @@
+//! A step's batch in parts, which are differentiated at the same time.
+//!
+//! candle computes most operations on one thread. If the loss of an example doesn't depend on the other examples of its batch,
+//! the rows of a batch can be divided among threads: gradients and Hessian products are sums over the rows. This is so if the
+//! model has no batch statistics, and no other operation mixes rows. The latter can't be seen from outside, so the gradient of the
+//! whole batch is compared with the sum over its parts, in the first step and in a few later ones.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use hindcast_model::objective::{Batch, Mode, Objective};
+use hindcast_model::ops::second_order::MOST_BACKWARD_PASSES;
+use hindcast_model::vectors::{add, norm};
+
+use super::worker::SentInput;
+use super::{
+    AutodiffEngine, Directions, ForwardPass, Products, ReplayEngine, StepGradient, StepInput,
+    one_after_the_other,
+};
+use crate::error::{AnalysisError, Doing, Result, Unsupported};
+
+/// After the first step, these are compared too: every 16th, then every 256th, and so on.
+const COMPARED_NEXT: u64 = 16;
+
+/// Largest difference between the gradient of a batch and the sum over its parts, relative to the parts' norms. Rounding is
+/// far below it. Rows that influence each other are far above it, unless their influence doesn't matter.
+const ROUNDING: [f64; 2] = [1e-4, 1e-9];
+
+/// An [`AutodiffEngine`] per part.
+pub(crate) struct SplitEngine {
+    /// The first one also computes whole batches.
+    engines: Vec<AutodiffEngine>,
+    /// Number of split steps, and the next one that is compared; in training and in evaluation.
+    compared: [Compared; 2],
+}
+
+#[derive(Clone, Copy)]
+struct Compared {
+    steps: u64,
+    next: u64,
+}
+
+/// Some rows of a step.
+struct Part {
+    input: SentInput,
+    /// Their positions among the step's examples.
+    rows: Vec<usize>,
+}
+
+impl SplitEngine {
+    /// An engine of at most `parts` threads, on the CPU.
+    ///
+    /// # Errors
+    /// As [`AutodiffEngine::new`].
+    pub fn new(
+        objective: &Arc<dyn Objective>,
+        dtype: DType,
+        parts: usize,
+        rows_at_once: usize,
+    ) -> Result<Self> {
+        // Running statistics are those of whole batches.
+        let parts = if objective.buffers().is_empty() {
+            parts.clamp(1, MOST_BACKWARD_PASSES)
+        } else {
+            1
+        };
+        let engine = || AutodiffEngine::new(Arc::clone(objective), dtype, &Device::Cpu);
+        let engines = (0..parts).map(|_| Ok(engine()?.with_rows_at_once(rows_at_once)));
+        let first = Compared { steps: 0, next: 0 };
+        Ok(SplitEngine {
+            engines: engines.collect::<Result<_>>()?,
+            compared: [first; 2],
+        })
+    }
+
+    fn whole(&mut self) -> &mut AutodiffEngine {
+        &mut self.engines[0]
+    }
+
+    /// The parts of a step. `None` if it isn't split.
+    fn divided(&mut self, input: &StepInput<'_>) -> Result<Option<Vec<Part>>> {
+        let count = self.engines.len();
+        if count == 1 || input.weights.len() != input.examples() || repeated(input) {
+            return Ok(None);
+        }
+        let parts = divide(input, count).doing(|| "dividing a batch".to_owned())?;
+        if parts.len() < 2 {
+            return Ok(None);
+        }
+        let compared = &mut self.compared[usize::from(input.mode == Mode::Evaluate)];
+        let (step, due) = (compared.steps, compared.steps == compared.next);
+        compared.steps += 1;
+        if due {
+            compared.next = compared.next.max(1) * COMPARED_NEXT;
+            if !self.independent(input)? {
+                if step > 0 {
+                    return Err(AnalysisError::Unsupported(Unsupported::RowsDepend));
+                }
+                self.engines.truncate(1);
+                return Ok(None);
+            }
+        }
+        Ok(Some(parts))
+    }
+
+    /// Whether the gradient of the batch is the sum over its parts.
+    fn independent(&mut self, input: &StepInput<'_>) -> Result<bool> {
+        let parts = divide(input, self.engines.len()).doing(|| "dividing a batch".to_owned())?;
+        let mut rest = self.whole().gradient(input)?.parameters;
+        let mut size = norm(&rest);
+        for part in self.gradients(parts)? {
+            size += norm(&part.1.parameters);
+            for (x, y) in rest.iter_mut().zip(&part.1.parameters) {
+                *x -= y;
+            }
+        }
+        let rounding = ROUNDING[usize::from(self.dtype() == DType::F64)];
+        // Values that aren't finite are reported where they are used.
+        Ok(!size.is_finite() || norm(&rest) <= rounding * size)
+    }
+
+    /// The gradient of each part, with the positions of its examples.
+    fn gradients(&self, parts: Vec<Part>) -> Result<Vec<(Vec<usize>, StepGradient)>> {
+        let begun: Vec<_> = self
+            .engines
+            .iter()
+            .zip(parts)
+            .map(|(engine, part)| Ok((part.rows, engine.begin_gradient(part.input)?)))
+            .collect::<Result<_>>()?;
+        begun
+            .into_iter()
+            .map(|(rows, answer)| Ok((rows, answer.wait()?)))
+            .collect()
+    }
+}
+
+impl ReplayEngine for SplitEngine {
+    fn parameter_count(&self) -> usize {
+        self.engines[0].parameter_count()
+    }
+
+    fn buffer_count(&self) -> usize {
+        self.engines[0].buffer_count()
+    }
+
+    fn dtype(&self) -> DType {
+        self.engines[0].dtype()
+    }
+
+    fn device(&self) -> &Device {
+        self.engines[0].device()
+    }
+
+    fn rows_at_once(&self) -> usize {
+        self.engines[0].rows_at_once()
+    }
+
+    fn parts(&self) -> usize {
+        self.engines.len()
+    }
+
+    fn forward(&mut self, input: &StepInput<'_>) -> Result<ForwardPass> {
+        // Without derivatives, candle needs little memory and time.
+        self.whole().forward(input)
+    }
+
+    fn gradient_squares(&mut self, input: &StepInput<'_>, factors: &[f64]) -> Result<Vec<f64>> {
+        let Some(parts) = self.divided(input)? else {
+            return self.whole().gradient_squares(input, factors);
+        };
+        let begun: Vec<_> = self
+            .engines
+            .iter()
+            .zip(parts)
+            .map(|(engine, part)| Ok((part.rows, engine.begin_squares(part.input, factors)?)))
+            .collect::<Result<_>>()?;
+        let mut out = vec![0.0; input.examples()];
+        for (rows, answer) in begun {
+            scatter(&mut out, &rows, answer.wait()?);
+        }
+        Ok(out)
+    }
+
+    fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient> {
+        let Some(parts) = self.divided(input)? else {
+            return self.whole().gradient(input);
+        };
+        let mut out = StepGradient {
+            loss: 0.0,
+            parameters: vec![0.0; input.parameters.len()],
+            buffers: Vec::new(),
+            per_example: vec![0.0; input.examples()],
+            buffers_after: Vec::new(),
+        };
+        for (rows, part) in self.gradients(parts)? {
+            out.loss += part.loss;
+            add(&mut out.parameters, &part.parameters);
+            scatter(&mut out.per_example, &rows, part.per_example);
+        }
+        Ok(out)
+    }
+
+    fn products(
+        &mut self,
+        input: &StepInput<'_>,
+        directions: &[&[f64]],
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Products> {
+        let Some(parts) = self.divided(input)? else {
+            return self.whole().products(input, directions, buffer_adjoints);
+        };
+        let begun: Vec<_> = self
+            .engines
+            .iter()
+            .zip(parts)
+            .map(|(engine, part)| {
+                let answer = engine.begin_products(part.input, directions, buffer_adjoints)?;
+                Ok((part.rows, answer))
+            })
+            .collect::<Result<_>>()?;
+        let mut out = Joined::new(input, directions.len(), buffer_adjoints);
+        for (rows, answer) in begun {
+            out.add(&rows, answer.wait()?);
+        }
+        Ok(out.0)
+    }
+
+    fn products_after(
+        &mut self,
+        input: &StepInput<'_>,
+        directions: &mut Directions<'_>,
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Products> {
+        if input.micro_batches.len() != 1 {
+            return one_after_the_other(self, input, directions, buffer_adjoints);
+        }
+        let Some(parts) = self.divided(input)? else {
+            return self
+                .whole()
+                .products_after(input, directions, buffer_adjoints);
+        };
+        let begun: Vec<_> = self
+            .engines
+            .iter()
+            .zip(parts)
+            .map(|(engine, part)| {
+                let begun = engine.begin_products_after(part.input, buffer_adjoints)?;
+                Ok((part.rows, begun))
+            })
+            .collect::<Result<_>>()?;
+        let mut gradient = Some(vec![0.0; input.parameters.len()]);
+        for (_, part) in &begun {
+            let part = part.gradient();
+            gradient = gradient.zip(part).map(|(mut sum, part)| {
+                add(&mut sum, &part);
+                sum
+            });
+        }
+        let mut queries = buffer_adjoints.len();
+        // Without the gradient, a part has failed. Its error comes below.
+        if let Some(gradient) = gradient {
+            let found = directions(&gradient)?;
+            queries = found.len();
+            for (_, part) in &begun {
+                part.give(found.clone());
+            }
+        }
+        let mut out = Joined::new(input, queries, buffer_adjoints);
+        for answer in finish(begun) {
+            let (rows, part) = answer?;
+            out.add(&rows, part);
+        }
+        Ok(out.0)
+    }
+}
+
+/// Finishes all parts, and returns the error of a part that failed rather than that of one that waited for it.
+fn finish(begun: Vec<(Vec<usize>, super::worker::Begun)>) -> Vec<Result<(Vec<usize>, Products)>> {
+    let mut answers: Vec<_> = begun
+        .into_iter()
+        .map(|(rows, part)| part.finish().map(|part| (rows, part)))
+        .collect();
+    answers.sort_by_key(|answer| matches!(answer, Ok(_) | Err(AnalysisError::EngineGone)));
+    answers
+}
+
+/// Products of a whole step.
+struct Joined(Products);
+
+impl Joined {
+    fn new(input: &StepInput<'_>, queries: usize, buffer_adjoints: &[Vec<f64>]) -> Self {
+        Joined(Products {
+            products: vec![vec![0.0; input.examples()]; queries],
+            terms: Vec::new(),
+            hessian: vec![vec![0.0; input.parameters.len()]; queries],
+            buffer_adjoints: buffer_adjoints.to_vec(),
+            stopped: false,
+        })
+    }
+
+    fn add(&mut self, rows: &[usize], part: Products) {
+        let all = self.0.products.first().map_or(0, Vec::len);
+        for (to, from) in self.0.products.iter_mut().zip(part.products) {
+            scatter(to, rows, from);
+        }
+        for (to, from) in self.0.hessian.iter_mut().zip(&part.hessian) {
+            add(to, from);
+        }
+        if self.0.terms.is_empty() {
+            self.0.terms = vec![vec![Vec::new(); all]; part.terms.len()];
+        }
+        for (to, from) in self.0.terms.iter_mut().zip(part.terms) {
+            scatter(to, rows, from);
+        }
+        self.0.stopped |= part.stopped;
+    }
+}
+
+/// Puts the values of some rows in their places.
+fn scatter<T>(to: &mut [T], rows: &[usize], values: Vec<T>) {
+    for (&row, value) in rows.iter().zip(values) {
+        to[row] = value;
+    }
+}
+
+/// Whether a batch has an example twice. Its random numbers then depend on which of them comes first.
+fn repeated(input: &StepInput<'_>) -> bool {
+    input.micro_batches.iter().any(|batch| {
+        let mut sorted = batch.indices.clone();
+        sorted.sort_unstable();
+        sorted.windows(2).any(|pair| pair[0] == pair[1])
+    })
+}
+
+/// Divides the rows of each micro-batch evenly. There are fewer parts if all micro-batches have fewer rows.
+fn divide(input: &StepInput<'_>, count: usize) -> candle_core::Result<Vec<Part>> {
+    let parameters = Arc::new(input.parameters.into());
+    let mut parts = Vec::with_capacity(count);
+    for k in 0..count {
+        let (mut micro_batches, mut weights, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        let mut offset = 0;
+        for batch in input.micro_batches {
+            let n = batch.indices.len();
+            let (from, to) = (n * k / count, n * (k + 1) / count);
+            if from < to {
+                micro_batches.push(Batch {
+                    indices: batch.indices[from..to].to_vec(),
+                    inputs: batch.inputs.narrow(0, from, to - from)?,
+                    targets: batch.targets.narrow(0, from, to - from)?,
+                });
+                weights.extend_from_slice(&input.weights[offset + from..offset + to]);
+                rows.extend(offset + from..offset + to);
+            }
+            offset += n;
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        parts.push(Part {
+            input: SentInput {
+                parameters: Arc::clone(&parameters),
+                buffers: input.buffers.into(),
+                micro_batches,
+                weights,
+                mode: input.mode,
+                draws: input.draws,
+                with_shared: parts.is_empty(),
+            },
+            rows,
+        });
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests;
