@@ -3,6 +3,7 @@
 use super::choices::Chosen;
 use super::estimate::{Estimate, TableOrigin};
 use super::estimator::{Plan, Question};
+use super::predicted;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::run::memory::{MemoryFit, MemoryNeed};
@@ -108,6 +109,12 @@ impl Planned<'_> {
             plan,
             origin,
         } = self;
+        // First, because a mistake should be known before hours of work.
+        let predicted = if question.predictions {
+            predicted::rows(&question, chosen.method, engine, observer)?
+        } else {
+            Vec::new()
+        };
         let (mut estimate, sweep) = match plan {
             Plan::Sweep(session) => {
                 let swept = session.run(engine, observer)?;
@@ -132,8 +139,12 @@ impl Planned<'_> {
             }
         };
         let tokens = question.per_term.then(|| estimate.take_tokens());
+        let mut table = estimate.table(question.run, &origin);
+        for (row, prediction) in table.rows.iter_mut().zip(predicted) {
+            row.prediction = Some(prediction);
+        }
         Ok(Answer {
-            table: estimate.table(question.run, &origin),
+            table,
             tokens: tokens.filter(|_| sweep.is_some()),
             sweep,
         })

@@ -36,6 +36,9 @@ pub struct Question<'a> {
     /// Whether the answer also has the score of each term of an example's loss, such as each token of a sequence. Only sweeps
     /// compute it; other methods ignore this.
     pub per_term: bool,
+    /// Whether the table also has the predictions of the model that the queries are asked about, for the examples with a
+    /// score. They cost a forward pass over these examples.
+    pub predictions: bool,
     /// Bytes of memory that the answer may use; `None` sets no limit.
     pub memory: Option<u64>,
     /// Where a sweep is saved while it runs; other methods ignore this.
@@ -55,6 +58,7 @@ impl<'a> Question<'a> {
             window,
             per_epoch: false,
             per_term: false,
+            predictions: false,
             memory: None,
             saving: None,
             engine: "",

@@ -18,6 +18,7 @@ mod forward;
 mod isolation;
 mod koh_liang;
 mod outliers;
+mod predicted;
 mod random;
 pub(crate) mod refine;
 mod still;

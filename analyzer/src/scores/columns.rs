@@ -1,6 +1,6 @@
 //! The columns of a table, the same in every file format.
 
-use super::{Refined, RefinedBy, ScoreMetadata, ScoreRow, Spread};
+use super::{Refined, RefinedBy, RowPrediction, ScoreMetadata, ScoreRow, Spread};
 
 /// The content of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +21,25 @@ pub(super) enum Column {
     /// Query, and position in the metadata's list of epochs.
     Epoch(usize, usize),
     File,
+    /// The prediction for the example.
+    Predicted,
+    Probability,
+    LabelProbability,
+    Loss,
 }
 
 impl Column {
     /// Whether the column contains text; other columns contain numbers.
     pub fn is_text(self) -> bool {
-        matches!(self, Column::Name | Column::Label | Column::File)
+        matches!(
+            self,
+            Column::Name | Column::Label | Column::File | Column::Predicted
+        )
+    }
+
+    /// Whether the column belongs to the prediction for the example.
+    pub fn is_prediction(self) -> bool {
+        PREDICTIONS.iter().any(|(_, column)| *column == self)
     }
 
     /// The values that the column may contain, in words.
@@ -77,12 +90,14 @@ pub(super) struct Optional {
     pub files: bool,
     /// The spread over several runs.
     pub spread: bool,
+    /// The predictions for the examples.
+    pub predictions: bool,
 }
 
 /// Names and contents of the columns, in the order in which they are written. With one query the names are plain; with
 /// several, the query follows in brackets: `influence[validation:3]`. There is a column `name` if names were joined,
-/// and a column `file` if files are known. `file` is last, so that the other columns keep the positions of earlier
-/// versions.
+/// and a column `file` if files are known. New columns are last, so that the others keep the positions of earlier
+/// versions: `file`, then the predictions.
 pub(super) fn columns(metadata: &ScoreMetadata, has: Optional) -> Vec<(String, Column)> {
     let mut out = vec![
         ("index".to_owned(), Column::Index),
@@ -126,8 +141,20 @@ pub(super) fn columns(metadata: &ScoreMetadata, has: Optional) -> Vec<(String, C
     if has.files {
         out.push(("file".to_owned(), Column::File));
     }
+    if has.predictions {
+        let predictions = PREDICTIONS.iter();
+        out.extend(predictions.map(|(name, column)| ((*name).to_owned(), *column)));
+    }
     out
 }
+
+/// Names and contents of the columns of predictions.
+const PREDICTIONS: [(&str, Column); 4] = [
+    ("predicted", Column::Predicted),
+    ("probability", Column::Probability),
+    ("label_probability", Column::LabelProbability),
+    ("loss", Column::Loss),
+];
 
 /// A row's cell in a column.
 pub(super) fn cell(row: &ScoreRow, column: Column) -> Cell {
@@ -157,7 +184,17 @@ pub(super) fn cell(row: &ScoreRow, column: Column) -> Cell {
                 .copied()
                 .flatten(),
         ),
+        Column::Predicted => {
+            Cell::Text(predicted(row).map_or_else(String::new, |p| p.predicted.clone()))
+        }
+        Column::Probability => Cell::Number(predicted(row).and_then(|p| p.probability)),
+        Column::LabelProbability => Cell::Number(predicted(row).and_then(|p| p.label_probability)),
+        Column::Loss => Cell::Number(predicted(row).and_then(|p| p.loss)),
     }
+}
+
+fn predicted(row: &ScoreRow) -> Option<&RowPrediction> {
+    row.prediction.as_ref()
 }
 
 /// The columns that a file's header names, with their queries and epochs.
@@ -169,6 +206,8 @@ pub(super) struct Header {
     pub refined: Vec<RefinedBy>,
     /// Whether there are columns of the spread over runs.
     pub spread: bool,
+    /// Whether there are columns of predictions.
+    pub predictions: bool,
 }
 
 impl Header {
@@ -214,6 +253,7 @@ impl Header {
                 names: false,
                 files: !metadata.files.is_empty(),
                 spread: !metadata.runs.is_empty(),
+                predictions: false,
             };
             let missing = columns(metadata, described)
                 .into_iter()
@@ -274,6 +314,11 @@ impl Header {
                 Some(Column::Refined(q, by))
             }
             other => {
+                let prediction = PREDICTIONS.iter().find(|(name, _)| *name == other);
+                if let Some((_, column)) = prediction {
+                    self.predictions = true;
+                    return query.is_empty().then_some(*column);
+                }
                 let epoch = other.strip_prefix("epoch_")?.parse().ok()?;
                 let q = position(&mut self.queries, query.to_owned());
                 Some(Column::Epoch(q, position(&mut self.epochs, epoch)))
@@ -307,6 +352,7 @@ impl Header {
             } else {
                 Vec::new()
             },
+            prediction: self.predictions.then(RowPrediction::default),
             ..ScoreRow::default()
         }
     }
@@ -333,9 +379,17 @@ pub(super) fn fill(row: &mut ScoreRow, column: Column, cell: Cell) -> Result<(),
             row.refined[q].counterfactual = x;
         }
         (Column::Epoch(q, e), Cell::Number(x)) => row.epochs[q][e] = x,
+        (Column::Predicted, Cell::Text(text)) => told(row).predicted = text,
+        (Column::Probability, Cell::Number(x)) => told(row).probability = x,
+        (Column::LabelProbability, Cell::Number(x)) => told(row).label_probability = x,
+        (Column::Loss, Cell::Number(x)) => told(row).loss = x,
         (column, _) => return Err(format!("expected {}", column.expects())),
     }
     Ok(())
+}
+
+fn told(row: &mut ScoreRow) -> &mut RowPrediction {
+    row.prediction.get_or_insert_default()
 }
 
 fn position<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {

@@ -3,6 +3,7 @@
 #[cfg(feature = "parquet")]
 mod columnar;
 mod columns;
+mod explanation;
 mod files;
 pub(crate) mod fits;
 mod names;
@@ -12,6 +13,7 @@ pub(crate) mod spreadsheet;
 mod text;
 mod tokens;
 
+pub use explanation::{Explanation, Share, Side};
 pub use fits::same_run;
 pub use names::{NameKey, Names, Place};
 pub use over_runs::over_runs;
@@ -176,6 +178,20 @@ pub struct Spread {
     pub t: Option<f64>,
 }
 
+/// What the model that the queries are asked about predicts for a training example, as a table of predictions
+/// ([`PredictionRow`](crate::predictions::PredictionRow)) has it. Empty for an example without a score.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowPrediction {
+    /// Predicted class or values, as text.
+    pub predicted: String,
+    /// Probability of the predicted class.
+    pub probability: Option<f64>,
+    /// Probability of the label.
+    pub label_probability: Option<f64>,
+    /// Loss in evaluation mode, without penalty.
+    pub loss: Option<f64>,
+}
+
 /// One training example.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ScoreRow {
@@ -206,6 +222,8 @@ pub struct ScoreRow {
     pub refined: Vec<Refined>,
     /// The spread over the runs, one entry per query; empty in a table of one run.
     pub spread: Vec<Spread>,
+    /// The prediction for the example; `None` in a table without predictions, such as one of several runs.
+    pub prediction: Option<RowPrediction>,
 }
 
 /// Scores of all the training examples.
@@ -227,6 +245,11 @@ impl ScoreTable {
     /// `influence_t`.
     pub fn is_joined(&self) -> bool {
         !self.metadata.runs.is_empty() || self.rows.iter().any(|row| !row.spread.is_empty())
+    }
+
+    /// Whether the table has predictions. If so, it has the columns `predicted`, `probability`, `label_probability` and `loss`.
+    pub fn has_predictions(&self) -> bool {
+        self.rows.iter().any(|row| row.prediction.is_some())
     }
 
     /// Whether the file of each row is known. If so, the table has a column `file`.

@@ -211,6 +211,8 @@ fn joined(first: &ScoreRow, of_runs: &[&ScoreRow]) -> ScoreRow {
             .collect(),
         epochs: (0..first.epochs.len()).map(epochs).collect(),
         spread: queries.map(|q| Spread::of(&scores(q))).collect(),
+        // The models of the runs predict differently.
+        prediction: None,
         ..first.clone()
     }
 }

@@ -52,6 +52,7 @@ impl ScoreTable {
             names: self.is_named(),
             files: self.is_filed(),
             spread: self.is_joined(),
+            predictions: self.has_predictions(),
         };
         columns(&self.metadata, has)
     }
@@ -70,9 +71,11 @@ impl ScoreTable {
         SortKey(Column::Influence(0))
     }
 
-    /// A row's value in a column as it is printed: scores with five digits, others in full.
+    /// A row's value in a column as it is printed: scores with five digits, probabilities and losses with four decimals,
+    /// others in full.
     pub fn shown(&self, row: &ScoreRow, SortKey(column): SortKey) -> String {
         match cell(row, column) {
+            Cell::Number(Some(x)) if column.is_prediction() => format!("{x:.4}"),
             Cell::Number(Some(x)) => format!("{x:+.4e}"),
             other => other.to_string(),
         }

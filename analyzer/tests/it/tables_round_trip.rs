@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hindcast_analyzer::output::sidecar_path;
 use hindcast_analyzer::scores::{
-    AdjointGrowth, JoinedRun, QueryMetadata, Refined, RefinedBy, Spread, over_runs,
+    AdjointGrowth, JoinedRun, QueryMetadata, Refined, RefinedBy, RowPrediction, Spread, over_runs,
 };
 use hindcast_analyzer::{ScoreMetadata, ScoreRow, ScoreTable};
 use proptest::prelude::*;
@@ -429,6 +429,58 @@ fn an_example_that_never_occurred_has_an_empty_score() {
         text.lines().nth(3).unwrap().contains("\"influence\":null"),
         "{text}"
     );
+}
+
+#[test]
+fn predictions_are_the_last_columns_and_survive() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut predicted = table(&["validation", "test"], &[2], &[1.5, -2e-9]);
+    for (i, row) in predicted.rows.iter_mut().enumerate() {
+        row.prediction = Some(match i {
+            // As for an example without a score.
+            3 => RowPrediction::default(),
+            _ => RowPrediction {
+                predicted: ["=seven", "-1.5", "", "", "5"][i].to_owned(),
+                probability: (i != 1).then_some(0.1 + 0.2),
+                label_probability: (i != 1).then_some(1e-300),
+                loss: Some(12.5),
+            },
+        });
+    }
+    round_trip(folder.path(), &predicted);
+    let mut text = Vec::new();
+    predicted.write_csv(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let mut lines = text.lines();
+    let last = ",file,predicted,probability,label_probability,loss";
+    assert!(lines.next().unwrap().ends_with(last), "{text}");
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .ends_with(",a.csv,'=seven,0.30000000000000004,1e-300,12.5"),
+        "{text}"
+    );
+    // The columns before them are those of a table without predictions, and its metadata fits both.
+    let without = table(&["validation", "test"], &[2], &[1.5, -2e-9]);
+    let mut old = Vec::new();
+    without.write_csv(&mut old).unwrap();
+    let old = String::from_utf8(old).unwrap();
+    for (new, old) in text.lines().zip(old.lines()) {
+        assert!(new.starts_with(old), "{new}\n{old}");
+    }
+    let key = predicted.sort_key("loss").unwrap();
+    assert_eq!(predicted.shown(&predicted.rows[0], key), "12.5000");
+    predicted.keep(&[predicted.condition("probability>0.2").unwrap()]);
+    let kept: Vec<u64> = predicted.rows.iter().map(|row| row.index).collect();
+    assert_eq!(kept, [0, 2, 4]);
+    let joined = ["00ff", "11ff"].map(|digest| {
+        let mut table = table(&["validation"], &[], &[1.5, 2.0]);
+        table.metadata.run_digest = digest.to_owned();
+        table.rows[0].prediction = Some(RowPrediction::default());
+        table
+    });
+    assert!(!over_runs(&joined).unwrap().has_predictions());
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub struct Influence {
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: Vec<String>,
     /// The model that the query is asked about: mean (of the models after each step of the last quarter of the
-    /// epochs, within the window), final (after the last step), mean:last-epoch, mean:N-epochs, mean:N-steps, or ema:β (a moving average); see --help
+    /// epochs, within the window), final (after the last step), mean:last-epoch, mean:N-epochs, mean:N-steps, step:N (before step N), or ema:β (a moving average); see --help
     #[arg(long, value_name = "POINT", default_value_t = QueryPoint::default())]
     pub at: QueryPoint,
     /// Scoring method: sgd (SGD-influence, the sweep) or another method listed in --help; `hindcast methods NAME` describes one
@@ -58,6 +58,9 @@ pub struct Influence {
     /// Add one column per epoch
     #[arg(long)]
     pub per_epoch: bool,
+    /// Leave out the columns predicted, probability, label_probability and loss, and the forward pass that they cost
+    #[arg(long)]
+    pub no_predictions: bool,
     /// For token sequences, with a model that says its loss per token: also write the influence of each token to this table,
     /// .csv or .jsonl (or .ndjson) (see --help)
     #[arg(long, value_name = "FILE")]
@@ -331,6 +334,9 @@ pub struct Report {
     /// A query to show [default: the first four of each table]; may be given several times
     #[arg(long, value_name = "QUERY")]
     pub query: Vec<String>,
+    /// Leave out the predictions for the validation split and for explained examples, and the forward passes that they cost
+    #[arg(long)]
+    pub no_predictions: bool,
     /// How many of the most harmful and most helpful examples to show
     #[arg(long, value_name = "K", default_value_t = 20, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top: usize,

@@ -82,6 +82,8 @@ impl Bar {
 /// Prints an estimate of a long remaining time once, as soon as possible. It also appears in logs, which have no bar.
 pub struct Estimate {
     first: u64,
+    /// What is counted, in the plural.
+    unit: &'static str,
     /// The position after this process's first step, and when. What is prepared before that step doesn't count.
     start: OnceLock<(u64, Instant)>,
     told: AtomicBool,
@@ -92,9 +94,15 @@ impl Estimate {
     pub fn from(first: u64) -> Self {
         Estimate {
             first,
+            unit: "steps",
             start: OnceLock::new(),
             told: AtomicBool::new(false),
         }
+    }
+
+    /// Counts something else than steps.
+    pub fn counting(self, unit: &'static str) -> Self {
+        Estimate { unit, ..self }
     }
 
     /// An estimate that is never printed.
@@ -118,7 +126,7 @@ impl Estimate {
         };
         let more = total.saturating_sub(done);
         if !self.told.swap(true, Ordering::Relaxed)
-            && let Some(line) = remaining(a_step, more)
+            && let Some(line) = remaining(a_step, more, self.unit)
         {
             bar.say(&line);
         }
@@ -134,13 +142,13 @@ fn time_of_a_step(steps: u64, time: Duration) -> Option<Duration> {
 }
 
 /// The line about the remaining time, if it is long.
-fn remaining(a_step: Duration, more: u64) -> Option<String> {
+fn remaining(a_step: Duration, more: u64, unit: &str) -> Option<String> {
     const LONG: Duration = Duration::from_secs(10);
     let whole =
         Duration::try_from_secs_f64(a_step.as_secs_f64() * more as f64).unwrap_or(Duration::MAX);
     (whole >= LONG).then(|| {
         format!(
-            "time: about {} for {more} more steps, {:.1} ms each",
+            "time: about {} for {more} more {unit}, {:.1} ms each",
             about(whole),
             1e3 * a_step.as_secs_f64()
         )
@@ -230,9 +238,9 @@ mod tests {
         assert_eq!(time_of_a_step(4, seconds(40)), None);
         assert_eq!(time_of_a_step(5, seconds(1)), None);
         assert_eq!(time_of_a_step(5, seconds(10)), Some(seconds(2)));
-        assert_eq!(remaining(seconds(2), 4), None);
+        assert_eq!(remaining(seconds(2), 4, "steps"), None);
         assert_eq!(
-            remaining(seconds(2), 100).unwrap(),
+            remaining(seconds(2), 100, "steps").unwrap(),
             "time: about 3 min 20 s for 100 more steps, 2000.0 ms each"
         );
     }

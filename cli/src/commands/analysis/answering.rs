@@ -31,6 +31,8 @@ pub(crate) struct Settings<'a> {
     pub per_epoch: bool,
     /// Whether the scores of loss terms (tokens) are computed, too.
     pub per_term: bool,
+    /// Whether the table has the predictions for its examples.
+    pub predictions: bool,
     /// Where and how often a sweep saves its state.
     pub saving: Option<Saving>,
     pub memory: Option<Limit>,
@@ -83,6 +85,7 @@ pub(crate) fn answer(
         at: &settings.at,
         per_epoch: settings.per_epoch,
         per_term: settings.per_term,
+        predictions: settings.predictions,
         memory: memory::limit(settings.memory),
         saving: settings.saving.as_ref(),
         engine: &computed_by(kind, settings),
@@ -284,9 +287,15 @@ impl Watch {
     fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
         // Read before the bar is cleared, because a finished bar is always at its end.
         let at = |bar: &Bar| (bar.position(), bar.length().unwrap_or(0));
-        let (done, total) = self.shown.as_ref().map_or((0, 0), |(_, bar)| at(bar));
+        let (doing, (done, total)) = match &self.shown {
+            Some((doing, bar)) => (*doing, at(bar)),
+            None => ("", (0, 0)),
+        };
         self.shown = None;
         told(error, || match self.saved.take() {
+            None if self.sweeps && doing == "predicting" => {
+                "stopped before the sweep began; nothing was written".to_owned()
+            }
             _ if !self.sweeps => format!(
                 "{} was stopped; nothing was written (only sweeps can be resumed)",
                 self.method
@@ -307,7 +316,7 @@ impl Observer for Watch {
     fn begin(&mut self, stage: Stage) {
         self.bar(stage).begin_at(stage.done);
         if !self.quiet {
-            self.time = progress::Estimate::from(stage.done);
+            self.time = progress::Estimate::from(stage.done).counting(stage.unit);
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) fn settings<'a>(args: &'a Influence, asked: &Asked, table: &Path) -> 
         device: Some(&args.device),
         per_epoch: args.per_epoch,
         per_term: args.tokens.is_some(),
+        // Several runs predict differently, so their joined table has no predictions.
+        predictions: !args.no_predictions && args.runs.len() == 1,
         saving: Some(Saving {
             path: Saving::beside(table),
             every: Duration::from_secs(args.checkpoint_every),
