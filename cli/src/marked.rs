@@ -128,11 +128,11 @@ fn cut(text: &str, first: bool, last: bool) -> String {
     format!("{head}…{tail}")
 }
 
-/// The text of a training example. `None` if its label, a sequence with target tokens, is the text already.
-pub(crate) fn text_of(data: &dyn DataSet, index: u64) -> Option<String> {
-    match data.tokens(Split::Train, index) {
+/// The text of an example. `None` if its label, a sequence with target tokens, is the text already.
+pub(crate) fn text_of(data: &dyn DataSet, split: Split, index: u64) -> Option<String> {
+    match data.tokens(split, index) {
         Some(_) => None,
-        None => data.text(Split::Train, index),
+        None => data.text(split, index),
     }
 }
 

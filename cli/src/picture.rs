@@ -25,6 +25,17 @@ pub struct Tile {
     pub marked: bool,
 }
 
+impl Tile {
+    /// A place of the grid that stays empty.
+    pub(crate) fn blank() -> Self {
+        Tile {
+            image: RgbImage::new(0, 0),
+            caption: Vec::new(),
+            marked: false,
+        }
+    }
+}
+
 const PAPER: Rgb<u8> = Rgb([250, 250, 247]);
 const FRAME: Rgb<u8> = Rgb([205, 205, 200]);
 const ACCENT: Rgb<u8> = Rgb([204, 58, 33]);
@@ -60,6 +71,9 @@ pub fn write_grid(
     canvas.text(title, GAP, 18, MonoTextStyle::new(&FONT_8X13_BOLD, INK));
     canvas.text(subtitle, GAP, 34, MonoTextStyle::new(&FONT_6X10, QUIET));
     for (i, tile) in tiles.iter().enumerate() {
+        if tile.image.width() == 0 {
+            continue;
+        }
         let x = GAP + (i as u32 % columns) * (SIDE + 2 * BORDER + GAP);
         let y = HEAD + (i as u32 / columns) * cell_height;
         let frame = if tile.marked { ACCENT } else { FRAME };

@@ -36,7 +36,9 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Info(args) => traces::info::run(&args),
         Command::Verify(args) => traces::verify::run(&args, &Models::Recorded),
         Command::Methods(args) => analysis::methods::run(&args),
+        Command::Predict(args) => analysis::predict::run(&args, &Models::Recorded),
         Command::Influence(args) => analysis::influence::run(&args, &Models::Recorded),
+        Command::Explain(args) => analysis::explain::run(&args, &Models::Recorded),
         Command::Scores(args) => analysis::scores::run(&args),
         Command::Dynamics(args) => analysis::dynamics::run(&args, &Models::Recorded),
         Command::Spikes(args) => analysis::spikes::run(&args, &Models::Recorded),
@@ -66,6 +68,8 @@ fn computes(command: &Command) -> Option<Threads> {
         #[cfg(feature = "record")]
         Command::Experiment(_) => Some(Threads::default()),
         Command::Verify(args) => args.replay.then_some(args.threads),
+        Command::Predict(args) => Some(args.model.threads),
+        Command::Explain(args) => Some(args.replay.threads),
         Command::Influence(args) => Some(args.threads),
         Command::Counterfactual(args) => Some(args.threads),
         Command::Bounds(args) => Some(args.threads),

@@ -38,6 +38,7 @@ All queries share one sweep. The memory it needs is printed before it begins. If
 --at POINT is the model that the queries are asked about. At a constant learning rate, the model after the last step is wherever the last batches moved it, and its loss depends most on the examples in those batches. The average of the last models is steadier, often has a lower loss, and agrees better with retraining:
   mean             the default: the mean of the models after each step of the last quarter of the epochs (rounded up); of a single epoch, of the newer half of its steps; if the run or the window contains fewer of these steps, of those (with --window last-epoch: mean:last-epoch)
   final            the model after the last step
+  step:N           the model before step N, which later steps have no influence on
   mean:last-epoch  the mean of the models after each step of the last epoch
   mean:N-epochs    the same over the last N epochs
   mean:N-steps     the same over the last N steps
@@ -48,6 +49,8 @@ The scores are the exact derivative of the averaged model's query. Running stati
 With several queries, each retrained model is evaluated for all of them, and each gets its own verdict. The N examples are divided among their rankings, there is one group of the most harmful examples per query, and the results are in SCORES.check-1.json and so on, one file per query in the order of the columns. At least 8 examples are needed to confirm the scores. (--check-seed is the seed of another check, that of recorded steps; --retrain-seed is the seed of this one.)
 
 --tokens FILE is for models of token sequences whose loss function returns one term per token (`ops::token_cross_entropy`). The table has one row per token of each sequence in the window: index (the sequence), position, token (the id that the term predicts), text and influence (influence[QUERY] with several queries). A token's influence is the predicted change of the query if its term is left out of the loss; the tokens of a sequence add up to the sequence's influence. It takes no more time, and 8 bytes of memory per token and query. The most harmful and most helpful sequences are printed with marks around their heaviest tokens; `report --tokens FILE` shows them in the page. An id below 0, which is padding, has no row.
+
+The table also has the predictions of that model for the examples with a score, as `predict --split train` writes them: predicted, probability (of the predicted class), label_probability and loss. They cost a forward pass over these examples; --no-predictions leaves them out. A table of several runs has none.
 
 Several runs: the scores are means over the runs, and the table has the columns influence_sd (standard deviation), influence_t (mean/(sd/√n)) and runs (n). The runs must have the same examples in every split, the same classes, and a window of the same steps. They are scored one after the other; SCORES.run-1.csv and so on hold the scores of complete runs until the joined table is written, and --resume keeps them.
 
@@ -84,6 +87,37 @@ pub(crate) const SCORES: &str = "\
 --json prints an object with
   table, metadata        the file, and the metadata stored next to it (null without metadata)
   rows_in_table, rows    number of rows in the file, and the selected rows with the table's columns";
+
+pub(crate) const PREDICT: &str = "\
+The model predicts as in an evaluation: running statistics, no dropout, no augmentation, no penalty. The table has one row per example: index (in the split), row and file (in the original data), label, predicted, probability (of the predicted class), label_probability and loss.
+What `predicted` is follows from the labels:
+  classes                the class with the largest output; probabilities are the softmax of the outputs (of one output z, 1/(1 + e^-z))
+  numbers                the model's outputs, with spaces between several; probability and label_probability are empty
+  sequences of tokens    empty, because an example has no single label; the table has only the losses
+A model of your own is read in the same way, by its outputs: one per class for class labels, or one per number. If its outputs are something else, such as its losses, predicted is empty.
+
+--json prints an object with
+  run, run_digest, split, at, examples, mean_loss, table, seconds
+  wrong, error, accuracy number of wrong predictions, and the shares of wrong and right ones; null unless the model is a classifier
+  classes, confusion     names of the classes, and how often each was predicted: confusion[label][predicted]; null unless the model is a classifier
+  root_mean_square       root of the mean squared difference between predictions and labels; null unless labels are numbers
+  no_predictions         why the outputs tell no predictions; null if they do
+  most_confident         only with --wrong: the --top most confident wrong predictions, a list of rows with the table's columns";
+
+pub(crate) const EXPLAIN: &str = "\
+An explanation is the influence of every training example on the loss of the explained one. A training example with a negative influence pushed the model away from the label: the loss would be lower without it. One with a positive influence pushed it towards the label. A share is the example's part of the sum of its side. All explained examples share one sweep over the steps.
+
+If the window is the whole run and its last epoch is less than half of it, the last epoch is swept first: a first answer appears after a few seconds, with the time that the other steps will take. Ctrl-C then keeps the first answer on the screen. --window last-epoch stops there. A long sweep for many examples is better done by `influence --query validation:0..99`, which saves its state and resumes.
+
+--json prints an object with
+  run, run_digest, at, window {start, end}, run_steps, engine, seconds
+  explained              a list of {query, split, index, row, file, label, predicted, probability, label_probability, loss, wrong, away, towards, trust};
+                         wrong is null unless the model is a classifier;
+                         away and towards are {examples, total, heaviest}: number of training examples, the sum of their influence, and the --top
+                         heaviest, a list of {index, row, file, label, occurrences, influence, share};
+                         trust as in `influence --help`
+  notes                  reasons to doubt these numbers; empty if there are none
+  table, picture         files that were written, or null";
 
 pub(crate) const DYNAMICS: &str = "\
 The table has one row per use of an example, in the order of training: step, epoch, example (its index in the training split, the column `index` of a table of scores), loss (before the step's update, with the step's augmentation and dropout, without its weight), margin (the label's logit minus the largest other logit) and probability (of the label). margin and probability are empty if the labels aren't classes with an output each. Steps are written as they are walked, so memory doesn't grow with the number of steps.
@@ -173,6 +207,8 @@ The page is one file that loads nothing from the network: open it from disk, mai
   trust                  two verdicts in words, for examples removed one at a time and together; results of retraining, growth of the adjoint
   training, influence    the recorded losses; the distribution of the scores
   examples               the --top most harmful and most helpful ones of each table: pictures, or rows with their values
+  explained              of each query about one example, such as validation:17: its prediction, and what pushed it towards and away from its label
+  predictions            of the validation split (or test, or train), at the model of the first table: the confusion matrix and the most confident mistakes
   epochs, classes        sums of harmful and helpful influence by epoch (influence --per-epoch) and by class
   retraining             predicted and real changes (counterfactual --each or --scan with --out FILE.json, then --removed FILE.json)
   reproduce              the commands that produce the page again
@@ -180,6 +216,7 @@ The page is one file that loads nothing from the network: open it from disk, mai
 --json prints an object with
   report, bytes, run_digest
   damaged                descriptions of what is damaged in the trace; the exit code is 3 unless it is empty
+  predictions            {split, at, examples, mean_loss, wrong}; null without data, and with --no-predictions
   views                  a list of {table, query, method, verdict, trust, growth, reasons};
                          trust is {one_at_a_time, together}, each {verdict, reasons}; verdict is confirmed, not-checked, careful or doubtful,
                          and that of the view is the worse of the two; growth is the factor by which the adjoint's norm grew";

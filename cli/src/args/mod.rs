@@ -10,6 +10,7 @@ pub(crate) mod layout;
 #[cfg(feature = "record")]
 mod machine;
 mod numbers;
+mod predictions;
 #[cfg(feature = "record")]
 mod recording;
 mod replay;
@@ -26,6 +27,7 @@ pub use dynamics::{Dynamics, ReplayArgs, Spikes};
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
 #[cfg(feature = "record")]
 pub use machine::{Bench, Exactness};
+pub use predictions::{Explain, ModelArgs, Predict};
 #[cfg(feature = "record")]
 pub use recording::{Demo, OnErrorPolicy, Record, WhenFullPolicy};
 pub use replay::Precision;
@@ -64,9 +66,15 @@ pub enum Command {
     /// Check that a trace is complete and unaltered, and (--replay) that its steps are training steps on this data
     #[command(after_long_help = help::VERIFY_JSON)]
     Verify(Verify),
+    /// Write the recorded model's predictions for a split: class or value, probability, loss; and list the wrong ones
+    #[command(after_long_help = help::PREDICT)]
+    Predict(Predict),
     /// Replay the trace backwards and rank the training examples by influence
     #[command(after_long_help = format!("{}\n\n{}\n\n{}", help::methods(), help::INFLUENCE, help::NAMES))]
     Influence(Influence),
+    /// Explain predictions: which training examples pushed the model towards the label of an example, and which away from it
+    #[command(after_long_help = help::EXPLAIN)]
+    Explain(Explain),
     /// List the methods of `influence`, or describe one: its options, its requirements and its source
     Methods(Methods),
     /// Sort, filter and print a table written by `influence`, or write some of its rows to another table

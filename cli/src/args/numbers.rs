@@ -8,7 +8,6 @@ pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 }
 
 /// Parses a count that may not be 0. `T` is a type that has no 0.
-#[cfg(any(feature = "record", test))]
 pub(super) fn at_least_one<T: FromStr>(text: &str) -> Result<T, String> {
     at_least(text, "1")
 }

@@ -11,10 +11,12 @@ use super::{Outcome, answered, exit, threads};
 use crate::args::help;
 use crate::args::layout::laid_out;
 use crate::args::{
-    Checkpoint, Counterfactual, Dynamics, Export, Influence, Info, Recover, Report, Scores, Spikes,
-    Threads, Verify,
+    Checkpoint, Counterfactual, Dynamics, Explain, Export, Influence, Info, Predict, Recover,
+    Report, Scores, Spikes, Threads, Verify,
 };
-use crate::commands::analysis::{counterfactual, dynamics, influence, report, scores, spikes};
+use crate::commands::analysis::{
+    counterfactual, dynamics, explain, influence, predict, report, scores, spikes,
+};
 use crate::commands::traces::{checkpoint, export, info, recover, verify};
 use crate::own::OwnSource;
 
@@ -37,9 +39,15 @@ enum Verb {
     /// Check that a trace is complete and unaltered, and (--replay) that its steps are training steps of this model on this data
     #[command(after_long_help = help::VERIFY_JSON)]
     Verify(Verify),
+    /// Write the recorded model's predictions for a split: class or value, probability, loss; and list the wrong ones
+    #[command(after_long_help = help::PREDICT)]
+    Predict(Predict),
     /// Replay the trace backwards and rank the training examples by influence
     #[command(after_long_help = format!("{}\n\n{}", help::INFLUENCE, help::NAMES))]
     Influence(Influence),
+    /// Explain predictions: which training examples pushed the model towards the label of an example, and which away from it
+    #[command(after_long_help = help::EXPLAIN)]
+    Explain(Explain),
     /// Sort, filter and print a table written by `influence`, or write some of its rows to another table
     #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
@@ -93,6 +101,8 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
     let models = Models::Own(model);
     let computes = match &own.verb {
         Verb::Verify(args) => args.replay.then_some(args.threads),
+        Verb::Predict(args) => Some(args.model.threads),
+        Verb::Explain(args) => Some(args.replay.threads),
         Verb::Influence(args) => Some(args.threads),
         Verb::Dynamics(args) => Some(args.replay.threads),
         Verb::Spikes(args) => Some(args.replay.threads),
@@ -106,7 +116,9 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
     match own.verb {
         Verb::Info(args) => info::run(&args),
         Verb::Verify(args) => verify::run(&args, &models),
+        Verb::Predict(args) => predict::run(&args, &models),
         Verb::Influence(args) => influence::run(&args, &models),
+        Verb::Explain(args) => explain::run(&args, &models),
         Verb::Scores(args) => scores::run(&args),
         Verb::Dynamics(args) => dynamics::run(&args, &models),
         Verb::Spikes(args) => spikes::run(&args, &models),

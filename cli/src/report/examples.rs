@@ -42,6 +42,34 @@ pub(crate) struct Example {
     pub pieces: Vec<Piece>,
     /// The correct label of an example whose label is known to be wrong; `None` if it isn't wrong, or if that isn't known.
     pub really: Option<String>,
+    /// Its share of all scores of its sign, where an explanation shows it.
+    pub share: Option<f64>,
+}
+
+/// What an example looks like.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Content {
+    /// A PNG as a data URL, with its width and height.
+    pub picture: Option<(String, u32, u32)>,
+    /// Names of features and their values in the model's input, for examples that aren't images.
+    pub values: Vec<(String, f64)>,
+    pub text: Option<String>,
+}
+
+impl Content {
+    /// # Errors
+    /// If the example can't be read or drawn.
+    pub fn of(data: &dyn DataSet, split: Split, index: u64) -> anyhow::Result<Content> {
+        let image = data.image(split, index);
+        Ok(Content {
+            values: match image {
+                Some(_) => Vec::new(),
+                None => values(data, split, index)?,
+            },
+            picture: image.as_ref().map(picture).transpose()?,
+            text: text_of(data, split, index),
+        })
+    }
 }
 
 /// The most harmful and most helpful examples of a table, and what is known about wrong labels.
@@ -94,7 +122,8 @@ fn planted(table: &ScoreTable, q: usize, data: &dyn DataSet) -> Option<(usize, u
     Some((all, found))
 }
 
-fn example(
+/// A training example with its score on query `q`.
+pub(super) fn example(
     row: &ScoreRow,
     q: usize,
     score: f64,
@@ -113,6 +142,7 @@ fn example(
         values: Vec::new(),
         pieces: Vec::new(),
         really: None,
+        share: None,
     };
     let Some(data) = data.filter(|data| row.index < data.len(Split::Train)) else {
         return Ok(example);
@@ -121,13 +151,10 @@ fn example(
         let truth = data.true_label(Split::Train, row.index);
         example.really = Some(truth.unwrap_or_else(|| "another".to_owned()));
     }
-    match data.image(Split::Train, row.index) {
-        Some(image) => example.picture = Some(picture(&image)?),
-        None => example.values = values(data, row.index)?,
-    }
-    if let Some(text) = text_of(data, row.index) {
-        example.pieces = vec![Piece::plain(text)];
-    }
+    let content = Content::of(data, Split::Train, row.index)?;
+    example.picture = content.picture;
+    example.values = content.values;
+    example.pieces = content.text.map(Piece::plain).into_iter().collect();
     Ok(example)
 }
 
@@ -168,12 +195,16 @@ fn grey(image: &RgbImage) -> Option<Vec<u8>> {
 }
 
 /// The values of a row in the model's input, with the names of their features; empty if features have no names.
-fn values(data: &dyn DataSet, index: u64) -> anyhow::Result<Vec<(String, f64)>> {
+pub(crate) fn values(
+    data: &dyn DataSet,
+    split: Split,
+    index: u64,
+) -> anyhow::Result<Vec<(String, f64)>> {
     let names = data.feature_names();
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let batch = data.batch(Split::Train, &[index], None, DType::F64, &Device::Cpu)?;
+    let batch = data.batch(split, &[index], None, DType::F64, &Device::Cpu)?;
     let row: Vec<f64> = batch.inputs.flatten_all()?.to_vec1()?;
     let mut values: Vec<(usize, f64)> = row.into_iter().enumerate().collect();
     if values.len() > FEATURES {

@@ -256,6 +256,7 @@ chapters! {
     keep "keep.md",
     move_the_trace "move.md",
     ask "ask.md",
+    one_prediction "one-prediction.md",
     check "check.md",
     clean "clean.md",
     audit "audit.md",

@@ -145,6 +145,44 @@ fn refused(dir: &Path, loss: &str, words: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), err)
 }
 
+/// A sequence has no single label, so only losses are known; its loss is explained like any other.
+#[test]
+fn sequences_have_losses_but_no_predicted_label_and_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    record(&dir.join("run"));
+    let text = fine(
+        dir,
+        &["predict", "run", "--split", "train", "--out", "p.csv"],
+    );
+    assert!(
+        text.contains("6 train examples")
+            && text.contains("no predictions: an example has several targets"),
+        "{text}"
+    );
+    fine(dir, &["influence", "run", "--query", "each:train"]);
+    let table = ScoreTable::read(&dir.join("scores.csv")).unwrap();
+    let mut csv = csv::Reader::from_path(dir.join("p.csv")).unwrap();
+    assert_eq!(table.metadata.queries.len(), 6);
+    for (row, query) in csv.records().zip(&table.metadata.queries) {
+        let row = row.unwrap();
+        assert_eq!((&row[4], &row[5], &row[6]), ("", "", ""));
+        let (loss, value) = (row[7].parse::<f64>().unwrap(), query.value);
+        assert!((loss - value).abs() < 1e-5 * value, "{loss} {value}");
+    }
+    let (code, said) = refused(dir, "token", &["predict", "run", "--wrong"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("--wrong: an example has several targets"),
+        "{said}"
+    );
+    let text = fine(dir, &["explain", "run", "validation:0"]);
+    assert!(
+        text.contains("pushed away from the label") && !text.contains("predicted"),
+        "{text}"
+    );
+}
+
 #[test]
 fn the_influence_of_tokens_is_written_printed_and_shown() {
     let folder = tempfile::tempdir().unwrap();

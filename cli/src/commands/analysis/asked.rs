@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
 
 use crate::commands::Usage;
-use hindcast_analyzer::{Queries, Query, Window};
+use crate::words::at_model;
+use hindcast_analyzer::{Queries, Query, RecordedRun, Window};
 
 /// Parses a window.
 pub(crate) fn parse_window(text: &str) -> anyhow::Result<Window> {
@@ -49,6 +51,32 @@ pub(super) fn expand(asked: &[Queries], data: &dyn DataSet) -> anyhow::Result<Ve
         names.insert(name);
     }
     Ok(queries)
+}
+
+/// Parses the name of a split.
+pub(super) fn parse_split(option: &str, text: &str) -> anyhow::Result<Split> {
+    Split::of_name(text.trim()).ok_or_else(|| {
+        Usage(format!(
+            "{option}: expected validation, test or train, got `{text}`"
+        ))
+        .into()
+    })
+}
+
+/// Where a query of a run of `steps` steps is evaluated, in words. It says if the run has no final state.
+pub(super) fn at_model_of(run: &RecordedRun<'_>, point: &str, steps: u64) -> String {
+    let finished = run.trace().and_then(|t| t.final_step()).is_some();
+    match (point, finished) {
+        (point, true) => at_model(point),
+        // The last recorded θ is the one before the last step, so the effect of that step is not in the trace.
+        ("final", false) => {
+            format!("before step {steps}, the last recorded one (the run has no final state)")
+        }
+        (point, false) => format!(
+            "{}, up to the model before step {steps}, the last recorded one (the run has no final state)",
+            at_model(point)
+        ),
+    }
 }
 
 /// Refuses the path of a table if its extension isn't that of a known format.

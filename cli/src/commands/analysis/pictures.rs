@@ -62,7 +62,7 @@ pub(crate) fn worst(
 
 /// A line of a caption. A line that is too long loses the characters before its last `kept` ones. Characters that the font
 /// doesn't have (all but ASCII) become `?`.
-fn short(text: &str, kept: usize) -> String {
+pub(super) fn short(text: &str, kept: usize) -> String {
     const LONGEST: usize = 18;
     let plain: Vec<char> = text
         .chars()

@@ -102,7 +102,9 @@ pub(crate) fn rows(
     let texts: Vec<Option<String>> = if named {
         Vec::new()
     } else {
-        rows.iter().map(|row| text_of(data, row.index)).collect()
+        rows.iter()
+            .map(|row| text_of(data, Split::Train, row.index))
+            .collect()
     };
     let wide = file_width(rows.iter().copied());
     write!(
@@ -122,11 +124,7 @@ pub(crate) fn rows(
     for (at, row) in rows.iter().enumerate() {
         let influence = row.influence.get(query).copied().flatten();
         let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
-        let note = match data.planted(Split::Train, row.index) {
-            Some(true) => truth(data, row.index),
-            Some(false) => "  label right".to_owned(),
-            None => String::new(),
-        };
+        let note = planted(data, row.index);
         let text = texts.get(at).and_then(Option::as_deref);
         let name = row
             .name
@@ -164,7 +162,7 @@ fn spread(spread: &Spread) -> String {
 }
 
 /// A name, shortened and on one line, since it may be a whole text.
-fn short(name: &str) -> String {
+pub(super) fn short(name: &str) -> String {
     const LONGEST: usize = 60;
     let mut out: String = name.chars().take(LONGEST).collect();
     if name.chars().nth(LONGEST).is_some() {
@@ -258,6 +256,15 @@ fn beyond(table: &ScoreTable, asked: &[SortKey]) -> Vec<(SortKey, String)> {
         }
     }
     extra
+}
+
+/// What is known about a training example's label; empty if nothing is.
+pub(super) fn planted(data: &dyn DataSet, index: u64) -> String {
+    match data.planted(Split::Train, index) {
+        Some(true) => truth(data, index),
+        Some(false) => "  label right".to_owned(),
+        None => String::new(),
+    }
 }
 
 /// What is known about a wrong label.

@@ -11,7 +11,7 @@ use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::memory::Limit;
 use crate::commands::progress;
 use hindcast_analyzer::sweep::{Observer, Stage};
-use hindcast_analyzer::{RecordedRun, ReplayEngine, Window};
+use hindcast_analyzer::{AnalysisError, RecordedRun, ReplayEngine, Window};
 use hindcast_model::data::Given;
 
 /// A command line that is read and checked as far as that is possible without the run.
@@ -73,25 +73,36 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Runs a walk with a progress bar. Ctrl-C stops it, and `left` says what an interrupted one has left.
+/// Runs a walk over steps with a progress bar. Ctrl-C stops it, and `left` says what an interrupted one has left.
 pub(super) fn watched<T>(
     quiet: bool,
     left: &str,
-    walk: impl FnOnce(&mut dyn Observer) -> Result<T, hindcast_analyzer::AnalysisError>,
+    walk: impl FnOnce(&mut dyn Observer) -> Result<T, AnalysisError>,
+) -> anyhow::Result<T> {
+    watched_as("walking", "steps", quiet, left, walk)
+}
+
+/// As [`watched`], for work that isn't a walk over steps: what is being done, and what is counted.
+pub(super) fn watched_as<T>(
+    doing: &'static str,
+    unit: &'static str,
+    quiet: bool,
+    left: &str,
+    work: impl FnOnce(&mut dyn Observer) -> Result<T, AnalysisError>,
 ) -> anyhow::Result<T> {
     let interrupts = Interrupts::listen();
-    let bar = progress::bar(0, "walking", "steps");
+    let bar = progress::bar(0, doing, unit);
     let time = if quiet {
         progress::Estimate::silent()
     } else {
-        progress::Estimate::from(0)
+        progress::Estimate::from(0).counting(unit)
     };
     let mut observer = |stage: Stage| -> ControlFlow<()> {
         bar.at(stage.done, stage.total);
         time.after(stage.done, stage.total, &bar);
         interrupts.flow()
     };
-    let done = walk(&mut observer);
+    let done = work(&mut observer);
     drop((bar, interrupts));
     done.map_err(|e| told(e.into(), || left.to_owned()))
 }

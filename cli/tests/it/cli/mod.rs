@@ -11,6 +11,8 @@ mod dynamics;
 #[cfg(unix)]
 mod engines;
 mod everyday;
+#[cfg(feature = "record")]
+mod explained;
 mod foreign_tables;
 #[cfg(all(unix, feature = "record"))]
 mod inputs;
@@ -28,6 +30,8 @@ mod output_places;
 mod own_data;
 #[cfg(feature = "record")]
 mod own_run;
+#[cfg(feature = "record")]
+mod predictions;
 #[cfg(unix)]
 mod query_points;
 #[cfg(feature = "record")]

@@ -3,7 +3,7 @@
 use super::build::{Setup, World};
 
 /// The commands, in the order of a state's cells. A new command needs a row here and a cell in every state.
-pub(super) const COMMANDS: [(&str, &str); 15] = [
+pub(super) const COMMANDS: [(&str, &str); 17] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
     (
@@ -11,6 +11,15 @@ pub(super) const COMMANDS: [(&str, &str); 15] = [
         "hindcast verify run --replay --data data",
     ),
     ("influence", "hindcast influence run --data data"),
+    (
+        "predict",
+        "hindcast predict run --data data --out predictions.csv",
+    ),
+    // A fixed seed of the check of random steps, as for `spikes`.
+    (
+        "explain",
+        "hindcast explain run validation:0 --data data --check-seed 1",
+    ),
     (
         "counterfactual",
         "hindcast counterfactual run --data data --without out.txt",
@@ -87,6 +96,17 @@ pub(super) fn checkpoint() -> Cell {
 /// The newest epoch with a complete step contains each example once.
 pub(super) fn bounds(steps: &'static str) -> Cell {
     let says: Vec<&'static str> = vec!["each in one batch of the steps", steps, "Theorem 6"];
+    Cell(0, says.leak())
+}
+
+/// The validation split has eight examples.
+pub(super) fn predicted(at: &'static str) -> Cell {
+    let says: Vec<&'static str> = vec!["8 validation examples", at, "predictions.csv (8 rows)"];
+    Cell(0, says.leak())
+}
+
+pub(super) fn explained(window: &'static str) -> Cell {
+    let says: Vec<&'static str> = vec![window, "validation:0 (row ", "pushed away from the label"];
     Cell(0, says.leak())
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::tokens;
 use crate::args::Influence;
 use crate::clean::{field, say};
+use crate::commands::analysis::asked::at_model_of;
 use crate::commands::analysis::retrain_check::Checked;
 use crate::commands::analysis::{refining, tables};
 use crate::verdict::{Subject, Verdict, refined};
-use crate::words::{at_model, duration};
+use crate::words::duration;
 use hindcast_analyzer::RecordedRun;
 use hindcast_analyzer::estimators::{Answer, Chosen};
 use hindcast_analyzer::output::sidecar_path;
@@ -108,21 +109,7 @@ fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
     let metadata = &found.answer.table.metadata;
     let (query, steps) = (&metadata.queries[q], metadata.run_steps);
     write!(out, "{}: {:.6} ", field(&query.name), query.value)?;
-    let point = metadata.point();
-    let finished = found.run.trace().and_then(|t| t.final_step()).is_some();
-    match (point, finished) {
-        (point, true) => write!(out, "{}", at_model(point))?,
-        // The last recorded θ is the one before the last step, so the effect of that step is not in the trace.
-        ("final", false) => write!(
-            out,
-            "before step {steps}, the last recorded one (the run has no final state)"
-        )?,
-        (point, false) => write!(
-            out,
-            "{}, up to the model before step {steps}, the last recorded one (the run has no final state)",
-            at_model(point)
-        )?,
-    }
+    write!(out, "{}", at_model_of(found.run, metadata.point(), steps))?;
     if found.chosen.method.windowed {
         let window = &metadata.window;
         write!(

@@ -1,0 +1,135 @@
+//! `hindcast explain`: predictions, and the training examples that pushed the model towards their labels and away from them.
+
+mod asked;
+mod found;
+mod json;
+mod picture;
+mod print;
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::answering::{Settings, answer};
+use super::{diverged, trust};
+use crate::args::Explain;
+use crate::clean::{self, say};
+use crate::commands::Outcome;
+use crate::commands::context::{self, Models};
+use crate::words::{about, counted, duration, steps};
+use asked::{Asked, Model};
+use found::{Example, Found};
+use hindcast_analyzer::estimators::choose;
+use hindcast_analyzer::{Query, RecordedRun, ScoreTable, Window};
+
+pub(crate) fn run(args: &Explain, models: &Models) -> anyhow::Result<Outcome> {
+    let asked = Asked::parse(args)?;
+    let begun = Instant::now();
+    let run = models.open(
+        &args.run,
+        args.own.given(args.data.as_deref()),
+        asked.memory,
+    )?;
+    context::warn_or_refuse_run(&run, &args.run)?;
+    let window = asked.window.resolve(run.source())?;
+    let model = Model::of(&args.at, &run, window.start)?;
+    let examples = asked
+        .examples(args, &run, &model)
+        .map_err(|e| diverged::explained(&run, e))?;
+    let queries: Vec<Query> = examples.iter().map(Example::query).collect();
+    trust::derivatives(&run, args.json)?;
+    let to_end = window.start..run.source().end()?.step;
+    let replay = &args.replay;
+    let note = trust::steps(&run, to_end.clone(), &replay.check, asked.memory, args.json)?;
+
+    let sweep = Sweep {
+        args,
+        asked: &asked,
+        run: &run,
+        queries: &queries,
+        model: &model,
+    };
+    let mut out = clean::stdout();
+    if let Some(last) = first_answer(args, &asked.window, &run, &to_end)? {
+        let first = Instant::now();
+        let table = sweep.over(&Window::LastEpoch)?;
+        let took = first.elapsed();
+        let found = Found::new(args, &run, &examples, &table, took);
+        print::first(&mut out, &found, &last)?;
+        announce(&last, &to_end, took);
+    }
+    let mut table = sweep.over(&asked.window)?;
+    table.metadata.notes.extend(note);
+    if let Some(path) = &args.out {
+        table
+            .write(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let found = Found::new(args, &run, &examples, &table, begun.elapsed());
+    if let Some(path) = &args.picture {
+        picture::draw(path, &found)?;
+    }
+    if args.json {
+        json::print(&mut out, &found)?;
+    } else {
+        print::all(&mut out, &found)?;
+        say!("took {}", duration(found.took));
+    }
+    Ok(Outcome::Fine)
+}
+
+/// The same question, over one window or another.
+struct Sweep<'a> {
+    args: &'a Explain,
+    asked: &'a Asked,
+    run: &'a RecordedRun<'a>,
+    queries: &'a [Query],
+    model: &'a Model,
+}
+
+impl Sweep<'_> {
+    /// The scores of the training examples for all queries, counted in a window.
+    fn over(&self, window: &Window) -> anyhow::Result<ScoreTable> {
+        let replay = &self.args.replay;
+        let settings = Settings {
+            at: self.model.point.clone(),
+            precision: replay.precision,
+            engine: replay.engine.map(Into::into),
+            device: Some(&replay.device),
+            predictions: self.args.out.is_some() && *window == self.asked.window,
+            memory: self.asked.memory,
+            quiet: self.args.json,
+            ..Settings::default()
+        };
+        let sweep = choose("sgd", &[])?;
+        Ok(answer(self.run, self.queries, window, &settings, &sweep)?.table)
+    }
+}
+
+/// The steps of the last epoch, if they are swept first. For scripts there is only the complete answer.
+fn first_answer(
+    args: &Explain,
+    window: &Window,
+    run: &RecordedRun<'_>,
+    all: &Range<u64>,
+) -> anyhow::Result<Option<Range<u64>>> {
+    if args.json || *window != Window::All {
+        return Ok(None);
+    }
+    // A run of an own loop may have no epochs.
+    let last = Window::LastEpoch.resolve(run.source()).ok();
+    Ok(last.filter(|last| 2 * (last.end - last.start) < all.end - all.start))
+}
+
+/// Prints how long the sweep over all steps will take, if `last` took this time.
+fn announce(last: &Range<u64>, all: &Range<u64>, took: Duration) {
+    let (done, total) = (last.end - last.start, all.end - all.start);
+    let whole = took.mul_f64(total as f64 / done.max(1) as f64);
+    say!(
+        "all {} ({}): about {}; Ctrl-C keeps the answer above, which counts the last epoch only",
+        counted(total, "step", "steps"),
+        steps(all),
+        about(whole)
+    );
+}

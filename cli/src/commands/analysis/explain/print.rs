@@ -1,0 +1,196 @@
+//! Prints explanations as text.
+
+use std::io::{self, Write};
+use std::ops::Range;
+
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
+
+use super::found::{Explained, Found};
+use crate::clean::field;
+use crate::commands::analysis::asked::at_model_of;
+use crate::commands::analysis::tables::{file_width, planted, short};
+use crate::marked::text_of;
+use crate::report::examples::values;
+use crate::words::{counted, duration, steps};
+use hindcast_analyzer::output::sidecar_path;
+use hindcast_analyzer::scores::Side;
+
+/// How many training examples per side the first answer shows.
+const FIRST: usize = 3;
+
+/// Prints the answer from the last epoch, which a complete one follows.
+pub(super) fn first(
+    out: &mut dyn Write,
+    found: &Found<'_>,
+    last: &Range<u64>,
+) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "first answer, from the last epoch (steps {}), after {}:",
+        steps(last),
+        duration(found.took)
+    )?;
+    for one in found.explained(FIRST.min(found.args.top)) {
+        title(out, &one)?;
+        sides(out, &one, found.run.data())?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints the complete answer.
+pub(super) fn all(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()> {
+    let meta = &found.table.metadata;
+    writeln!(
+        out,
+        "explained {}; window {} of {}",
+        at_model_of(found.run, meta.point(), meta.run_steps),
+        steps(&meta.window),
+        counted(meta.run_steps, "step", "steps")
+    )?;
+    let explained = found.explained(found.args.top);
+    for one in &explained {
+        title(out, one)?;
+        content(out, one, found.run.data())?;
+        sides(out, one, found.run.data())?;
+    }
+    // Most queries of one sweep have the same verdict.
+    let mut told: Vec<String> = Vec::new();
+    for one in &explained {
+        let mut text = Vec::new();
+        one.verdict.print(&mut text)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    for text in told {
+        write!(out, "{text}")?;
+    }
+    for note in &meta.notes {
+        writeln!(out, "{}", field(note))?;
+    }
+    if let Some(path) = &found.args.out {
+        writeln!(
+            out,
+            "{} ({} rows, with {})",
+            field(path.display()),
+            found.table.rows.len(),
+            field(sidecar_path(path).display())
+        )?;
+    }
+    if let Some(path) = &found.args.picture {
+        writeln!(out, "{}", field(path.display()))?;
+    }
+    Ok(())
+}
+
+/// Prints the example with its label and its prediction.
+fn title(out: &mut dyn Write, one: &Explained<'_>) -> io::Result<()> {
+    let row = &one.row;
+    write!(
+        out,
+        "\n{} (row {} of {}): label {}",
+        field(&one.name),
+        row.row,
+        field(&row.file),
+        short(&row.label)
+    )?;
+    if !row.predicted.is_empty() {
+        write!(out, ", predicted {}", field(&row.predicted))?;
+    }
+    match (row.probability, row.label_probability) {
+        (Some(p), Some(of_label)) if one.wrong == Some(true) => {
+            write!(
+                out,
+                " with probability {p:.4} (the label {of_label:.4}): wrong"
+            )?;
+        }
+        (Some(p), _) => write!(out, " with probability {p:.4}: right")?,
+        _ => {}
+    }
+    writeln!(out, "; loss {:.4}", row.loss)
+}
+
+/// Prints the example's text, or the values of its features.
+fn content(out: &mut dyn Write, one: &Explained<'_>, data: &dyn DataSet) -> anyhow::Result<()> {
+    let index = one.row.index;
+    if let Some(text) = text_of(data, one.split, index) {
+        writeln!(out, "  {}", short(&text))?;
+    } else if data.image(one.split, index).is_none() {
+        let values = values(data, one.split, index)?;
+        if !values.is_empty() {
+            let words = values
+                .iter()
+                .map(|(name, x)| format!("{} {x:.3}", field(name)));
+            let words: Vec<String> = words.collect();
+            writeln!(out, "  in the model's input: {}", words.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints both sides. What speaks for a wrong prediction comes first.
+fn sides(out: &mut dyn Write, one: &Explained<'_>, data: &dyn DataSet) -> io::Result<()> {
+    let away = ("away from the label", "falls", &one.sides.raised);
+    let towards = ("towards the label", "rises", &one.sides.lowered);
+    let order = if one.wrong == Some(false) {
+        [towards, away]
+    } else {
+        [away, towards]
+    };
+    for (pushed, then, side) in order {
+        heading(out, pushed, then, side)?;
+        rows(out, side, data)?;
+    }
+    Ok(())
+}
+
+fn heading(out: &mut dyn Write, pushed: &str, then: &str, side: &Side<'_>) -> io::Result<()> {
+    if side.examples == 0 {
+        return writeln!(out, "pushed {pushed}: no training examples");
+    }
+    writeln!(
+        out,
+        "pushed {pushed}: {}, together {:+.4e} (the loss {then} without them); the first {} are {:.1} % of it",
+        counted(
+            side.examples as u64,
+            "training example",
+            "training examples"
+        ),
+        side.total,
+        side.heaviest.len(),
+        100.0 * side.share_of_heaviest()
+    )
+}
+
+fn rows(out: &mut dyn Write, side: &Side<'_>, data: &dyn DataSet) -> io::Result<()> {
+    if side.heaviest.is_empty() {
+        return Ok(());
+    }
+    let wide = file_width(side.heaviest.iter().map(|one| one.row));
+    writeln!(
+        out,
+        "{:>6} {:>8} {:<wide$} {:<12} {:>5} {:>12} {:>8}",
+        "index", "row", "file", "label", "seen", "influence", "share"
+    )?;
+    for one in &side.heaviest {
+        let row = one.row;
+        let text = text_of(data, Split::Train, row.index);
+        writeln!(
+            out,
+            "{:>6} {:>8} {:<wide$} {:<12} {:>5} {:>+12.4e} {:>6.1} %{}{}",
+            row.index,
+            row.row,
+            field(&row.file),
+            field(&row.label),
+            row.occurrences,
+            one.influence,
+            100.0 * one.share,
+            text.map_or_else(String::new, |text| format!("  {}", short(&text))),
+            planted(data, row.index)
+        )?;
+    }
+    Ok(())
+}
