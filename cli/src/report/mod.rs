@@ -4,6 +4,7 @@ pub(crate) mod examples;
 pub(crate) mod facts;
 pub(crate) mod page;
 pub(crate) mod plot;
+pub(crate) mod predicted;
 pub(crate) mod reproduce;
 mod tokens;
 pub(crate) mod view;
@@ -24,6 +25,7 @@ use crate::verdict::{Subject, Verdict, refined};
 use examples::Extremes;
 use facts::{Curve, Facts};
 use page::{Page, Shown};
+use predicted::{Explained, Predicted, Predictor};
 use view::View;
 
 /// How many queries of a table are shown by default.
@@ -34,6 +36,8 @@ pub(crate) struct Source<'a> {
     pub trace: &'a Trace,
     /// The examples; without them the page has no pictures.
     pub data: Option<&'a dyn DataSet>,
+    /// Runs the recorded model; `None` without data, and if predictions aren't wanted.
+    pub predictor: Option<Predictor<'a>>,
     /// Tables with the names of their files.
     pub tables: &'a [(String, ScoreTable)],
     /// Retrainings with the names of their files.
@@ -50,7 +54,7 @@ pub(crate) struct Source<'a> {
 ///
 /// # Errors
 /// If a table or a retraining belongs to another run, a query is in no table, or an example can't be read.
-pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
+pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
     let facts = Facts::of(source.trace);
     let (curve, unread) = Curve::of(source.trace);
     let mut damaged = facts.problems.clone();
@@ -87,9 +91,16 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
         named.extend(refined(table).into_iter().map(|r| (name.clone(), r)));
     }
     let removals: Vec<RemovalResults> = named.iter().map(|(_, r)| r.clone()).collect();
-    let mut shown = Vec::new();
+    let (mut shown, mut explained) = (Vec::new(), Vec::new());
     for (name, table) in source.tables {
         for q in chosen(table, source.queries, name, &mut notes) {
+            explained.extend(Explained::of(
+                table,
+                q,
+                source.data,
+                source.predictor.as_mut(),
+                &mut notes,
+            )?);
             let view = View::of(table, q, name);
             let subject = Subject::of(table, q);
             shown.push(Shown {
@@ -118,10 +129,26 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
             );
         }
     }
+    let point = source
+        .tables
+        .first()
+        .map(|(_, table)| table.metadata.point());
+    let predicted = match (source.predictor.as_mut(), point) {
+        (Some(predictor), Some(point)) => Predicted::of(predictor, point, &mut notes)?,
+        _ => None,
+    };
+    let seen = source.predictor.iter().flat_map(|p| &p.damaged);
+    for problem in seen {
+        if !damaged.contains(problem) {
+            damaged.push(problem.clone());
+        }
+    }
     Ok(Page {
         facts,
         curve,
         shown,
+        explained,
+        predicted,
         removals: named,
         damaged,
         notes,

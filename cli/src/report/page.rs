@@ -3,8 +3,10 @@
 mod charts;
 mod content;
 mod ends;
+mod explained;
 mod parts;
 mod pieces;
+mod predictions;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -13,12 +15,14 @@ use hindcast_analyzer::Result;
 pub(crate) use content::{Page, Shown};
 
 /// Anchor and title of every section, in order.
-pub(crate) const SECTIONS: [(&str, &str); 9] = [
+pub(crate) const SECTIONS: [(&str, &str); 11] = [
     ("summary", "The run"),
     ("trust", "Trust"),
     ("training", "Training"),
     ("influence", "Influence"),
     ("examples", "Examples"),
+    ("explained", "Explained"),
+    ("predictions", "Predictions"),
     ("epochs", "Epochs"),
     ("classes", "Classes"),
     ("retraining", "Retraining"),
@@ -58,6 +62,8 @@ impl Page {
                         (parts::training(self)?)
                         (parts::influence(self)?)
                         (ends::examples(self))
+                        (explained::explained(self))
+                        (predictions::predictions(self))
                         (parts::epochs(self)?)
                         (parts::classes(self))
                         (parts::retraining(self)?)

@@ -14,6 +14,7 @@ use crate::commands::context::{Models, open_trace_within};
 use crate::commands::{Outcome, Usage, context};
 use crate::report::Source;
 use crate::report::page::Page;
+use crate::report::predicted::{Predicted, Predictor};
 use crate::report::reproduce;
 use crate::report::reproduce::Words;
 use crate::verdict;
@@ -30,6 +31,30 @@ struct Printed<'a> {
     run_digest: &'a str,
     damaged: &'a [String],
     views: Vec<Judged<'a>>,
+    /// `None` without data.
+    predictions: Option<Summary<'a>>,
+}
+
+/// The predictions for a held-out split.
+#[derive(Serialize)]
+struct Summary<'a> {
+    split: &'static str,
+    at: &'a str,
+    examples: usize,
+    mean_loss: f64,
+    wrong: Option<usize>,
+}
+
+impl<'a> Summary<'a> {
+    fn of(predicted: &'a Predicted) -> Self {
+        Summary {
+            split: predicted.split.name(),
+            at: &predicted.at,
+            examples: predicted.examples,
+            mean_loss: predicted.mean_loss,
+            wrong: predicted.errors,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -68,9 +93,12 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         .and_then(|run| run.trace())
         .or(alone.as_ref())
         .with_context(|| format!("{}: the run can't be opened", args.run.display()))?;
-    let mut page = crate::report::page(&Source {
+    let wanted = opened.as_ref().filter(|_| !args.no_predictions);
+    let predictor = wanted.map(Predictor::of).transpose()?;
+    let mut page = crate::report::page(&mut Source {
         trace,
         data: opened.as_ref().map(|run| run.data()),
+        predictor,
         tables: &tables,
         removals: &removals,
         queries: &args.query,
@@ -198,6 +226,7 @@ fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
         run_digest: &page.facts.head,
         damaged: &page.damaged,
         views: judged.collect(),
+        predictions: page.predicted.as_ref().map(Summary::of),
     }
 }
 
@@ -287,6 +316,9 @@ fn commands(
     }
     for query in &args.query {
         report = report.option("--query", query);
+    }
+    if args.no_predictions {
+        report = report.word("--no-predictions");
     }
     out.push((
         "Write this page:".to_owned(),

@@ -2,6 +2,7 @@
 
 use super::super::examples::Extremes;
 use super::super::facts::{Curve, Facts};
+use super::super::predicted::{Explained, Predicted};
 use super::super::view::View;
 use crate::verdict::{Subject, Verdict};
 use hindcast_analyzer::counterfactual::RemovalResults;
@@ -12,6 +13,10 @@ pub(crate) struct Page {
     pub facts: Facts,
     pub curve: Curve,
     pub shown: Vec<Shown>,
+    /// The queries that are the loss of one example, explained.
+    pub explained: Vec<Explained>,
+    /// Predictions for a held-out split; `None` without data, and if they aren't wanted.
+    pub predicted: Option<Predicted>,
     /// Files of retrainings, with their names.
     pub removals: Vec<(String, RemovalResults)>,
     /// Damage found in the parts of the trace that were read. The notes also mention it.

@@ -54,7 +54,7 @@ fn list(page: &Page, shown: &Shown, harmful: bool) -> Markup {
     }
 }
 
-fn tile(example: &Example) -> Markup {
+pub(super) fn tile(example: &Example) -> Markup {
     let wrong = example.really.is_some();
     html! {
         li.wrong[wrong] { figure {
@@ -67,6 +67,7 @@ fn tile(example: &Example) -> Markup {
                 br;
                 span.score.harm[example.score < 0.0].help[example.score > 0.0] { (signed(example.score)) }
                 @if let Some(Spread { sd: Some(sd), .. }) = example.spread { span.quiet { " ± " (format!("{sd:.1e}")) } }
+                @if let Some(share) = example.share { br; span.quiet { (percent(share)) } }
                 br;
                 span.quiet { @match &example.name { Some(name) => bdi { (short(name)) }, None => { "#" (example.index) } } }
                 br;
@@ -74,6 +75,11 @@ fn tile(example: &Example) -> Markup {
             }
         } }
     }
+}
+
+/// A share in words.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 /// The row of an example in the original data.
@@ -100,15 +106,20 @@ fn words(example: &Example) -> String {
     if !example.file.is_empty() {
         words += &format!(" of {}", short(&example.file));
     }
-    words + &format!(", influence {:+.2e}", example.score)
+    words += &format!(", influence {:+.2e}", example.score);
+    if let Some(share) = example.share {
+        words += &format!(", {} of its side", percent(share));
+    }
+    words
 }
 
-fn rows(examples: &[Example], label: &str) -> Markup {
+pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
     let named = examples.iter().any(|e| e.name.is_some());
     let valued = examples.iter().any(|e| !e.values.is_empty());
     let known = examples.iter().any(|e| e.really.is_some());
     let filed = examples.iter().any(|e| !e.file.is_empty());
     let spread = examples.iter().any(|e| e.spread.is_some());
+    let shared = examples.iter().any(|e| e.share.is_some());
     let texts = examples.iter().any(|e| !e.pieces.is_empty());
     let marked = examples
         .iter()
@@ -125,6 +136,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                     th scope="col" { "Label" }
                     @if known { th scope="col" { "Really" } }
                     th.n scope="col" { "Seen" } th.n scope="col" { "Influence" }
+                    @if shared { th.n scope="col" { "Share" } }
                     @if spread { th.n scope="col" { "sd" } th.n scope="col" { "t" } }
                     @if named { th scope="col" { "Name" } }
                     @if valued { th scope="col" { "Values in the model's input" } }
@@ -137,6 +149,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                     @if known { td.mark { bdi { (e.really.as_deref().unwrap_or_default()) } } }
                     td.n { (e.occurrences) }
                     td.n.harm[e.score < 0.0].help[e.score > 0.0] { (signed(e.score)) }
+                    @if shared { td.n { (e.share.map(percent).unwrap_or_default()) } }
                     @if let Some(Spread { sd, t }) = e.spread {
                         td.n { (sd.map_or(String::new(), |sd| format!("{sd:.1e}"))) }
                         td.n { (t.map_or(String::new(), |t| minus(&format!("{t:+.1}")))) }
@@ -170,7 +183,7 @@ fn pieces(pieces: &[Piece]) -> Markup {
 }
 
 /// Shortens a name, which may be a long text.
-fn short(name: &str) -> String {
+pub(super) fn short(name: &str) -> String {
     const LONGEST: usize = 160;
     let mut out: String = name.chars().take(LONGEST).collect();
     if name.chars().nth(LONGEST).is_some() {

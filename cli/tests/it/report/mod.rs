@@ -13,12 +13,14 @@ use crate::cli::{code, fine, hindcast, small_run, stderr};
 use crate::states::TASK;
 
 /// Anchors of the page's sections.
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 11] = [
     "summary",
     "trust",
     "training",
     "influence",
     "examples",
+    "explained",
+    "predictions",
     "epochs",
     "classes",
     "retraining",

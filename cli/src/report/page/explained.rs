@@ -1,0 +1,105 @@
+//! Explained predictions: an example, its prediction, and the training examples behind it.
+
+use maud::{Markup, html};
+
+use super::super::examples::Content;
+use super::super::predicted::{Explained, Pushed};
+use super::content::Page;
+use super::ends::{rows, short, tile};
+use super::pieces::{method_name, section, signed};
+use crate::words::{at_model, grouped, minus};
+
+/// The section.
+pub(super) fn explained(page: &Page) -> Markup {
+    let several = page
+        .explained
+        .iter()
+        .any(|e| e.method != page.explained[0].method);
+    section(
+        "explained",
+        "Why these predictions?",
+        html! {
+            @if page.explained.is_empty() {
+                p.quiet { "No table has a query about one example. " code { "explain RUN validation:17 --out one.csv" } " computes one, and " code { "report RUN one.csv" } " shows it here." }
+            }
+            @for one in &page.explained {
+                h3 { (one.query) @if several { ", " (method_name(&one.method)) } }
+                (example(one))
+                @let (first, second) = sides(one);
+                (first) (second)
+            }
+        },
+    )
+}
+
+/// The explained example with its label and prediction.
+fn example(one: &Explained) -> Markup {
+    html! {
+        div.explained {
+            @if let Some(Content { picture: Some((address, width, height)), .. }) = &one.content {
+                img src=(address) width=(width) height=(height) alt={ "The example " (one.query) };
+            }
+            div {
+                @match &one.row {
+                    Some(row) => p {
+                        "Its label is " b { bdi { (short(&row.label)) } }
+                        @if !row.predicted.is_empty() {
+                            ", and the model predicts " b { bdi { (row.predicted) } }
+                            @if let Some(p) = row.probability { " with probability " (format!("{p:.3}")) }
+                            @if one.wrong == Some(true) { span.mark { " ✗ wrong" } @if let Some(p) = row.label_probability { " (probability of the label " (format!("{p:.3}")) ")" } }
+                        }
+                        ". Its loss is " (format!("{:.4}", row.loss)) " " (at_model(&one.at)) ". Row " (row.row) " of " bdi { (short(&row.file)) } "."
+                    },
+                    None => p.quiet { "Its prediction isn't shown without the data." },
+                }
+                @if let Some(content) = &one.content { (words(content)) }
+            }
+        }
+    }
+}
+
+/// The text or the values of an example.
+pub(super) fn words(content: &Content) -> Markup {
+    html! {
+        @if let Some(text) = &content.text { p { bdi { (short(text)) } } }
+        @if !content.values.is_empty() { p.quiet { "In the model's input: "
+            @for (i, (name, value)) in content.values.iter().enumerate() {
+                @if i > 0 { ", " }
+                bdi { (name) " " } span style="white-space:nowrap" { (minus(&format!("{value:.3}"))) }
+            }
+        } }
+    }
+}
+
+/// Both sides. What speaks for a wrong prediction comes first.
+fn sides(one: &Explained) -> (Markup, Markup) {
+    let away = side(one, &one.away, true);
+    let towards = side(one, &one.towards, false);
+    if one.wrong == Some(false) {
+        (towards, away)
+    } else {
+        (away, towards)
+    }
+}
+
+fn side(one: &Explained, pushed: &Pushed, away: bool) -> Markup {
+    let (heading, then) = if away {
+        ("Pushed away from the label", "falls")
+    } else {
+        ("Pushed towards the label", "rises")
+    };
+    let shown: f64 = pushed.heaviest.iter().filter_map(|e| e.share).sum();
+    html! {
+        h4 { span.dot.up[!away] aria-hidden="true" {} (heading) span.quiet { " – the loss of " (one.query) " " (then) " without them" } }
+        @if pushed.heaviest.is_empty() {
+            p.quiet { "None." }
+        } @else {
+            p { (grouped(pushed.examples as u64)) " training examples, together " (signed(pushed.total)) ". These " (pushed.heaviest.len()) " have " (format!("{:.0} %", 100.0 * shown)) " of it." }
+            @if pushed.heaviest.iter().any(|e| e.picture.is_some()) {
+                ul.grid { @for example in &pushed.heaviest { (tile(example)) } }
+            } @else {
+                (rows(&pushed.heaviest, &format!("{heading}, {}", one.query)))
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Predictions for a held-out split: the confusion matrix, and the most confident mistakes.
+
+use maud::{Markup, html};
+
+use super::super::predicted::{Predicted, Wrong};
+use super::content::Page;
+use super::ends::short;
+use super::explained::words;
+use super::pieces::{scrolling, section};
+use crate::words::{at_model, grouped};
+use hindcast_analyzer::predictions::Confusion;
+
+/// With more classes, the most frequent mistakes are listed instead of all pairs.
+const MOST_CLASSES: usize = 20;
+/// How many kinds of mistakes are listed.
+const MISTAKES: usize = 20;
+
+/// The section.
+pub(super) fn predictions(page: &Page) -> Markup {
+    let content = match &page.predicted {
+        Some(predicted) => html! {
+            (in_words(predicted))
+            @if let Some(confusion) = &predicted.confusion {
+                @if confusion.classes.len() <= MOST_CLASSES { (matrix(confusion)) } @else { (mistakes(confusion)) }
+            }
+            @if !predicted.surest.is_empty() {
+                h3 { "The most confident mistakes" }
+                (surest(predicted))
+            }
+        },
+        None => {
+            html! { p.quiet { "There are no predictions on this page: they need the data, and aren't wanted with " code { "--no-predictions" } "." } }
+        }
+    };
+    section("predictions", "Predictions", content)
+}
+
+fn in_words(predicted: &Predicted) -> Markup {
+    let (n, split) = (predicted.examples as u64, predicted.split.name());
+    html! {
+        p {
+            "Of " (grouped(n)) " " (split) " examples, "
+            @if let Some(wrong) = predicted.errors {
+                (format!("{:.2} %", 100.0 * (predicted.examples - wrong) as f64 / predicted.examples as f64)) " are predicted right and " (grouped(wrong as u64)) " wrong, "
+            }
+            (at_model(&predicted.at)) ". Their mean loss is " (format!("{:.6}", predicted.mean_loss)) "."
+            @if let Some(far) = predicted.root_mean_square { " The root of the mean squared difference between predictions and labels is " (format!("{far:.6}")) "." }
+        }
+        @if let Some(why) = &predicted.untold { p.note { "No predictions: " (why) "." } }
+    }
+}
+
+/// A table with a row per label and a column per predicted class.
+fn matrix(confusion: &Confusion) -> Markup {
+    let most = confusion
+        .mistakes()
+        .first()
+        .map_or(1, |(_, _, count)| *count);
+    // A mistake at least half as frequent as the most frequent one is marked twice, from a quarter once.
+    let mark = |label: usize, predicted: usize, count: u64| match count {
+        _ if label == predicted => "hit",
+        0 => "quiet",
+        n if 2 * n >= most => "often most",
+        n if 4 * n >= most => "often",
+        _ => "rare",
+    };
+    let right = |label: usize, row: &[u64]| {
+        let all: u64 = row.iter().sum();
+        match all {
+            0 => String::new(),
+            all => format!("{:.1} %", 100.0 * row[label] as f64 / all as f64),
+        }
+    };
+    scrolling(
+        "Confusion matrix",
+        html! {
+            table.confusion {
+                caption { "How often the examples of each label (rows) were predicted as each class (columns). Numbers off the diagonal are mistakes; the most frequent ones are shaded." }
+                thead {
+                    tr { th scope="col" { "Label" } @for class in &confusion.classes { th.n scope="col" { bdi { (short(class)) } } } th.n scope="col" { "Right" } }
+                }
+                tbody { @for (label, row) in confusion.counts.iter().enumerate() { tr {
+                    th scope="row" { bdi { (short(&confusion.classes[label])) } }
+                    @for (predicted, &count) in row.iter().enumerate() {
+                        td class={ "n " (mark(label, predicted, count)) } { (count) }
+                    }
+                    td.n { (right(label, row)) }
+                } } }
+            }
+        },
+    )
+}
+
+/// The most frequent mistakes.
+fn mistakes(confusion: &Confusion) -> Markup {
+    let all = confusion.mistakes();
+    scrolling(
+        "The most frequent mistakes",
+        html! {
+            table {
+                caption { "The most frequent of " (grouped(all.len() as u64)) " kinds of mistakes among " (confusion.classes.len()) " classes." }
+                thead { tr { th scope="col" { "Label" } th scope="col" { "Predicted" } th.n scope="col" { "Examples" } } }
+                tbody { @for (label, predicted, count) in all.iter().take(MISTAKES) { tr {
+                    th scope="row" { bdi { (short(label)) } } td { bdi { (short(predicted)) } } td.n { (grouped(*count)) }
+                } } }
+            }
+        },
+    )
+}
+
+fn surest(predicted: &Predicted) -> Markup {
+    let wrong = &predicted.surest;
+    if wrong.iter().any(|w| w.content.picture.is_some()) {
+        return html! { ul.grid { @for one in wrong { (tile(predicted, one)) } } };
+    }
+    let more = wrong
+        .iter()
+        .any(|w| w.content.text.is_some() || !w.content.values.is_empty());
+    let number = |x: Option<f64>| x.map_or_else(String::new, |x| format!("{x:.3}"));
+    scrolling(
+        "The most confident mistakes",
+        html! {
+            table {
+                thead { tr {
+                    th.n scope="col" { "Index" } th.n scope="col" { "Row" } th scope="col" { "File" } th scope="col" { "Label" } th scope="col" { "Predicted" }
+                    th.n scope="col" { "Probability" } th.n scope="col" { "Of the label" } th.n scope="col" { "Loss" }
+                    @if more { th scope="col" { "Example" } }
+                } }
+                tbody { @for Wrong { row, content } in wrong { tr {
+                    th.n scope="row" { (row.index) } td.n { (row.row) } td { bdi { (short(&row.file)) } } td { bdi { (short(&row.label)) } } td { bdi { (short(&row.predicted)) } }
+                    td.n { (number(row.probability)) } td.n { (number(row.label_probability)) } td.n { (format!("{:.4}", row.loss)) }
+                    @if more { td.values { (words(content)) } }
+                } } }
+            }
+        },
+    )
+}
+
+fn tile(predicted: &Predicted, one: &Wrong) -> Markup {
+    let row = &one.row;
+    let sure = row
+        .probability
+        .map_or_else(String::new, |p| format!("{p:.3}"));
+    let alt = format!(
+        "{} example {}, label {}, predicted {} with probability {sure}",
+        predicted.split.name(),
+        row.index,
+        row.label,
+        row.predicted
+    );
+    html! {
+        li { figure {
+            @if let Some((address, width, height)) = &one.content.picture {
+                img src=(address) width=(width) height=(height) alt=(alt);
+            }
+            figcaption {
+                b { bdi { (short(&row.label)) } } span.mark { " as " bdi { (short(&row.predicted)) } }
+                br;
+                span.quiet { (sure) }
+                br;
+                span.quiet { "#" (row.index) }
+                br;
+                span.quiet { "row " (row.row) " of " bdi { (short(&row.file)) } }
+            }
+        } }
+    }
+}
