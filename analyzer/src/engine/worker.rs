@@ -372,13 +372,17 @@ fn serve(inbox: &Receiver<Request>, objective: &dyn Objective, dtype: DType, dev
             }
             Request::Products(input, s, rho, reply) => {
                 let _ = reply.send(caught("differentiating twice", || {
-                    context.of(&input).products(&input.borrow(), &slices(&s), &rho)
+                    context
+                        .of(&input)
+                        .products(&input.borrow(), &slices(&s), &rho)
                 }));
             }
             Request::ProductsAfter(input, exchange, rho, reply) => {
                 let _ = reply.send(caught("differentiating twice", || {
                     let directions = |gradient| exchange.give(gradient);
-                    context.of(&input).products_after(&input.borrow(), directions, &rho)
+                    context
+                        .of(&input)
+                        .products_after(&input.borrow(), directions, &rho)
                 }));
             }
         }
