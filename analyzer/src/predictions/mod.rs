@@ -99,7 +99,7 @@ pub fn predict(
     };
     observer.begin(stage);
     let mut raw = Raw::new(run);
-    for some in examples.chunks(EVALUATION_ROWS) {
+    for some in examples.chunks(rows_at_once(run)) {
         let (dtype, device) = (engine.dtype(), engine.device().clone());
         let batch = run.data().batch(split, some, None, dtype, &device)?;
         let pass = engine.forward(&StepInput {
@@ -133,6 +133,19 @@ pub fn predict(
         rows: rows.collect(),
         untold,
     })
+}
+
+/// For an own model, whose examples may be large (sequences, images), this many times the examples of a training batch are
+/// predicted at once. Their forward pass needs no more memory than the double backward pass of a sweep's step.
+const BATCHES_AT_ONCE: usize = 4;
+
+/// How many examples are predicted at once. It limits memory and changes no value.
+fn rows_at_once(run: &RecordedRun<'_>) -> usize {
+    match (run.net(), run.last_batch()) {
+        (None, Ok((_, batch))) => (BATCHES_AT_ONCE * batch.len()).clamp(1, EVALUATION_ROWS),
+        // A task's kernels cut every batch into chunks.
+        _ => EVALUATION_ROWS,
+    }
 }
 
 impl Predictions {
