@@ -133,62 +133,67 @@ def area(scores, flips):
     ranks[order] = np.arange(1, N + 1)
     k = flips.sum()
     return float(1 - (ranks[flips].sum() - k * (k + 1) / 2) / (k * (N - k)))
-FIELDS = ['data', 'seed', 'validation', 'method', 'at', 'found', 'area']
-done = set()
-if os.path.exists(OUT):
-    done = {tuple((r[k] for k in FIELDS[:5])) for r in csv.DictReader(open(OUT))}
-else:
-    csv.writer(open(OUT, 'w')).writerow(FIELDS)
 
-def emit(*row):
-    with open(OUT, 'a') as f:
-        csv.writer(f).writerow(row)
-    print(*row, flush=True)
+def main():
+    FIELDS = ['data', 'seed', 'validation', 'method', 'at', 'found', 'area']
+    done = set()
+    if os.path.exists(OUT):
+        done = {tuple((r[k] for k in FIELDS[:5])) for r in csv.DictReader(open(OUT))}
+    else:
+        csv.writer(open(OUT, 'w')).writerow(FIELDS)
 
-for kind in sys.argv[5:]:
-    x, clean, classes = embeddings() if kind == 'embeddings' else table()
-    for seed in range(3):
-        rng = np.random.default_rng(seed + 1)
-        y = clean.copy()
-        flips = np.zeros(len(y), bool)
-        for a, b in ((0, N), (N, N + V)):
-            flips[a + rng.permutation(b - a)[:(b - a) // 10]] = True
-        y[flips] = (y[flips] + rng.integers(1, classes, flips.sum())) % classes
-        for validation in ('dirty', 'clean'):
-            todo = [(m, at) for m, at in METHODS if (kind, str(seed), validation, m, at) not in done and (validation == 'dirty' or (m in ('sgd', 'hessian-free', 'tracin', 'koh-liang-sgd') and at == 'mean'))]
-            if not todo:
-                continue
-            folder = os.path.join(WORK, 'main')
-            vy = (y if validation == 'dirty' else clean)[N:]
-            out, steps = record(kind, folder, x[:N], y[:N], x[N:], vy, seed)
-            window = '%d..%d' % (steps * 6 // 8, steps)
-            for m, at in todo:
-                table_ = os.path.join(WORK, 'scores.csv')
-                w = window if m in ('sgd', 'hessian-free') else 'all'
-                j = json.loads(run('influence', out, '--data', folder, '--method', m, '--at', at, '--window', w, '--out', table_, '--json'))
-                scores = np.full(N, np.inf)
-                for r in csv.DictReader(open(table_)):
-                    assert int(r['row']) == int(r['index'])
-                    if r['influence']:
-                        scores[int(r['index'])] = float(r['influence'])
-                if m == 'sgd' and validation == 'dirty':
-                    ck = os.path.join(WORK, 'ck.safetensors')
-                    if os.path.exists(ck):
-                        os.remove(ck)
-                    run('checkpoint', out, *(['--at', 'mean'] if at == 'mean' else ['--step', 'final']), '--out', ck)
-                    p = confidence(kind, ck, x[:N], y[:N], x[N:], vy)
-                    print('check: validation loss', j['queries'][0]['value'], -np.log(p).mean(), flush=True)
-                    if at == 'mean':
-                        emit(kind, seed, validation, 'confidence of the recorded model', at, found(confidence(kind, ck, x[:N], y[:N], x[:N], y[:N]), flips[:N]), area(confidence(kind, ck, x[:N], y[:N], x[:N], y[:N]), flips[:N]))
-                emit(kind, seed, validation, m, at, found(scores, flips[:N]), area(scores, flips[:N]))
-        if (kind, str(seed), '', 'cross-validated self-confidence', 'mean') not in done:
-            p = np.empty(N)
-            folds = rng.permutation(N) % FOLDS
-            for k in range(FOLDS):
-                i, o = (np.where(folds != k)[0], np.where(folds == k)[0])
-                folder = os.path.join(WORK, 'fold')
-                out, _ = record(kind, folder, x[i], y[i], x[o], y[o], seed)
-                ck = os.path.join(folder, 'ck.safetensors')
-                run('checkpoint', out, '--at', 'mean', '--out', ck)
-                p[o] = confidence(kind, ck, x[i], y[i], x[o], y[o])
-            emit(kind, seed, '', 'cross-validated self-confidence', 'mean', found(p, flips[:N]), area(p, flips[:N]))
+    def emit(*row):
+        with open(OUT, 'a') as f:
+            csv.writer(f).writerow(row)
+        print(*row, flush=True)
+
+    for kind in sys.argv[5:]:
+        x, clean, classes = embeddings() if kind == 'embeddings' else table()
+        for seed in range(3):
+            rng = np.random.default_rng(seed + 1)
+            y = clean.copy()
+            flips = np.zeros(len(y), bool)
+            for a, b in ((0, N), (N, N + V)):
+                flips[a + rng.permutation(b - a)[:(b - a) // 10]] = True
+            y[flips] = (y[flips] + rng.integers(1, classes, flips.sum())) % classes
+            for validation in ('dirty', 'clean'):
+                todo = [(m, at) for m, at in METHODS if (kind, str(seed), validation, m, at) not in done and (validation == 'dirty' or (m in ('sgd', 'hessian-free', 'tracin', 'koh-liang-sgd') and at == 'mean'))]
+                if not todo:
+                    continue
+                folder = os.path.join(WORK, 'main')
+                vy = (y if validation == 'dirty' else clean)[N:]
+                out, steps = record(kind, folder, x[:N], y[:N], x[N:], vy, seed)
+                window = '%d..%d' % (steps * 6 // 8, steps)
+                for m, at in todo:
+                    table_ = os.path.join(WORK, 'scores.csv')
+                    w = window if m in ('sgd', 'hessian-free') else 'all'
+                    j = json.loads(run('influence', out, '--data', folder, '--method', m, '--at', at, '--window', w, '--out', table_, '--json'))
+                    scores = np.full(N, np.inf)
+                    for r in csv.DictReader(open(table_)):
+                        assert int(r['row']) == int(r['index'])
+                        if r['influence']:
+                            scores[int(r['index'])] = float(r['influence'])
+                    if m == 'sgd' and validation == 'dirty':
+                        ck = os.path.join(WORK, 'ck.safetensors')
+                        if os.path.exists(ck):
+                            os.remove(ck)
+                        run('checkpoint', out, *(['--at', 'mean'] if at == 'mean' else ['--step', 'final']), '--out', ck)
+                        p = confidence(kind, ck, x[:N], y[:N], x[N:], vy)
+                        print('check: validation loss', j['queries'][0]['value'], -np.log(p).mean(), flush=True)
+                        if at == 'mean':
+                            emit(kind, seed, validation, 'confidence of the recorded model', at, found(confidence(kind, ck, x[:N], y[:N], x[:N], y[:N]), flips[:N]), area(confidence(kind, ck, x[:N], y[:N], x[:N], y[:N]), flips[:N]))
+                    emit(kind, seed, validation, m, at, found(scores, flips[:N]), area(scores, flips[:N]))
+            if (kind, str(seed), '', 'cross-validated self-confidence', 'mean') not in done:
+                p = np.empty(N)
+                folds = rng.permutation(N) % FOLDS
+                for k in range(FOLDS):
+                    i, o = (np.where(folds != k)[0], np.where(folds == k)[0])
+                    folder = os.path.join(WORK, 'fold')
+                    out, _ = record(kind, folder, x[i], y[i], x[o], y[o], seed)
+                    ck = os.path.join(folder, 'ck.safetensors')
+                    run('checkpoint', out, '--at', 'mean', '--out', ck)
+                    p[o] = confidence(kind, ck, x[i], y[i], x[o], y[o])
+                emit(kind, seed, '', 'cross-validated self-confidence', 'mean', found(p, flips[:N]), area(p, flips[:N]))
+
+if __name__ == '__main__':
+    main()

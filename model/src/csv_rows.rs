@@ -15,6 +15,8 @@
 //! # Ok::<(), hindcast_model::csv_rows::CsvError>(())
 //! ```
 
+pub mod spans;
+
 use std::io::{self, Read};
 
 /// Largest row, in bytes. Without this limit, a file without line ends would be read into memory as a single row.
@@ -190,6 +192,32 @@ enum At {
     Comment,
 }
 
+impl At {
+    /// The state after a byte that isn't a line end. A line end begins a row, unless it is within quotes.
+    fn after(self, byte: u8, delimiter: u8, comment: Option<u8>) -> At {
+        let in_cell = if byte == delimiter {
+            At::CellStart
+        } else {
+            At::Cell
+        };
+        match self {
+            At::RowStart if comment == Some(byte) => At::Comment,
+            // A line that begins with a space isn't a comment.
+            At::RowStart | At::CellStart if is_space(byte, delimiter) => At::CellStart,
+            At::RowStart | At::CellStart if byte == b'"' => At::Quoted,
+            At::Quoted if byte == b'"' => At::QuoteInQuotes,
+            At::QuoteInQuotes if byte == b'"' => At::Quoted,
+            At::RowStart | At::CellStart | At::Cell | At::QuoteInQuotes => in_cell,
+            at @ (At::Quoted | At::Comment) => at,
+        }
+    }
+}
+
+/// Whether a byte is a space, which may come before the quote of a cell.
+fn is_space(byte: u8, delimiter: u8) -> bool {
+    matches!(byte, b' ' | b'\t') && byte != delimiter
+}
+
 /// The normalised text of a table.
 struct CsvText<R> {
     from: R,
@@ -264,39 +292,21 @@ impl<R: Read> CsvText<R> {
 
     fn byte(&mut self, byte: u8) {
         self.complete = false;
-        self.at = match self.at {
-            At::RowStart if self.comment == Some(byte) => At::Comment,
-            At::RowStart | At::CellStart => {
-                if matches!(byte, b' ' | b'\t') && byte != self.delimiter {
-                    self.spaces.push(byte);
-                    // A line that begins with a space isn't a comment.
-                    self.at = At::CellStart;
-                    return;
-                }
-                if byte == b'"' {
-                    self.spaces.clear();
-                    self.opened = self.line;
-                    At::Quoted
-                } else {
-                    self.made.append(&mut self.spaces);
-                    self.after_cell(byte)
-                }
+        let before = self.at;
+        self.at = before.after(byte, self.delimiter, self.comment);
+        if matches!(before, At::RowStart | At::CellStart) {
+            if is_space(byte, self.delimiter) {
+                self.spaces.push(byte);
+                return;
             }
-            At::Cell => self.after_cell(byte),
-            At::Quoted if byte == b'"' => At::QuoteInQuotes,
-            At::QuoteInQuotes if byte == b'"' => At::Quoted,
-            At::QuoteInQuotes => self.after_cell(byte),
-            at @ (At::Quoted | At::Comment) => at,
-        };
-        self.made.push(byte);
-    }
-
-    fn after_cell(&self, byte: u8) -> At {
-        if byte == self.delimiter {
-            At::CellStart
-        } else {
-            At::Cell
+            if self.at == At::Quoted {
+                self.spaces.clear();
+                self.opened = self.line;
+            } else {
+                self.made.append(&mut self.spaces);
+            }
         }
+        self.made.push(byte);
     }
 
     fn end(&mut self) -> Result<(), CsvError> {

@@ -47,6 +47,11 @@ pub const NAMES: Kind = Kind {
     what: "names of examples",
     most: 4 * GIB,
 };
+/// Decisions about examples with wrong labels.
+pub const DECISIONS: Kind = Kind {
+    what: "decisions (CSV)",
+    most: 4 * GIB,
+};
 /// Indices of examples, one per line.
 pub const INDICES: Kind = Kind {
     what: "indices of examples",
@@ -221,7 +226,7 @@ impl Read for Limited {
 }
 
 /// UTF-8's byte order mark, which some editors and spreadsheets write at the beginning of a text.
-const MARK: &[u8] = b"\xef\xbb\xbf";
+pub(crate) const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The reader's text without a byte order mark.
 pub(crate) fn without_mark<R: Read>(mut from: R) -> io::Result<Chain<Cursor<Vec<u8>>, R>> {

@@ -2,6 +2,7 @@
 //! that a sweep estimates.
 
 mod arithmetic;
+mod change;
 mod drift;
 mod file;
 mod noise;
@@ -13,6 +14,7 @@ mod sample;
 mod start;
 
 pub use arithmetic::Arithmetic;
+pub use change::Change;
 pub use drift::Drift;
 pub use file::{RemovalResult, RemovalResults, RemovedPlace};
 pub use options::{CounterfactualOptions, ReplayProgress};
@@ -45,11 +47,28 @@ pub fn counterfactuals(
     sets: &[Vec<u64>],
     progress: &ReplayProgress<'_>,
 ) -> Result<CounterfactualReport> {
+    let changes: Vec<Change> = sets.iter().map(|set| Change::without(set)).collect();
+    changed_runs(run, options, queries, &changes, progress)
+}
+
+/// As [`counterfactuals`], with changes that also give examples other labels. A label changes in the window's steps; in a
+/// window that begins at step 0, this is a training from its start on the changed labels.
+///
+/// # Errors
+/// As [`counterfactuals`]; [`Unsupported::Labels`](crate::error::Unsupported::Labels) if a label is to change and the targets
+/// aren't classes.
+pub fn changed_runs(
+    run: &RecordedRun<'_>,
+    options: &CounterfactualOptions,
+    queries: &[Query],
+    changes: &[Change],
+    progress: &ReplayProgress<'_>,
+) -> Result<CounterfactualReport> {
     match run.trained_dtype() {
-        DType::F64 => typed::<f64>(run, options, queries, sets, progress),
-        DType::F16 => typed::<f16>(run, options, queries, sets, progress),
-        DType::BF16 => typed::<bf16>(run, options, queries, sets, progress),
-        _ => typed::<f32>(run, options, queries, sets, progress),
+        DType::F64 => typed::<f64>(run, options, queries, changes, progress),
+        DType::F16 => typed::<f16>(run, options, queries, changes, progress),
+        DType::BF16 => typed::<bf16>(run, options, queries, changes, progress),
+        _ => typed::<f32>(run, options, queries, changes, progress),
     }
 }
 
@@ -57,11 +76,12 @@ fn typed<T: Real>(
     run: &RecordedRun<'_>,
     options: &CounterfactualOptions,
     queries: &[Query],
-    sets: &[Vec<u64>],
+    changes: &[Change],
     progress: &ReplayProgress<'_>,
 ) -> Result<CounterfactualReport> {
     let examples = run.examples() as u64;
-    if let Some(&example) = sets.iter().flatten().find(|&&i| i >= examples) {
+    let mut named = changes.iter().flat_map(Change::examples);
+    if let Some(example) = named.find(|&i| i >= examples) {
         return Err(AnalysisError::NoExample { example, examples });
     }
     let source = run.source();
@@ -78,8 +98,8 @@ fn typed<T: Real>(
     let at = options.at.resolve(source, window.start)?;
     let mut before = Averaging::new(&at, end.parameters.len(), end.buffers.len());
     before.add_recorded(source, window.start)?;
-    let nothing = Vec::new();
-    let all: Vec<&Vec<u64>> = std::iter::once(&nothing).chain(sets).collect();
+    let nothing = Change::default();
+    let all: Vec<&Change> = std::iter::once(&nothing).chain(changes).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match (options.device.is_cpu(), options.threads) {
         (false, _) => 1,
@@ -149,7 +169,7 @@ fn drift<T: Real>(job: &replay::Job<'_, T>, everyone: &Outcome, recorded: &[f64]
         stopped: AtomicBool::new(false),
         ..*job
     };
-    let moved = match spread(&again, &[&Vec::new()], 1) {
+    let moved = match spread(&again, &[&Change::default()], 1) {
         Ok(outcomes) => outcomes
             .into_iter()
             .next()
@@ -165,18 +185,18 @@ fn drift<T: Real>(job: &replay::Job<'_, T>, everyone: &Outcome, recorded: &[f64]
 /// Distributes the runs over worker threads. Returns the outcomes in the order of `all`.
 fn spread<T: Real>(
     job: &replay::Job<'_, T>,
-    all: &[&Vec<u64>],
+    all: &[&Change],
     workers: usize,
 ) -> Result<Vec<Outcome>> {
     let results: Vec<Result<Vec<(usize, Outcome)>>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers)
             .map(|k| {
-                let mine: Vec<(usize, &[u64])> = all
+                let mine: Vec<(usize, &Change)> = all
                     .iter()
+                    .copied()
                     .enumerate()
                     .skip(k)
                     .step_by(workers)
-                    .map(|(i, set)| (i, set.as_slice()))
                     .collect();
                 std::thread::Builder::new()
                     .name(format!("counterfactual-{k}"))

@@ -8,6 +8,7 @@ use hindcast_model::train::ModelState;
 use serde::{Deserialize, Serialize};
 
 use super::arithmetic::Trainer;
+use super::change::Change;
 use super::drift::Drift;
 use super::start::narrow;
 use super::{Denominators, Removal};
@@ -35,6 +36,9 @@ pub struct SplitLoss {
 pub struct Outcome {
     /// The examples that were left out.
     pub without: Vec<u64>,
+    /// The examples that got another label, with its class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub relabelled: Vec<(u64, u32)>,
     /// Value of each query.
     pub queries: Vec<f64>,
     /// Losses of the splits that have examples.
@@ -118,13 +122,13 @@ impl Evaluated<'_> {
     pub fn outcome<T: Real>(
         &self,
         trainer: &mut Trainer<'_>,
-        without: &[u64],
+        change: &Change,
         state: &ModelState<T>,
         average: Option<QueryState>,
     ) -> Result<Outcome> {
         if let Some(value) = state.parameters.iter().position(|x| !x.wide().is_finite()) {
             return Err(AnalysisError::Diverged(Diverged::Retraining {
-                without: without.len(),
+                without: change.without.len(),
                 value,
             }));
         }
@@ -144,7 +148,8 @@ impl Evaluated<'_> {
             }
         };
         Ok(Outcome {
-            without: without.to_vec(),
+            without: change.without.clone(),
+            relabelled: change.relabelled.clone(),
             queries: at_point.queries,
             losses: at_point.losses,
             at_end,

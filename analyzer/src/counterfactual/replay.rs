@@ -1,6 +1,5 @@
 //! Trains all runs of one worker together, so that each step's batch is loaded once for all of them.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,6 +9,7 @@ use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
 
 use super::arithmetic::{Arithmetic, Trainer};
+use super::change::{Change, Lookup};
 use super::noise::move_start;
 use super::options::{CounterfactualOptions, ReplayProgress};
 use super::outcome::{Evaluated, Outcome};
@@ -54,7 +54,7 @@ pub(super) fn steps(run: &RecordedRun<'_>, range: Range<u64>) -> Result<Vec<Step
 
 impl<T: Real> Job<'_, T> {
     /// Trains this worker's runs to the end and evaluates them.
-    pub fn work(&self, mine: &[(usize, &[u64])]) -> Result<Vec<(usize, Outcome)>> {
+    pub fn work(&self, mine: &[(usize, &Change)]) -> Result<Vec<(usize, Outcome)>> {
         if !self.options.device.is_cpu() {
             return self.train(mine);
         }
@@ -70,11 +70,8 @@ impl<T: Real> Job<'_, T> {
         pool.install(|| self.train(mine))
     }
 
-    fn train(&self, mine: &[(usize, &[u64])]) -> Result<Vec<(usize, Outcome)>> {
-        let removed: Vec<BTreeSet<u64>> = mine
-            .iter()
-            .map(|(_, set)| set.iter().copied().collect())
-            .collect();
+    fn train(&self, mine: &[(usize, &Change)]) -> Result<Vec<(usize, Outcome)>> {
+        let changes: Vec<Lookup> = mine.iter().map(|(_, change)| change.lookup()).collect();
         let mut states: Vec<ModelState<T>> = vec![self.start.clone(); mine.len()];
         if let Some(seed) = self.options.start_noise {
             for (state, (at, _)) in states.iter_mut().zip(mine) {
@@ -90,7 +87,7 @@ impl<T: Real> Job<'_, T> {
         let averaged = !self.before.is_final();
         let mut averages = vec![self.before.clone(); if averaged { mine.len() } else { 0 }];
         let mut trainer = Trainer::new(self.run, arithmetic, &self.options.device)?;
-        let nothing = BTreeSet::new();
+        let nothing = Lookup::default();
         for meta in self.steps {
             let batches = self.run.batches(meta, T::DTYPE, &self.options.device)?;
             let weights = weights_of(meta)?;
@@ -99,15 +96,17 @@ impl<T: Real> Job<'_, T> {
             for (state, average) in states.iter().zip(&mut averages) {
                 average.add(meta.step, &state.parameters, &state.buffers);
             }
-            for (state, removed) in states.iter_mut().zip(&removed) {
+            for (state, change) in states.iter_mut().zip(&changes) {
                 if self.stopped.load(Ordering::Relaxed) {
                     return Err(AnalysisError::Cancelled { step: meta.step });
                 }
+                let change = if inside { change } else { &nothing };
+                let (batches, weights) = change.relabel(self.run, meta.step, &batches, &weights)?;
                 let parts = without(
                     meta,
                     &batches,
                     &weights,
-                    if inside { removed } else { &nothing },
+                    &change.without,
                     self.options.removal,
                     if self.run.has_denominator(meta) {
                         self.options.denominators
@@ -133,9 +132,9 @@ impl<T: Real> Job<'_, T> {
         let mut averages = averages.into_iter();
         mine.iter()
             .zip(&states)
-            .map(|((at, set), state)| {
+            .map(|((at, change), state)| {
                 let average = averages.next().map(|average| average.state);
-                let outcome = evaluation.outcome(&mut trainer, set, state, average)?;
+                let outcome = evaluation.outcome(&mut trainer, change, state, average)?;
                 Ok((*at, outcome))
             })
             .collect()

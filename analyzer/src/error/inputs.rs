@@ -57,6 +57,32 @@ fn option_in_words(method: &str, key: &str, known: &[String]) -> String {
     )
 }
 
+/// A row of a file that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRow {
+    /// Its line in the file, from 1.
+    pub line: u64,
+    /// What is wrong, and what is expected.
+    pub problem: String,
+}
+
+/// All rows, or the first of many, one per line.
+pub(super) fn bad_rows(rows: &[BadRow]) -> String {
+    const MOST: usize = 20;
+    let rows_in_words = match rows.len() {
+        1 => "1 row".to_owned(),
+        n => format!("{n} rows"),
+    };
+    let mut text = format!("{rows_in_words} can't be applied; nothing was changed:");
+    for row in rows.iter().take(MOST) {
+        text.push_str(&format!("\nline {}: {}", row.line, row.problem));
+    }
+    if rows.len() > MOST {
+        text.push_str(&format!("\nand {} more", rows.len() - MOST));
+    }
+    text
+}
+
 /// A computation whose numbers stop being finite.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

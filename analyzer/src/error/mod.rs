@@ -10,7 +10,7 @@ use hindcast_model::data::DataError;
 use hindcast_model::train::TrainError;
 use hindcast_model::update::UpdateError;
 
-pub use inputs::{BadNames, Diverged, Undefined, Unknown};
+pub use inputs::{BadNames, BadRow, Diverged, Undefined, Unknown};
 pub use missing::{Damaged, Missing};
 pub use unsupported::{Assumption, BrokenAssumption, NoKernels, Unsupported};
 
@@ -381,6 +381,14 @@ pub enum AnalysisError {
         path: PathBuf,
         /// Why not.
         problem: Box<BadNames>,
+    },
+    /// Rows of a file of decisions can't be applied.
+    #[error("{}: {}", path.display(), inputs::bad_rows(rows))]
+    BadDecisions {
+        /// The file.
+        path: PathBuf,
+        /// The rows.
+        rows: Vec<BadRow>,
     },
     /// A file of results can't be read or written.
     #[error("{}: {problem}", path.display())]

@@ -11,6 +11,7 @@ mod accumulative;
 mod answer;
 mod autoencoder;
 mod choices;
+pub mod cleaning;
 pub mod dynamics;
 mod estimate;
 mod estimator;

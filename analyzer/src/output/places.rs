@@ -11,6 +11,8 @@ use hindcast_format::MANIFEST;
 #[cfg(any(test, feature = "parquet"))]
 pub(crate) use kind::EXAMPLE_DYNAMICS;
 pub use kind::FIGURE;
+#[cfg(test)]
+pub(crate) use kind::ISSUES;
 pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable, sidecar_path};
 pub(crate) use kind::{DYNAMICS, PREDICTIONS};
 #[cfg(feature = "parquet")]

@@ -132,6 +132,23 @@ The table has one row per use of an example, in the order of training: step, epo
   forgetting_events      how often an example was wrong although it was right at its use before; null unless the model is a classifier
   notes                  reasons to doubt these numbers; empty if there are none";
 
+pub(crate) const CLEAN: &str = "\
+Each step of the window is replayed forward once. An example's class probabilities are averaged over the steps that used it; each of these models had seen the example only in earlier epochs. The suggested label is the class with the largest mean probability. The number of wrong labels is estimated as in confident learning (Northcutt, Jiang and Chuang 2021): it is the number of examples whose suggested label is another than the given one, with a mean probability of at least that of this class over the examples that have it as their label. The issues are that many examples with another suggested label: those with the lowest margins, or with the lowest scores of --method or --scores. No query is asked unless by --method or --scores, so wrong labels in the validation split don't matter.
+
+--issues has one row per training example that a step used: index, row, file, is_label_issue, label_score (the mean probability of the given label: low is suspicious), given_label, predicted_label, given_probability, predicted_probability, rank_score (the lowest is the most suspicious). The columns with the names of cleanlab's Datalab mean the same as there.
+--write-decisions has one row per issue, the most suspicious first: index, row, file, given, suggested, decision. Edit `decision` (keep, relabel or drop) and `suggested` (any class), and remove or add rows. --decisions FILE then applies it; index and decision are required, and row, file and given are compared with the data. All rows that can't be applied are named at once.
+--out and --out-data write the data in its own format. Rows that don't change keep their bytes and their order; a table keeps its header, comments, separators, quotes and line ends, an array its element type. The sources csv, npy, idx and cifar10 can be written. Images stay where they are: --out lists the training images with their labels, and --out-data makes class folders of links. The original files are never changed. --out-labels works for every source, but can't leave out examples.
+--retrain repeats the training from its first recorded step on the recorded batches, as recorded and with the first K decisions. A dropped example is taken out of its batches, and the mean is over the others. Choose K by the validation loss if the labels of that split are right, and judge the result by the test split. --first K applies only the first K decisions.
+
+--json prints an object with
+  run, run_digest, examples, seconds
+  issues, thresholds     number of issues; a list of {class, probability}, the mean probability of each class over its examples; null with --decisions
+  planted                {labels, found}: number of labels that were made wrong on purpose, and of those that are issues; null if that isn't known
+  decisions              {relabel, drop, keep}: the number of each among those that are applied
+  issues_table, decisions_file, cleaned_file, cleaned_folder, labels_file   the files; null if they weren't written
+  retrained, at          with --retrain, a list of {decisions, losses}, beginning with 0 decisions; losses is a list of {split, examples, loss, error_rate}; the model that is measured
+  notes                  what to know about these results; empty if there is nothing";
+
 pub(crate) const SPIKES: &str = "\
 A step has jumped if its batch loss is larger than m + K * 1.4826 * d: m is the median loss of the --before steps before it, d the median absolute deviation from m, and K is --above. 1.4826 d is the standard deviation of a normal distribution. A step with fewer than 20 steps before it in the window is not judged; with --before below 20, one with fewer than --before steps. A loss that is not finite is a jump. Recorded losses are in the metadata of the steps, so only the tensors of the shown steps and of the check of recorded steps are read. A damaged one is an error; damage of the tensors of other steps is not looked for (`hindcast verify` does).
 

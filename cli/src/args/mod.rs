@@ -1,6 +1,7 @@
 //! The command line as clap types. Each verb is run by the file of the same name in `commands/`.
 
 mod analysis;
+mod clean;
 mod dynamics;
 #[cfg(feature = "record")]
 mod experiments;
@@ -22,6 +23,7 @@ pub use analysis::{
     Bounds, CheckArgs, Counterfactual, DenominatorKind, Influence, Methods, NamesArgs, NamesBy,
     RemovalKind, Report, Scores,
 };
+pub use clean::Clean;
 pub use dynamics::{Dynamics, ReplayArgs, Spikes};
 #[cfg(feature = "record")]
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
@@ -89,6 +91,9 @@ pub enum Command {
     /// Retrain without some examples, on the recorded batches, and compare the result with the prediction
     #[command(after_long_help = help::COUNTERFACTUAL)]
     Counterfactual(Counterfactual),
+    /// Find the examples whose label is probably wrong, write decisions to edit, the cleaned data, and what training on it gains
+    #[command(after_long_help = help::CLEAN)]
+    Clean(Clean),
     /// Compare the paper's error bounds with the measured errors (plain SGD, one pass over the data)
     #[command(after_long_help = help::BOUNDS)]
     Bounds(Bounds),

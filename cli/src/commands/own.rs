@@ -11,11 +11,11 @@ use super::{Outcome, answered, exit, threads};
 use crate::args::help;
 use crate::args::layout::laid_out;
 use crate::args::{
-    Checkpoint, Counterfactual, Dynamics, Explain, Export, Influence, Info, Predict, Recover,
-    Report, Scores, Spikes, Threads, Verify,
+    Checkpoint, Clean, Counterfactual, Dynamics, Explain, Export, Influence, Info, Predict,
+    Recover, Report, Scores, Spikes, Threads, Verify,
 };
 use crate::commands::analysis::{
-    counterfactual, dynamics, explain, influence, predict, report, scores, spikes,
+    clean, counterfactual, dynamics, explain, influence, predict, report, scores, spikes,
 };
 use crate::commands::traces::{checkpoint, export, info, recover, verify};
 use crate::own::OwnSource;
@@ -60,6 +60,9 @@ enum Verb {
     /// Retrain without some examples, on the recorded batches, and compare the result with the prediction
     #[command(after_long_help = help::COUNTERFACTUAL)]
     Counterfactual(Counterfactual),
+    /// Find the examples whose label is probably wrong, write decisions to edit, and what training on the cleaned data gains
+    #[command(after_long_help = help::CLEAN)]
+    Clean(Clean),
     /// Write a run and its scores as one HTML page: training, harmful and helpful examples, and how far to trust them
     #[command(after_long_help = format!("{}\n\n{}", help::REPORT, help::NAMES))]
     Report(Report),
@@ -107,6 +110,7 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
         Verb::Dynamics(args) => Some(args.replay.threads),
         Verb::Spikes(args) => Some(args.replay.threads),
         Verb::Counterfactual(args) => Some(args.threads),
+        Verb::Clean(args) => Some(args.replay.threads),
         Verb::Report(_) => Some(Threads::default()),
         _ => None,
     };
@@ -123,6 +127,7 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
         Verb::Dynamics(args) => dynamics::run(&args, &models),
         Verb::Spikes(args) => spikes::run(&args, &models),
         Verb::Counterfactual(args) => counterfactual::run(&args, &models),
+        Verb::Clean(args) => clean::run(&args, &models),
         Verb::Report(args) => report::run(&args, &models),
         Verb::Export(args) => export::run(&args),
         Verb::Recover(args) => recover::run(&args),

@@ -3,6 +3,8 @@
 mod cli;
 #[cfg(feature = "record")]
 mod experiments;
+#[cfg(feature = "record")]
+mod from_raw_files;
 #[cfg(all(feature = "record", unix))]
 mod guide;
 #[cfg(feature = "record")]

@@ -7,6 +7,9 @@ use std::path::Path;
 /// Number of bytes of an image.
 const IMAGE: usize = 3 * 32 * 32;
 
+/// Number of bytes of a record. Its first byte is the label.
+pub(super) const RECORD: usize = IMAGE + 1;
+
 /// Class names in label order, as in the data set's `batches.meta.txt`.
 pub(super) const NAMES: [&str; 10] = [
     "airplane",

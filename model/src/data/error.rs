@@ -188,6 +188,15 @@ pub enum DataError {
         /// The difference.
         what: String,
     },
+    /// The files of the examples can't be edited.
+    #[error(
+        "the training examples come from the source {source_name:?}, whose files can't be written with other labels: the sources \
+         csv, npy, idx, cifar10 and images can"
+    )]
+    NotEditable {
+        /// The name of the source in a Task.
+        source_name: &'static str,
+    },
     /// A batch can't be made on the device.
     #[error("cannot make a batch: {0}")]
     Tensor(#[from] candle_core::Error),

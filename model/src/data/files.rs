@@ -3,7 +3,7 @@
 use super::{DataError, encoding};
 use crate::files::{self, DATA};
 use encoding_rs::Encoding;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{BufReader, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Largest memory of the decoder of an `.xz` file, in bytes. Files made by `xz -9` need 65 MiB.
@@ -20,6 +20,11 @@ pub(super) struct Folder<'a> {
 impl<'a> Folder<'a> {
     pub(super) fn new(dir: &'a Path, below: &'static [&'static str]) -> Self {
         Self { dir, below }
+    }
+
+    /// The folder itself.
+    pub(super) fn dir(&self) -> &'a Path {
+        self.dir
     }
 
     /// The path of the first existing file among `names`. Each name is also tried with `.gz` and `.xz`.
@@ -101,6 +106,25 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
         }
         _ => Box::new(BufReader::new(file)),
     })
+}
+
+/// The content of a file with this name: compressed if the extension says so.
+pub(super) fn pack(path: &Path, bytes: &[u8]) -> Result<Vec<u8>, DataError> {
+    /// Level of compression of `.xz` files: the default of `xz`.
+    const XZ_LEVEL: u32 = 6;
+    let packed = match path.extension().and_then(|e| e.to_str()) {
+        Some("gz") => {
+            let level = flate2::Compression::default();
+            let mut to = flate2::write::GzEncoder::new(Vec::new(), level);
+            to.write_all(bytes).and_then(|()| to.finish())
+        }
+        Some("xz") => {
+            let mut to = liblzma::write::XzEncoder::new(Vec::new(), XZ_LEVEL);
+            to.write_all(bytes).and_then(|()| to.finish())
+        }
+        _ => Ok(bytes.to_vec()),
+    };
+    packed.map_err(|e| DataError::io(path, e))
 }
 
 /// Opens a text file for reading as UTF-8. It is decompressed according to its extension, and a byte order mark is skipped.

@@ -92,7 +92,8 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
     Ok(Array { shape, elements })
 }
 
-fn width(kind: u8) -> Option<usize> {
+/// Bytes of an element of a type. `None` for an unknown type.
+pub(super) fn width(kind: u8) -> Option<usize> {
     Some(match kind {
         0x08 | 0x09 => 1,
         0x0b => 2,

@@ -118,7 +118,10 @@ pub fn load_given(
 }
 
 /// The table with the class names of `class_names_file`. `None` if it has no such key.
-fn with_class_names(spec: &DataSpec, dir: Option<&Path>) -> Result<Option<DataSpec>, DataError> {
+pub(super) fn with_class_names(
+    spec: &DataSpec,
+    dir: Option<&Path>,
+) -> Result<Option<DataSpec>, DataError> {
     let Some(name) = &spec.class_names_file else {
         return Ok(None);
     };

@@ -11,6 +11,7 @@ use crate::random::occurrences;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// Number of files that a description names.
 const MOST_FILES: usize = 20;
@@ -108,6 +109,12 @@ impl DataSet for Examples {
         let origin = self.origins.get(self.row(split, index)?).copied()?;
         let file = self.file_of(origin)?;
         Some((file.name.clone(), (origin - file.first) as u64))
+    }
+
+    fn origin_path(&self, split: Split, index: u64) -> Option<(PathBuf, u64)> {
+        let origin = self.origins.get(self.row(split, index)?).copied()?;
+        let file = self.file_of(origin)?;
+        Some((file.path.clone(), (origin - file.first) as u64))
     }
 
     fn files(&self, split: Split) -> Vec<Vec<String>> {

@@ -20,6 +20,7 @@
 mod array;
 mod augment;
 mod cifar10;
+pub mod cleaned;
 mod digits;
 mod documents;
 mod encoding;

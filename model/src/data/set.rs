@@ -1,6 +1,7 @@
 //! The interface of a data set: batches of its examples, and facts about each example.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use candle_core::{DType, Device};
 
@@ -86,6 +87,13 @@ pub trait DataSet: Send + Sync {
 
     /// The file of an example and its row in this file, from 0. `None` if the example isn't from a file.
     fn origin_file(&self, split: Split, index: u64) -> Option<(String, u64)> {
+        let _ = (split, index);
+        None
+    }
+
+    /// The path of an example's file and its row in this file, from 0. For inputs and labels in separate files, it is the file
+    /// of the inputs. `None` if the example isn't from a file that is known.
+    fn origin_path(&self, split: Split, index: u64) -> Option<(PathBuf, u64)> {
         let _ = (split, index);
         None
     }

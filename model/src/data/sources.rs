@@ -34,27 +34,13 @@ pub(super) fn read(
     if spec.source == Source::Digits {
         return read_digits(spec, seed);
     }
-    let dir = dir.ok_or(DataError::NoFolder {
-        source_name: spec.source.name(),
-    })?;
-    let below: &[&str] = match spec.source {
-        Source::Idx => &["mnist", "MNIST/raw"],
-        Source::Cifar10 => &["cifar10", "cifar-10-batches-bin"],
-        Source::Csv => &["adult"],
-        Source::Documents => &["20news"],
-        _ => &[],
-    };
-    let folder = files::Folder::new(dir, below);
+    let folder = folder(spec, dir)?;
     match spec.source {
         Source::Idx => pairs(spec, &folder, Some(&MNIST), idx::read),
         Source::Images => {
             let how = spec.images.clone().unwrap_or_default();
-            let [train, validation, test] = names(spec);
-            let find = |names: Vec<String>| -> Result<Vec<PathBuf>, DataError> {
-                names.iter().map(|name| folder.find_folder(name)).collect()
-            };
-            let folders = [find(train)?, find(validation)?, find(test)?];
-            images::read(&how, &spec.class_names, dir, &folders)
+            let (root, folders) = image_folders(spec, dir)?;
+            images::read(&how, &spec.class_names, root, &folders)
         }
         Source::Npy => pairs(spec, &folder, None, npy::read),
         Source::Cifar10 => {
@@ -99,6 +85,84 @@ pub(super) fn read(
     }
 }
 
+/// The data folder, with the sub-folders in which the files of this source usually are.
+fn folder<'a>(spec: &DataSpec, dir: Option<&'a Path>) -> Result<files::Folder<'a>, DataError> {
+    let dir = dir.ok_or(DataError::NoFolder {
+        source_name: spec.source.name(),
+    })?;
+    let below: &[&str] = match spec.source {
+        Source::Idx => &["mnist", "MNIST/raw"],
+        Source::Cifar10 => &["cifar10", "cifar-10-batches-bin"],
+        Source::Csv => &["adult"],
+        Source::Documents => &["20news"],
+        _ => &[],
+    };
+    Ok(files::Folder::new(dir, below))
+}
+
+/// Paths of the training, validation and test files of a source with inputs and labels in the same file.
+pub(super) fn listed_paths(
+    spec: &DataSpec,
+    dir: Option<&Path>,
+) -> Result<[Vec<PathBuf>; 3], DataError> {
+    paths(spec, &folder(spec, dir)?)
+}
+
+/// Paths of the training, validation and test files of a source with separate files: inputs and labels.
+pub(super) fn paired_paths(
+    spec: &DataSpec,
+    dir: Option<&Path>,
+) -> Result<[Option<Paths>; 3], DataError> {
+    let usual = (spec.source == Source::Idx).then_some(&MNIST);
+    paths_of_pairs(spec, &folder(spec, dir)?, usual)
+}
+
+/// The data folder, and the folders of training, validation and test images.
+pub(super) fn image_folders<'a>(
+    spec: &DataSpec,
+    dir: Option<&'a Path>,
+) -> Result<(&'a Path, [Vec<PathBuf>; 3]), DataError> {
+    let folder = folder(spec, dir)?;
+    let [train, validation, test] = names(spec);
+    let find = |names: Vec<String>| -> Result<Vec<PathBuf>, DataError> {
+        names.iter().map(|name| folder.find_folder(name)).collect()
+    };
+    Ok((folder.dir(), [find(train)?, find(validation)?, find(test)?]))
+}
+
+/// Paths of inputs and labels.
+type Paths = (PathBuf, PathBuf);
+
+/// Paths of the training, validation and test files. Only the training files must exist.
+fn paths_of_pairs(
+    spec: &DataSpec,
+    folder: &files::Folder<'_>,
+    usual: Option<&[[Names<'_>; 2]; 2]>,
+) -> Result<[Option<Paths>; 3], DataError> {
+    type Usual<'a> = Option<[Names<'a>; 2]>;
+    let part = |given: Option<&Files>, usual: Usual<'_>| -> Result<Option<Paths>, DataError> {
+        Ok(match (given, usual) {
+            (Some(Files::Pair(Pair { inputs, labels })), _) => {
+                Some((folder.find(&[inputs])?, folder.find(&[labels])?))
+            }
+            (_, Some([inputs, labels])) => Some((folder.find(inputs)?, folder.find(labels)?)),
+            _ => None,
+        })
+    };
+    let train = part(spec.train_files.as_ref(), usual.map(|u| u[0]))?.ok_or_else(|| {
+        DataError::spec("train_files", "name the files with the training examples")
+    })?;
+    let validation = part(spec.validation_files.as_ref(), None)?;
+    // If the Task names its own training files, the usual test files don't belong to them.
+    let usual_test = usual.filter(|_| spec.train_files.is_none()).map(|u| u[1]);
+    let test = if wants_test(spec) {
+        part(spec.test_files.as_ref(), usual_test)?
+    } else {
+        None
+    };
+    Ok([Some(train), validation, test])
+}
+
 fn read_digits(spec: &DataSpec, seed: u64) -> Result<SourceRows, DataError> {
     let draw = |count: Option<u64>, split: Split| {
         digits::draw(count.unwrap_or(digits::size(split)), split, seed)
@@ -128,41 +192,28 @@ fn pairs(
     usual: Option<&[[Names<'_>; 2]; 2]>,
     read: impl Fn(&Path) -> Result<array::Array, DataError> + Sync,
 ) -> Result<SourceRows, DataError> {
-    let part =
-        |given: Option<&Files>, usual: Option<[Names<'_>; 2]>| -> Result<Option<Rows>, DataError> {
-            let (inputs, labels) = match (given, usual) {
-                (Some(Files::Pair(Pair { inputs, labels })), _) => {
-                    (folder.find(&[inputs])?, folder.find(&[labels])?)
-                }
-                (_, Some([inputs, labels])) => (folder.find(inputs)?, folder.find(labels)?),
-                _ => return Ok(None),
-            };
-            let (array, classes) = rayon::join(|| read(&inputs), || read(&labels));
-            let (array, classes) = (array?, classes?);
-            array.check_finite(&inputs, "inputs")?;
-            classes.check_labels(&labels, spec.target)?;
-            let rows = array.rows();
-            let (shape, values) = array.into_inputs(&inputs, spec.layout)?;
-            let (shape, values) = if spec.transpose {
-                array::transposed(&inputs, shape, values)?
-            } else {
-                (shape, values)
-            };
-            let labels_of_file = classes.into_labels(&labels, spec.target)?;
-            Rows::new(&inputs, &labels, shape, rows, values, labels_of_file).map(Some)
+    let part = |paths: Option<Paths>| -> Result<Option<Rows>, DataError> {
+        let Some((inputs, labels)) = paths else {
+            return Ok(None);
         };
-    let train = part(spec.train_files.as_ref(), usual.map(|u| u[0]))?.ok_or_else(|| {
-        DataError::spec("train_files", "name the files with the training examples")
-    })?;
-    let validation = part(spec.validation_files.as_ref(), None)?;
-    // If the Task names its own training files, the usual test files don't belong to them.
-    let usual_test = usual.filter(|_| spec.train_files.is_none()).map(|u| u[1]);
-    let test = if wants_test(spec) {
-        part(spec.test_files.as_ref(), usual_test)?
-    } else {
-        None
+        let (array, classes) = rayon::join(|| read(&inputs), || read(&labels));
+        let (array, classes) = (array?, classes?);
+        array.check_finite(&inputs, "inputs")?;
+        classes.check_labels(&labels, spec.target)?;
+        let rows = array.rows();
+        let (shape, values) = array.into_inputs(&inputs, spec.layout)?;
+        let (shape, values) = if spec.transpose {
+            array::transposed(&inputs, shape, values)?
+        } else {
+            (shape, values)
+        };
+        let labels_of_file = classes.into_labels(&labels, spec.target)?;
+        Rows::new(&inputs, &labels, shape, rows, values, labels_of_file).map(Some)
     };
-    Ok(SourceRows::of(train, validation, test))
+    let [train, validation, test] = paths_of_pairs(spec, folder, usual)?;
+    let missing = || DataError::spec("train_files", "name the files with the training examples");
+    let train = part(train)?.ok_or_else(missing)?;
+    Ok(SourceRows::of(train, part(validation)?, part(test)?))
 }
 
 /// Reads a source with inputs and labels in the same file. Several files are read in parallel.

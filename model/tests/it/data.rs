@@ -1,6 +1,7 @@
 //! Data sets, synthetic and real: the examples of the splits, the content of batches, and errors for broken files.
 
 mod broken;
+mod cleaned;
 mod digits;
 mod documents;
 mod formats;

@@ -51,13 +51,9 @@ impl LabelOutput {
     }
 }
 
-/// One entry per example of a step with these outputs; `None` if the targets aren't classes, or no output belongs to a
-/// label. `binary` says whether the loss is a binary cross entropy, whose classes are the numbers 0 and 1.
-pub(super) fn of_step(
-    outputs: &[f64],
-    batches: &[Batch],
-    binary: bool,
-) -> Result<Option<Vec<LabelOutput>>> {
+/// The class of each example of a step; `None` if the targets aren't classes. `binary` says whether the loss is a binary
+/// cross entropy, whose classes are the numbers 0 and 1.
+pub(super) fn classes_of_step(batches: &[Batch], binary: bool) -> Result<Option<Vec<u32>>> {
     let mut labels = Vec::new();
     for batch in batches {
         match classes(batch, binary).doing(|| "reading the labels of a batch".to_owned())? {
@@ -65,14 +61,31 @@ pub(super) fn of_step(
             None => return Ok(None),
         }
     }
+    Ok(Some(labels))
+}
+
+/// One entry per example with these outputs and classes; `None` if no output belongs to a label.
+pub(super) fn of_classes(outputs: &[f64], labels: &[u32]) -> Option<Vec<LabelOutput>> {
     let classes = outputs.len() / labels.len().max(1);
     if classes == 0 {
-        return Ok(None);
+        return None;
     }
     let rows = outputs.chunks_exact(classes).zip(labels);
-    Ok(rows
-        .map(|(row, label)| LabelOutput::of(row, label))
-        .collect())
+    rows.map(|(row, &label)| LabelOutput::of(row, label))
+        .collect()
+}
+
+/// The probability of each class, by the outputs of one example: the softmax of the logits. A single output is the logit of
+/// class 1, and class 0 has the logit 0.
+pub(in crate::estimators) fn probabilities(outputs: &[f64]) -> Vec<f64> {
+    let logits = match outputs {
+        &[logit] => vec![0.0, logit],
+        all => all.to_vec(),
+    };
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let odds: Vec<f64> = logits.iter().map(|z| (z - largest).exp()).collect();
+    let sum: f64 = odds.iter().sum();
+    odds.into_iter().map(|odds| odds / sum).collect()
 }
 
 /// The class of each example.
@@ -127,6 +140,20 @@ mod tests {
         assert!(close(yes.probability, 0.622_459_331_201_854_6));
         assert!(close(no.probability + yes.probability, 1.0));
         assert_eq!(LabelOutput::of(&[0.5], 2), None);
+    }
+
+    #[test]
+    fn probabilities_are_those_of_each_label() {
+        for outputs in [&[1.0, 3.0, 2.0][..], &[0.5], &[900.0, -900.0]] {
+            let all = probabilities(outputs);
+            assert_eq!(all.len(), outputs.len().max(2));
+            for (label, p) in (0..).zip(&all) {
+                assert!(close(
+                    *p,
+                    LabelOutput::of(outputs, label).unwrap().probability
+                ));
+            }
+        }
     }
 
     #[test]

@@ -23,4 +23,5 @@ pub use spikes::{FEWEST_BEFORE, Spike, SpikeExample, SpikeOptions, SpikeReport, 
 pub use table::{Written, write_long_table};
 pub use walk::{Squares, StepDynamics, walk};
 
+pub(super) use label::probabilities;
 pub(super) use methods::{FORGETTING, MARGIN, MEAN_LOSS, SELF_INFLUENCE};

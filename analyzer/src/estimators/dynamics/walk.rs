@@ -34,6 +34,10 @@ pub struct StepDynamics<'a> {
     pub weights: &'a [f64],
     /// ℓ_j, one unweighted loss per example.
     pub losses: Vec<f64>,
+    /// The model's outputs, one row per example; a classifier's are logits.
+    pub outputs: Vec<f64>,
+    /// The class of each example's label; `None` if the targets aren't classes.
+    pub classes: Option<Vec<u32>>,
     /// What the outputs say about each example's label; `None` unless the model is a classifier.
     pub labels: Option<Vec<LabelOutput>>,
     /// One per example; empty if they weren't asked for.
@@ -83,11 +87,15 @@ fn dynamics<'a>(
         Squares::Plain => vec![1.0; run.blocks().tensors()],
         Squares::ByRate => run.rates(&step.meta)?,
     };
+    let classes = label::classes_of_step(&step.batches, binary)?;
+    let labels = classes.as_ref();
     Ok(StepDynamics {
         meta: &step.meta,
         weights: &step.weights,
         losses: pass.losses,
-        labels: label::of_step(&pass.outputs, &step.batches, binary)?,
+        labels: labels.and_then(|classes| label::of_classes(&pass.outputs, classes)),
+        outputs: pass.outputs,
+        classes,
         squares: match squares {
             Squares::None => Vec::new(),
             _ => engine.gradient_squares(&input, &factors)?,

@@ -31,6 +31,8 @@ pub enum Kind {
     Dynamics,
     /// A table of predictions: CSV, JSON lines or Parquet.
     Predictions,
+    /// A table of label issues.
+    Issues,
     /// A report's page.
     Page,
     /// A PNG of examples.
@@ -68,6 +70,8 @@ pub(crate) const PREDICTIONS: &str =
     "index,row,file,label,predicted,probability,label_probability,loss";
 /// Key in the metadata at the end of a Parquet file with a table of predictions. Its value is the run's head digest.
 pub(crate) const PREDICTIONS_KEY: &str = "hindcast predictions of run";
+/// Columns of a table of label issues.
+pub(crate) const ISSUES: &str = "index,row,file,is_label_issue,label_score,given_label,predicted_label,given_probability,predicted_probability,rank_score";
 /// Key in the metadata at the end of a Parquet file with a table of training dynamics. Its value is the run's head digest.
 pub(crate) const DYNAMICS_KEY: &str = "hindcast dynamics of run";
 /// Number of bytes at the end of a Parquet file that hold its metadata of this kind.
@@ -99,6 +103,7 @@ impl Kind {
             Kind::Bounds => "a table of bounds",
             Kind::Dynamics => "a table of training dynamics",
             Kind::Predictions => "a table of predictions",
+            Kind::Issues => "a table of label issues",
             Kind::Page => "a report",
             Kind::Picture => "a picture of this program (earlier versions left no mark in theirs)",
             Kind::Figure => "a figure of this program (earlier versions left no mark in theirs)",
@@ -146,6 +151,7 @@ impl Kind {
                     )
                     || is_parquet_of(PREDICTIONS_KEY, path, head)
             }
+            Kind::Issues => text.lines().next() == Some(ISSUES),
             Kind::Page => has(&text, PAGE),
             Kind::Picture => head
                 .get(AFTER_PNG_HEADER..)
@@ -301,7 +307,7 @@ fn same(a: &Path, b: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 13] = [
+    const KINDS: [Kind; 14] = [
         Kind::Scores,
         Kind::Metadata,
         Kind::Tokens,
@@ -310,6 +316,7 @@ mod tests {
         Kind::Bounds,
         Kind::Dynamics,
         Kind::Predictions,
+        Kind::Issues,
         Kind::Page,
         Kind::Picture,
         Kind::Figure,
@@ -321,7 +328,7 @@ mod tests {
     fn only_a_result_of_the_same_kind_is_replaced() {
         let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
         let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
-        let files: [(&[u8], &[Kind]); 27] = [
+        let files: [(&[u8], &[Kind]); 29] = [
             (b"x1,x2,y\n1,2,3\n", &[]),
             (b"index,name\n0,a\n", &[]),
             (b"index,influence,remark\n0,a\n", &[]),
@@ -369,6 +376,11 @@ mod tests {
                 b"{\"index\":0,\"row\":0,\"file\":\"a\",\"label\":\"1\",\"predicted\":\"1\",\"probability\":0.9,\"label_probability\":0.9,\"loss\":0.1}\n",
                 &[Kind::Predictions],
             ),
+            (
+                b"index,row,file,is_label_issue,label_score,given_label,predicted_label,given_probability,predicted_probability,rank_score\n0,",
+                &[Kind::Issues],
+            ),
+            (b"index,row,file,is_label_issue,label_score\n", &[]),
             (
                 b"{\n  \"format\": \"hindcast counterfactual\",\n",
                 &[Kind::Removals],

@@ -8,12 +8,28 @@ use hindcast_model::objective::Split;
 
 use crate::commands::Usage;
 use crate::words::at_model;
+use hindcast_analyzer::estimators::{Chosen, choose};
 use hindcast_analyzer::{Queries, Query, RecordedRun, Window};
 
 /// Parses a window.
 pub(crate) fn parse_window(text: &str) -> anyhow::Result<Window> {
     text.parse()
         .map_err(|e| Usage(format!("--window: {e}")).into())
+}
+
+/// Chooses the method of `--method` with the options of `--method-set`, which are KEY=VALUE.
+pub(super) fn chosen_method(name: &str, options: &[String]) -> Result<Chosen, Usage> {
+    let mut set = Vec::new();
+    for text in options {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(Usage(format!(
+                "--method-set {text}: expected KEY=VALUE, as `hindcast methods {name}` lists them"
+            )));
+        };
+        set.push((key.trim(), value.trim()));
+    }
+    choose(name, &[]).map_err(|e| Usage(format!("--method: {e}")))?;
+    choose(name, &set).map_err(|e| Usage(format!("--method-set: {e}")))
 }
 
 /// Parses a word that stands for one query or for several.

@@ -35,6 +35,7 @@ use hindcast_analyzer::{
 use prediction::{AskedAt, Prediction};
 use print::{Found, Kinds};
 use removed::Removed;
+pub(super) use removed::fits;
 
 /// The command line, read and checked as far as that is possible without the run.
 struct Asked<'a> {

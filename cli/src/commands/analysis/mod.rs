@@ -3,6 +3,7 @@
 pub(crate) mod answering;
 pub(crate) mod asked;
 pub(crate) mod bounds;
+pub(crate) mod clean;
 pub(crate) mod counterfactual;
 mod diverged;
 pub(crate) mod dynamics;

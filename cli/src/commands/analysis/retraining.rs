@@ -7,11 +7,9 @@ use super::diverged;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::progress;
 use hindcast_analyzer::counterfactual::{
-    Drift, EndValues, RemovalResult, RemovalResults, RemovedPlace,
+    Change, Drift, EndValues, RemovalResult, RemovalResults, RemovedPlace, changed_runs,
 };
-use hindcast_analyzer::{
-    CounterfactualOptions, CounterfactualReport, Query, RecordedRun, counterfactuals,
-};
+use hindcast_analyzer::{CounterfactualOptions, CounterfactualReport, Query, RecordedRun};
 
 /// Retrains with a progress bar, until it is done or interrupted; `stopped` is what an interruption then says.
 pub(super) fn retrain(
@@ -19,11 +17,23 @@ pub(super) fn retrain(
     options: &CounterfactualOptions,
     queries: &[Query],
     sets: &[Vec<u64>],
+    watch: (Interrupts, &str),
+) -> anyhow::Result<CounterfactualReport> {
+    let changes: Vec<Change> = sets.iter().map(|set| Change::without(set)).collect();
+    retrain_changed(run, options, queries, &changes, watch)
+}
+
+/// As [`retrain`], with changes that also give examples other labels.
+pub(super) fn retrain_changed(
+    run: &RecordedRun<'_>,
+    options: &CounterfactualOptions,
+    queries: &[Query],
+    changes: &[Change],
     (interrupts, stopped): (Interrupts, &str),
 ) -> anyhow::Result<CounterfactualReport> {
     let bar = progress::bar(0, "retraining", "steps");
     let time = progress::Estimate::from(0);
-    let report = counterfactuals(run, options, queries, sets, &|done, total| {
+    let report = changed_runs(run, options, queries, changes, &|done, total| {
         bar.at(done, total);
         time.after(done, total, &bar);
         interrupts.flow()

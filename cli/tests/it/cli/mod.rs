@@ -5,6 +5,8 @@ mod agreement;
 #[cfg(feature = "record")]
 mod bench;
 #[cfg(feature = "record")]
+mod clean;
+#[cfg(feature = "record")]
 mod contradictions;
 mod damage;
 mod dynamics;

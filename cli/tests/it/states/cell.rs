@@ -3,7 +3,7 @@
 use super::build::{Setup, World};
 
 /// The commands, in the order of a state's cells. A new command needs a row here and a cell in every state.
-pub(super) const COMMANDS: [(&str, &str); 17] = [
+pub(super) const COMMANDS: [(&str, &str); 18] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
     (
@@ -24,6 +24,7 @@ pub(super) const COMMANDS: [(&str, &str); 17] = [
         "counterfactual",
         "hindcast counterfactual run --data data --without out.txt",
     ),
+    ("clean", "hindcast clean run --data data --out cleaned.csv"),
     (
         "bounds",
         "hindcast bounds run --data data --window last-epoch --out bounds.csv",
@@ -108,6 +109,16 @@ pub(super) fn predicted(at: &'static str) -> Cell {
 pub(super) fn explained(window: &'static str) -> Cell {
     let says: Vec<&'static str> = vec![window, "validation:0 (row ", "pushed away from the label"];
     Cell(0, says.leak())
+}
+
+/// The issues are found, and the cleaned table is written.
+pub(super) fn cleaned() -> Cell {
+    ok(&[
+        "label issues: ",
+        " of 32 (",
+        "issues.csv (",
+        "cleaned.csv: ",
+    ])
 }
 
 pub(super) fn report() -> Cell {

@@ -17,6 +17,11 @@ pub use spec::{ImageFit, ImageSize, ImagesSpec};
 /// Largest number of bytes of all inputs.
 const MAX_BYTES: usize = 1 << 36;
 
+/// The image files below a folder with one folder per class, sorted by class folder and path.
+pub(super) fn paths(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    Ok(list::list(folder, &mut Texts::default())?.paths)
+}
+
 /// Reads the images of all splits. `folder` is the data folder, from which the names of files start. `given` are the names
 /// of the classes in the Task.
 pub(super) fn read(

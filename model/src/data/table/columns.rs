@@ -252,7 +252,11 @@ impl Table<'_> {
 }
 
 /// The name of the label's column.
-fn label_column(label: &ColumnRef, path: &Path, header: &[String]) -> Result<String, DataError> {
+pub(in crate::data) fn label_column(
+    label: &ColumnRef,
+    path: &Path,
+    header: &[String],
+) -> Result<String, DataError> {
     let number = match label {
         ColumnRef::Name(name) => return Ok(name.clone()),
         ColumnRef::Number(number) => *number,

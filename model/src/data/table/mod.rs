@@ -10,3 +10,5 @@ mod spec;
 
 pub(super) use read::read;
 pub use spec::{Constant, Fill, MissingSpec, TfidfSpec};
+
+pub(super) use columns::label_column;

@@ -204,7 +204,7 @@ impl Source<'_> {
 }
 
 /// Refuses a table that isn't about this run and its data.
-fn fits(
+pub(in crate::commands::analysis) fn fits(
     table: &ScoreTable,
     path: &Path,
     run: &RecordedRun<'_>,

@@ -7,11 +7,13 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use crate::args::Influence;
-use crate::commands::analysis::asked::{check_output, expand, parse_queries, parse_window};
+use crate::commands::analysis::asked::{
+    check_output, chosen_method, expand, parse_queries, parse_window,
+};
 use crate::commands::analysis::{refining, retrain_check};
 use crate::commands::memory::Limit;
 use crate::commands::{Usage, context, ends_in};
-use hindcast_analyzer::estimators::{Chosen, Refinement, choose, defined};
+use hindcast_analyzer::estimators::{Chosen, Refinement, defined};
 use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::scores::Place;
 use hindcast_analyzer::sweep::Saving;
@@ -155,22 +157,10 @@ fn check_names(names: &Names, data: &dyn DataSet) -> anyhow::Result<()> {
 
 /// The method with its options. Options that the method doesn't have, or that only sweeps have, are wrong usage.
 fn chosen(args: &Influence, window: &Window) -> anyhow::Result<Chosen> {
-    let mut set = Vec::new();
-    for text in &args.method_set {
-        let Some((key, value)) = text.split_once('=') else {
-            return Err(Usage(format!(
-                "--method-set {text}: expected KEY=VALUE, as `hindcast methods {}` lists them",
-                args.method
-            ))
-            .into());
-        };
-        set.push((key.trim(), value.trim()));
-    }
     if let Some(picture) = &args.picture {
         ends_in("--picture", picture, "png")?;
     }
-    choose(&args.method, &[]).map_err(|e| Usage(format!("--method: {e}")))?;
-    let chosen = choose(&args.method, &set).map_err(|e| Usage(format!("--method-set: {e}")))?;
+    let chosen = chosen_method(&args.method, &args.method_set)?;
     let name = chosen.method.name;
     if !chosen.method.windowed && *window != Window::All {
         return Err(Usage(format!(

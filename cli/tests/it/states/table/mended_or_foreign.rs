@@ -51,6 +51,7 @@ fn recovered_with_a_hole() -> State {
             predicted("at the averaged model mean:last-epoch"),
             fails(&[HOLE]),
             fails(&[HOLE]),
+            fails(&[WALKED]),
             bounds("8..12"),
             fails(&[WALKED]),
             fails(&[WALKED]),
@@ -71,6 +72,7 @@ fn future_format_version() -> State {
         meaning: "Written by a later version of Hindcast.",
         build: World::future,
         cells: [
+            fails(&[FUTURE]),
             fails(&[FUTURE]),
             fails(&[FUTURE]),
             fails(&[FUTURE]),
@@ -109,6 +111,7 @@ fn wrong_data() -> State {
             fails(OTHER),
             fails(OTHER),
             fails(OTHER),
+            fails(OTHER),
             ok(&["steps/steps.jsonl"]),
             checkpoint(),
             lossless("12 steps recovered", ENDED),
@@ -127,6 +130,7 @@ fn data_missing() -> State {
         cells: [
             ok(&["finished"]),
             ok(&["ok: 12 steps"]),
+            fails(NO_DATA),
             fails(NO_DATA),
             fails(NO_DATA),
             fails(NO_DATA),

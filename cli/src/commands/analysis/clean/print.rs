@@ -1,0 +1,358 @@
+//! Prints what `clean` found, wrote and gained.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use hindcast_model::objective::Split;
+use serde::Serialize;
+
+use super::scan::Retrained;
+use crate::args::Clean;
+use crate::clean::{self, field};
+use crate::words::{at_model, counted};
+use hindcast_analyzer::RecordedRun;
+use hindcast_analyzer::counterfactual::SplitLoss;
+use hindcast_analyzer::estimators::cleaning::{Action, Decisions, Issues, LabelIssue};
+
+/// Everything that is printed.
+pub(super) struct Found<'a> {
+    pub args: &'a Clean,
+    pub run: &'a RecordedRun<'static>,
+    /// `None` if the decisions come from a file.
+    pub issues: Option<&'a Issues>,
+    /// The decisions of the file.
+    pub all: &'a Decisions,
+    /// Those that are applied.
+    pub decisions: &'a Decisions,
+    pub retrained: Option<&'a Retrained>,
+    pub notes: Vec<String>,
+    pub took: Duration,
+}
+
+/// The JSON of `--json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    run: String,
+    run_digest: String,
+    examples: usize,
+    issues: Option<usize>,
+    thresholds: Option<Vec<Threshold>>,
+    planted: Option<Planted>,
+    decisions: Counts,
+    issues_table: Option<String>,
+    decisions_file: String,
+    cleaned_file: Option<String>,
+    cleaned_folder: Option<String>,
+    labels_file: Option<String>,
+    retrained: Option<Vec<Row<'a>>>,
+    at: Option<&'a str>,
+    notes: &'a [String],
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Threshold {
+    class: String,
+    probability: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    relabel: usize,
+    drop: usize,
+    keep: usize,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    decisions: usize,
+    losses: Vec<&'a SplitLoss>,
+}
+
+/// How many of the labels that were made wrong on purpose are issues.
+#[derive(Serialize, Clone, Copy)]
+struct Planted {
+    labels: usize,
+    found: usize,
+}
+
+impl Found<'_> {
+    pub(super) fn print(&self) -> anyhow::Result<()> {
+        let mut out = clean::stdout();
+        if self.args.json {
+            serde_json::to_writer_pretty(&mut out, &self.report())?;
+            writeln!(out)?;
+            return Ok(());
+        }
+        if let Some(issues) = self.issues {
+            self.issues(&mut out, issues)?;
+        }
+        self.files(&mut out)?;
+        if let Some(retrained) = self.retrained {
+            retraining(&mut out, retrained)?;
+        }
+        let of_retraining = self.retrained.map(|r| r.notes.as_slice());
+        for note in self.notes.iter().chain(of_retraining.unwrap_or_default()) {
+            writeln!(out, "note: {}", field(note))?;
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> Report<'_> {
+        let data = self.run.data();
+        let thresholds = self.issues.map(|issues| {
+            let all = issues.thresholds.iter().enumerate();
+            all.map(|(class, &probability)| Threshold {
+                class: name(self.run, class),
+                probability,
+            })
+            .collect()
+        });
+        let path = |path: &std::path::PathBuf| path.display().to_string();
+        let written = &self.args.write_decisions;
+        Report {
+            run: self.args.run.display().to_string(),
+            run_digest: self.run.head(),
+            examples: data.len(Split::Train) as usize,
+            issues: self.issues.map(count),
+            thresholds,
+            planted: self.planted(),
+            decisions: counts(self.decisions),
+            issues_table: self.issues.map(|_| path(&self.args.issues)),
+            decisions_file: path(self.args.decisions.as_ref().unwrap_or(written)),
+            cleaned_file: self.args.out.as_ref().map(path),
+            cleaned_folder: self.args.out_data.as_ref().map(path),
+            labels_file: self.args.out_labels.as_ref().map(path),
+            retrained: self.retrained.map(|retrained| {
+                let rows = retrained.rows();
+                rows.map(|(decisions, losses)| Row { decisions, losses })
+                    .collect()
+            }),
+            at: self.retrained.map(|retrained| retrained.report.at.as_str()),
+            notes: &self.notes,
+            seconds: self.took.as_secs_f64(),
+        }
+    }
+
+    fn planted(&self) -> Option<Planted> {
+        let (issues, data) = (self.issues?, self.run.data());
+        let planted = |index: u64| data.planted(Split::Train, index);
+        planted(0)?;
+        let all = (0..data.len(Split::Train)).filter(|&i| planted(i) == Some(true));
+        let marked = issues.examples.iter().filter(|e| e.is_issue);
+        Some(Planted {
+            labels: all.count(),
+            found: marked
+                .filter(|e| planted(e.example as u64) == Some(true))
+                .count(),
+        })
+    }
+
+    fn issues(&self, out: &mut dyn Write, issues: &Issues) -> io::Result<()> {
+        let (n, all) = (count(issues), issues.examples.len());
+        writeln!(
+            out,
+            "label issues: {n} of {all} ({:.1} %), ranked by {}; each with another suggested label",
+            100.0 * n as f64 / all.max(1) as f64,
+            match &self.args.scores {
+                Some(path) => field(path.display()).to_string(),
+                None => field(&self.args.method).to_string(),
+            }
+        )?;
+        if let Some(planted) = self.planted() {
+            writeln!(
+                out,
+                "of the {} labels that were made wrong on purpose, {} are issues",
+                planted.labels, planted.found
+            )?;
+        }
+        let worst = issues.worst();
+        let shown = &worst[..worst.len().min(self.args.top)];
+        if shown.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "most suspicious:")?;
+        self.rows(out, shown)
+    }
+
+    fn rows(&self, out: &mut dyn Write, shown: &[LabelIssue]) -> io::Result<()> {
+        let data = self.run.data();
+        let files: Vec<_> = shown
+            .iter()
+            .map(|issue| field(data.file(Split::Train, issue.example as u64)))
+            .collect();
+        let wide = files
+            .iter()
+            .map(clean::Field::width)
+            .max()
+            .unwrap_or(0)
+            .max(4);
+        writeln!(
+            out,
+            "{:>6} {:>8} {:<wide$} {:<12} {:<12} {:>8} {:>12} {:>12}",
+            "index", "row", "file", "given", "suggested", "p(given)", "p(suggested)", "score"
+        )?;
+        for (issue, file) in shown.iter().zip(&files) {
+            let index = issue.example as u64;
+            writeln!(
+                out,
+                "{index:>6} {:>8} {file:<wide$} {:<12} {:<12} {:>8.3} {:>12.3} {:>12}",
+                data.origin(Split::Train, index),
+                field(name(self.run, issue.given)),
+                field(name(self.run, issue.suggested)),
+                issue.given_probability,
+                issue.suggested_probability,
+                issue.score.map_or(String::new(), |s| format!("{s:+.4e}"))
+            )?;
+        }
+        Ok(())
+    }
+
+    fn files(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Counts {
+            relabel,
+            drop,
+            keep,
+        } = counts(self.all);
+        let counts = format!("{relabel} relabel, {drop} drop, {keep} keep");
+        match (&self.args.decisions, self.issues) {
+            (Some(path), _) => writeln!(out, "{}: {counts}", field(path.display()))?,
+            (None, issues) => {
+                writeln!(
+                    out,
+                    "{} ({} rows)",
+                    field(self.args.issues.display()),
+                    issues.map_or(0, |issues| issues.examples.len())
+                )?;
+                writeln!(
+                    out,
+                    "{}: {counts}; edit the column `decision`, then apply it with --decisions {}",
+                    field(self.args.write_decisions.display()),
+                    field(self.args.write_decisions.display())
+                )?;
+            }
+        }
+        let of = format!(
+            "{} relabelled, {} dropped; all other rows keep their bytes",
+            counted(self.decisions.count(Action::Relabel) as u64, "row", "rows"),
+            self.decisions.count(Action::Drop)
+        );
+        if let Some(path) = &self.args.out {
+            writeln!(out, "{}: {of}", field(path.display()))?;
+        }
+        if let Some(path) = &self.args.out_labels {
+            let count = self.decisions.count(Action::Relabel) as u64;
+            let labels = counted(count, "label", "labels");
+            writeln!(
+                out,
+                "{}: {labels} for `record --labels`",
+                field(path.display())
+            )?;
+        }
+        if let Some(path) = &self.args.out_data {
+            writeln!(out, "{}: {of}", field(path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn counts(decisions: &Decisions) -> Counts {
+    Counts {
+        relabel: decisions.count(Action::Relabel),
+        drop: decisions.count(Action::Drop),
+        keep: decisions.count(Action::Keep),
+    }
+}
+
+fn count(issues: &Issues) -> usize {
+    issues.examples.iter().filter(|e| e.is_issue).count()
+}
+
+/// The name of a class; its number if it has none.
+fn name(run: &RecordedRun<'_>, class: usize) -> String {
+    let name = run.data().class_names().get(class);
+    name.cloned().unwrap_or_else(|| class.to_string())
+}
+
+/// Losses and errors by the number of decisions that were applied.
+fn retraining(out: &mut dyn Write, retrained: &Retrained) -> io::Result<()> {
+    writeln!(
+        out,
+        "trained again with the first K decisions, {}:",
+        at_model(&retrained.report.at)
+    )?;
+    let mut headed = false;
+    for (k, losses) in retrained.rows() {
+        if losses.is_empty() {
+            return writeln!(
+                out,
+                "there are no validation and test examples to measure it by"
+            );
+        }
+        if !std::mem::replace(&mut headed, true) {
+            write!(out, "{:>8}", "K")?;
+            for loss in &losses {
+                write!(out, " {:>17}", format!("{} loss", loss.split))?;
+                if loss.error_rate.is_some() {
+                    write!(out, " {:>8}", "error")?;
+                }
+            }
+            writeln!(out)?;
+        }
+        write!(out, "{k:>8}")?;
+        for loss in &losses {
+            write!(out, " {:>17.4}", loss.loss)?;
+            if let Some(rate) = loss.error_rate {
+                write!(out, " {:>6.2} %", 100.0 * rate)?;
+            }
+        }
+        writeln!(out)?;
+    }
+    if let Some((k, loss)) = lowest(retrained) {
+        writeln!(
+            out,
+            "  lowest validation loss with K = {k}: {loss:.4}; --first {k} applies only these decisions"
+        )?;
+    }
+    Ok(())
+}
+
+/// The number of decisions with the lowest validation loss, if some decisions lower it.
+fn lowest(retrained: &Retrained) -> Option<(usize, f64)> {
+    let of_validation = |(k, losses): (usize, Vec<&SplitLoss>)| {
+        let loss = losses.into_iter().find(|loss| loss.split == "validation")?;
+        Some((k, loss.loss))
+    };
+    let best = retrained.rows().filter_map(of_validation);
+    best.min_by(|a, b| a.1.total_cmp(&b.1))
+        .filter(|(k, _)| *k > 0)
+}
+
+/// What the user should know about the cleaned data.
+pub(super) fn notes(args: &Clean, run: &RecordedRun<'_>, decisions: &Decisions) -> Vec<String> {
+    let mut notes = Vec::new();
+    let writes = args.out.is_some() || args.out_data.is_some();
+    let Some(task) = run.task().filter(|_| writes) else {
+        return notes;
+    };
+    let drawn = task.data.validation_files.is_none() && run.data().len(Split::Validation) > 0;
+    if drawn && decisions.count(Action::Drop) > 0 {
+        notes.push(
+            "the validation examples are drawn from the same file: with rows dropped, `record` draws other ones, so losses before and after are of different examples. Name a file of its own (data.validation_files) to compare them"
+                .to_owned(),
+        );
+    }
+    if args.own.labels.is_some() || task.data.labels_file.is_some() {
+        notes.push(
+            "the run was trained with labels of your own: rows without a decision keep the labels that the data's files have"
+                .to_owned(),
+        );
+    }
+    if task.data.flipped.is_some_and(|share| share > 0.0) {
+        notes.push(
+            "the task makes labels wrong on purpose after it has read the files (data.flipped), so the files don't have these wrong labels"
+                .to_owned(),
+        );
+    }
+    notes
+}
