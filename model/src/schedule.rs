@@ -1,5 +1,6 @@
 //! Learning rates over the steps of a run.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Learning rate as a function of the step. A run records the rate of each step, so an analysis doesn't need the
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// final_learning_rate = 0.001
 /// warmup = 500
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Schedule {
@@ -24,6 +25,7 @@ pub enum Schedule {
         learning_rate: f64,
         /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(!skip_serializing_if)]
         warmup: u64,
     },
     /// `η/√(t+1)` in step t (Hara, Nitanda and Maehara, 2019, table 2).
@@ -32,6 +34,7 @@ pub enum Schedule {
         learning_rate: f64,
         /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(!skip_serializing_if)]
         warmup: u64,
     },
     /// `η f^⌊e/n⌋` in epoch e: multiplied by f every n epochs.
@@ -45,6 +48,7 @@ pub enum Schedule {
         factor: f64,
         /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(!skip_serializing_if)]
         warmup: u64,
     },
     /// `η f^e` in epoch e.
@@ -55,6 +59,7 @@ pub enum Schedule {
         factor: f64,
         /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(!skip_serializing_if)]
         warmup: u64,
     },
     /// From η to the last rate η' along half a cosine: `η' + (η − η')(1 + cos(π t/T))/2` in step t of T (Loshchilov and
@@ -67,6 +72,7 @@ pub enum Schedule {
         final_learning_rate: f64,
         /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(!skip_serializing_if)]
         warmup: u64,
     },
     /// From η to the last rate η' along a straight line: `η + (η' − η) t/T` in step t of T.
@@ -78,6 +84,7 @@ pub enum Schedule {
         final_learning_rate: f64,
         /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(!skip_serializing_if)]
         warmup: u64,
     },
 }

@@ -14,6 +14,11 @@ pub(crate) fn laid_out(command: Command) -> Command {
     of(command, width).term_width(width)
 }
 
+/// A text of the program's output, with lines that fit the terminal.
+pub(crate) fn fitted(text: &str) -> String {
+    hanging(text, width())
+}
+
 fn of(mut command: Command, width: usize) -> Command {
     if let Some(text) = command.get_after_long_help().map(ToString::to_string) {
         command = command.after_long_help(hanging(&text, width));

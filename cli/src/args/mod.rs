@@ -56,7 +56,7 @@ pub enum Command {
     /// Run everything end to end on generated digits: record, verify, rank the examples, retrain without the worst
     #[cfg(feature = "record")]
     Demo(Demo),
-    /// List the built-in tasks, or show one as TOML
+    /// List the built-in tasks, show one as TOML, or list all keys that a task can have
     Task(TaskCommand),
     /// Train a task and record every training step
     #[cfg(feature = "record")]

@@ -3,6 +3,7 @@
 use super::DataError;
 use crate::objective::Draws;
 use crate::random::{Purpose, Stream};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The `[augment]` table of a Task.
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// numbers of a row depend only on seed, step, example and occurrence within the batch (see [`Draws`]), so removing an
 /// example doesn't change other rows. Stream [`Purpose::Augment`]`(0)` gives the row and the column of the window, each
 /// uniform in `0..=2·pad_crop`. Stream `Augment(1)` decides whether the image is flipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentSpec {
     /// Width of the border on each side before the random crop, in pixels. 0 means no crop.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::documents::DocumentsSpec;
@@ -10,7 +11,7 @@ use super::table::{MissingSpec, TfidfSpec};
 use super::windows::TextSpec;
 
 /// The source of the examples: `data.source`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// IDX files such as MNIST's: big-endian arrays of any rank, with inputs and labels in separate files.
@@ -54,7 +55,7 @@ impl Source {
 ///
 /// Names are relative to the data folder. On disk, a name can have the extension `.gz` or `.xz` in addition. For the source
 /// `images` they are names of folders, and `.` is the data folder itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected a file name, a list of file names, or { inputs = \"…\", labels = \"…\" }"
@@ -69,7 +70,7 @@ pub enum Files {
 }
 
 /// Names of separate files for inputs and labels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pair {
     /// File of inputs. The first axis counts the examples.
@@ -79,7 +80,7 @@ pub struct Pair {
 }
 
 /// A class in `data.classes`, given by its name or its number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a class's number or name")]
 pub enum ClassRef {
     /// The class whose name is this number, or, if there is none, the class with this number.
@@ -89,7 +90,7 @@ pub enum ClassRef {
 }
 
 /// A column of a table, given by its name or its number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a column's name or number")]
 pub enum ColumnRef {
     /// The column whose name is this number, or, if there is none, the column with this number. The first column is 1,
@@ -115,7 +116,7 @@ impl From<&str> for ColumnRef {
 }
 
 /// The files from which the splits are drawn: `data.pool`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Pool {
     /// The training and validation splits from the training files, the test split from the test files.
@@ -128,7 +129,7 @@ pub enum Pool {
 }
 
 /// How the examples of a split are selected if it doesn't get all of them: `data.pick`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Pick {
     /// At random, determined by the seed. Within a split, examples are in the order of the files.
@@ -139,7 +140,7 @@ pub enum Pick {
 }
 
 /// Order of the axes of an image array: `data.layout`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AxisOrder {
     /// Examples, channels, height, width.
@@ -149,14 +150,14 @@ pub enum AxisOrder {
 }
 
 /// The targets of a batch: `data.target`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// (B,) u32 class numbers.
+    /// The label is a class: (B,) u32 class numbers.
     Class,
-    /// (B, k) floats: regression targets, or the class number as a float.
+    /// The label is a number to predict, or the class number: (B, k) floats.
     Value,
-    /// (B, n) floats: the augmented and scaled inputs, for autoencoders.
+    /// The input itself, augmented and scaled, for autoencoders: (B, n) floats.
     Input,
 }
 
@@ -222,7 +223,7 @@ pub enum Target {
 /// table's column contains only numbers, equal numbers such as `1` and `1.0` are one class or category. A class that
 /// occurs only in the validation or test split causes a warning. Text files are UTF-8, with or without a byte order
 /// mark, if `encoding` doesn't name another encoding.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
     /// The source of the examples.
@@ -247,6 +248,7 @@ pub struct DataSpec {
     pub images: Option<ImagesSpec>,
     /// Whether height and width of IDX images are swapped, as EMNIST's files need. The default is false.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub transpose: bool,
     /// Name of the safetensors tensor of inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -301,6 +303,7 @@ pub struct DataSpec {
     pub text: Option<TextSpec>,
     /// Number of rows at the beginning of the training files that are left out.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub skip: u64,
     /// Classes that are kept, renumbered in this order. An empty list keeps all classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -313,9 +316,11 @@ pub struct DataSpec {
     pub class_names_file: Option<String>,
     /// The files from which the splits are drawn.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub pool: Pool,
     /// How the examples of a split are selected.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub pick: Pick,
     /// Number of training examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -343,6 +348,7 @@ pub struct DataSpec {
     pub sd: Vec<f64>,
     /// Last step: whether each feature is standardised by its mean and standard deviation over the train split.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub standardise: bool,
     /// The targets of a batch. The default follows from the type of the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use encoding_rs::Encoding;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::store::{Labels, Rows, SourceRows, Values};
@@ -30,18 +31,20 @@ const MAX_VALUES: usize = 1 << 30;
 /// length = 8
 /// lines = true                      # each line is a text of its own, which begins after blanks and ends with its line break
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TextSpec {
     /// Number of characters of a window.
     pub length: usize,
     /// Distance between the beginnings of neighbouring windows, in characters.
     #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(!skip_serializing_if)]
     pub stride: usize,
     /// Whether each line is a text of its own. Its first windows are filled up with blanks, which are 0 in all channels, so that
     /// every character of a line is the label of a window, and the line break at its end, too. Otherwise a file is one text,
     /// and its first window is complete.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub lines: bool,
 }
 

@@ -1,9 +1,12 @@
 //! The `[model]` table of a Task.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The `[model]` table: the input shape and the layers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     /// Shape of one example: `[features]` or `[channels, height, width]`.
@@ -43,7 +46,7 @@ impl std::fmt::Display for Size {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected a number of pixels, or [height, width]"
@@ -73,6 +76,16 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        SizeText::json_schema(generator)
+    }
+}
+
 fn one() -> Size {
     Size::square(1)
 }
@@ -98,7 +111,7 @@ fn eps() -> f64 {
 }
 
 /// One layer. Shapes are those of one example. The conventions are PyTorch's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Layer {

@@ -1,5 +1,6 @@
 //! The `[loss]` table of a Task.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The `[loss]` table: the loss of an example, its penalty, and how the batch loss is made from the examples' losses.
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// penalty_in = "examples"   # part of each example's loss, and removed with the example | "batch": added once
 /// class_weights = [1.0, 2.0]
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LossSpec {
     /// The loss of an example.
@@ -22,6 +23,7 @@ pub struct LossSpec {
     pub reduction: Reduction,
     /// α of the penalty ½α‖θ‖² over all parameters, including biases. It applies in training only.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub penalty: f64,
     /// Which loss the penalty belongs to.
     #[serde(default)]
@@ -50,7 +52,7 @@ impl LossSpec {
 }
 
 /// The loss of an example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum LossKind {
@@ -75,7 +77,7 @@ impl LossKind {
 }
 
 /// How the losses of a batch are combined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reduction {
     /// Their sum divided by the batch size, or by the sum of the batch's class weights.
@@ -86,7 +88,7 @@ pub enum Reduction {
 }
 
 /// Which loss the penalty belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PenaltyIn {
     /// The loss of each example. Removing an example also removes its share of the penalty.

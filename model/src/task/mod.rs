@@ -18,6 +18,7 @@ mod builtin;
 mod edit;
 mod error;
 mod fit;
+mod keys;
 mod layers;
 mod loss;
 mod read;
@@ -30,6 +31,7 @@ mod validate;
 
 pub use builtin::Builtin;
 pub use error::TaskError;
+pub use keys::{Choice, Key, KeyTable, Presence};
 pub use layers::{Layer, ModelSpec, Size};
 pub use loss::{LossKind, LossSpec, PenaltyIn, Reduction};
 pub use spec::Task;

@@ -1,5 +1,6 @@
 //! The contents of a task file, with one field per table.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layers::ModelSpec;
@@ -10,7 +11,7 @@ use crate::schedule::Schedule;
 use crate::update::UpdateRule;
 
 /// Everything that determines the numbers of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
     /// A short name.

@@ -1,5 +1,6 @@
 //! The `[train]` table of a Task.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The `[train]` table: the number of epochs, the batches, the seed and the float type.
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// drop_last = false         # whether a short last batch is left out
 /// micro_batch = 16          # largest part of a batch that is run at once; gradients of the parts are added
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSpec {
     /// Number of passes over the training examples.
@@ -36,6 +37,7 @@ pub struct TrainSpec {
     pub batches: Cut,
     /// Whether a short last batch is left out.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(!skip_serializing_if)]
     pub drop_last: bool,
     /// Largest number of examples that are run at once. A larger batch is run in parts, whose gradients are added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +49,7 @@ fn is_false(flag: &bool) -> bool {
 }
 
 /// Float type of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// IEEE 754 binary32.
@@ -68,7 +70,7 @@ impl Precision {
 }
 
 /// Order of the examples in an epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// A new permutation in each epoch, determined by seed and epoch.
@@ -79,7 +81,7 @@ pub enum Order {
 }
 
 /// How an epoch is cut into batches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Cut {
     /// Batches of the given size. The last batch holds the remaining examples.

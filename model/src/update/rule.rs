@@ -1,5 +1,6 @@
 //! The update rules and their constants.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::UpdateError;
@@ -15,7 +16,7 @@ use super::error::UpdateError;
 /// weight_decay = 0.0005
 /// clip_norm = 1.0
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum UpdateRule {
@@ -138,7 +139,7 @@ pub enum UpdateRule {
         clip_norm: Option<f64>,
     },
     /// Lion (Chen et al., 2023): `θ ← (1−ηλ)θ − η sign(β1 m + (1−β1)G)`, then `m ← β2 m + (1−β2)G`. It has no useful
-    /// derivative; see [`UpdateRule::no_adjoint`].
+    /// derivative, so a sweep refuses it.
     Lion {
         /// Weight β1 of the momentum in the direction.
         #[serde(default = "beta1")]

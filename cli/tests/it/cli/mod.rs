@@ -60,6 +60,7 @@ mod spikes;
 #[cfg(all(target_os = "linux", feature = "record"))]
 mod streams;
 mod tables;
+mod task_keys;
 mod terminal;
 #[cfg(feature = "record")]
 mod text;

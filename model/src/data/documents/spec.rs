@@ -1,5 +1,6 @@
 //! The `[data.documents]` table of a Task.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::strip::Strip;
@@ -29,7 +30,7 @@ use crate::data::error::DataError;
 /// min_df = 0.001                           # leave out words in a smaller share of the training documents
 /// max_df = 0.2                             # leave out words in a larger share of the training documents
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DocumentsSpec {
     /// Name of the field that holds the text.

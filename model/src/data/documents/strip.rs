@@ -1,9 +1,10 @@
 //! Removes the parts of a newsgroup post that aren't its author's text, by scikit-learn's rules for 20 Newsgroups.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A part of a post that can be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Strip {
     /// Everything up to the first blank line.

@@ -1,5 +1,6 @@
 //! The `[data.images]` table of a Task.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::error::DataError;
@@ -25,7 +26,7 @@ const LARGEST_SIDE: usize = 1 << 14;
 /// channels = 1                   # 3: red, green and blue (default); 1: grey
 /// fit = "crop"                   # images of another aspect ratio: "stretch" (default) or "crop"
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImagesSpec {
     /// Size of the inputs: [height, width], or one number for both. By default all images must have the same size.
@@ -38,7 +39,7 @@ pub struct ImagesSpec {
 }
 
 /// The size of inputs: `data.images.size`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected a number of pixels, or [height, width]"
@@ -51,7 +52,7 @@ pub enum ImageSize {
 }
 
 /// How an image of another aspect ratio is fitted: `data.images.fit`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageFit {
     /// Height and width are scaled by different factors.

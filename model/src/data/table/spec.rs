@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::documents::{Words, check_words};
@@ -24,7 +25,7 @@ use crate::data::error::DataError;
 /// `fill` applies to columns of numbers and categories. Categories have no mean, so `mean` gives them the most frequent one.
 /// A constant number is for columns of numbers, and a constant text for categories. `drop` also leaves out rows without a
 /// label and rows whose free text is missing. A row that is left out keeps its number in the file.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MissingSpec {
     /// What takes the place of a missing value, in all columns that `columns` doesn't name. By default it is refused.
@@ -41,7 +42,7 @@ pub struct MissingSpec {
 }
 
 /// What takes the place of a missing value: `data.missing.fill`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fill {
     /// Nothing: the row is left out.
@@ -55,7 +56,7 @@ pub enum Fill {
 }
 
 /// A value that takes the place of missing ones: `data.missing.fill.constant`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a number or a text")]
 pub enum Constant {
     /// For columns of numbers.
@@ -77,7 +78,7 @@ pub enum Constant {
 /// max_df = 0.5                  # leave out words in a larger share of the training texts
 /// max_features = 1000           # of the others, keep only the most frequent words of each column
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TfidfSpec {
     /// The columns, by name.
