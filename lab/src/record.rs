@@ -55,19 +55,28 @@ pub fn record_watched(
     progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
 ) -> anyhow::Result<Summary> {
     let net = Net::new(&task.model, &task.loss)?;
+    let builder = described(builder, task, data)?;
+    match task.train.dtype {
+        Precision::F32 => run::<f32>(task, &net, data, device, builder, begun, progress),
+        Precision::F64 => run::<f64>(task, &net, data, device, builder, begun, progress),
+    }
+}
+
+/// The builder with everything that a run says about its task and its data.
+pub(crate) fn described(
+    builder: Builder,
+    task: &Task,
+    data: &dyn DataSet,
+) -> anyhow::Result<Builder> {
     let builder = builder
         .task(task.to_toml()?)
         .rule_text(task.optimizer.to_toml()?)
         .seed(task.train.seed)
         .data(identity(data));
     // If the data has changed, a later analysis can say which rows differ.
-    let builder = hindcast_analyzer::run::row_digests(data)
+    Ok(hindcast_analyzer::run::row_digests(data)
         .into_iter()
-        .fold(builder, |builder, (key, text)| builder.note(key, text));
-    match task.train.dtype {
-        Precision::F32 => run::<f32>(task, &net, data, device, builder, begun, progress),
-        Precision::F64 => run::<f64>(task, &net, data, device, builder, begun, progress),
-    }
+        .fold(builder, |builder, (key, text)| builder.note(key, text)))
 }
 
 fn identity(data: &dyn DataSet) -> DataIdentity {
@@ -189,6 +198,11 @@ impl<'a, T: Real> Recording<'a, T> {
     /// Waits until everything recorded so far has been encoded and handed to storage.
     pub fn drain(&self) -> anyhow::Result<()> {
         Ok(self.recorder.drain()?)
+    }
+
+    /// Bytes that were handed to storage.
+    pub fn stored_bytes(&self) -> u64 {
+        self.recorder.statistics().stored_bytes
     }
 
     pub fn finish(self) -> anyhow::Result<Summary> {

@@ -114,6 +114,20 @@ impl Estimate {
                 .saturating_add(raw_step.saturating_mul(2 * encoders as u64 + 2)),
         }
     }
+
+    /// The estimate with a measured number of stored bytes per step. The sizes on disk change in proportion, because
+    /// differences make up nearly all of a run.
+    pub fn with_stored_step(mut self, bytes: u64) -> Self {
+        let scale = bytes as f64 / self.stored_step.max(1) as f64;
+        let scaled = |size: Option<u64>| size.map(|size| (size as f64 * scale) as u64);
+        // A budget limits the disk whatever the size of a step is.
+        if !matches!(self.keep, Keep::Budget(_)) {
+            self.stored_run = scaled(self.stored_run);
+            self.disk_peak = scaled(self.disk_peak);
+        }
+        self.stored_step = bytes;
+        self
+    }
 }
 
 impl fmt::Display for Estimate {
@@ -164,6 +178,17 @@ mod tests {
         let last = estimate(Keep::LastEpoch);
         assert_eq!(last.disk_peak, last.stored_run.map(|bytes| 2 * bytes));
         assert!(last.to_string().contains(" on disk at the end, "), "{last}");
+    }
+
+    #[test]
+    fn a_measured_step_scales_the_sizes_on_disk() {
+        let all = estimate(Keep::All);
+        let measured = all.clone().with_stored_step(all.stored_step / 2);
+        let (before, after) = (all.stored_run.unwrap(), measured.stored_run.unwrap());
+        assert!(before.abs_diff(2 * after) < 4, "{before} {after}");
+        let budget = estimate(Keep::Budget(1_000_000));
+        let measured = budget.clone().with_stored_step(1);
+        assert_eq!(measured.stored_run, budget.stored_run);
     }
 
     #[test]

@@ -164,6 +164,18 @@ An example's share of the jump is w (l - e) / (L - m): w is its weight in the ba
   notes                  reasons to doubt these numbers; empty if there are none";
 
 #[cfg(feature = "record")]
+pub(super) const TASK_CHECK: &str = "\
+A misspelt key is read as the key that it resembles, so that the rest can be checked too. The data is read as `record` reads it. If there is no problem, the first steps are trained and recorded in memory for about two seconds: nothing is written. The time, the memory and the stored size follow from these steps, and hold for this machine.
+
+Exit code 1: there are problems. --json prints an object with
+  task, problems         the task's name or file; a list of {line, key, problem}, the first two null if they aren't known
+  examples               {train, validation, test}, and shape, classes: of the data; null if it can't be read
+  parameters, steps, steps_per_epoch   of the run; these and the following are null if there are problems
+  measured_steps, seconds_per_step, seconds   the steps that were trained, their mean time, and that of all steps
+  memory                 bytes: the most that this process has used
+  raw_step, stored_step, disk, disk_peak, disk_free   bytes of a step, and on disk: at the end, at most, and free in the current folder";
+
+#[cfg(feature = "record")]
 pub(super) const RECORD_JSON: &str = "\
 --json prints an object with
   run, steps, seconds    the folder, number of steps in the run, time taken

@@ -33,6 +33,8 @@ pub use predictions::{Explain, ModelArgs, Predict};
 #[cfg(feature = "record")]
 pub use recording::{Demo, OnErrorPolicy, Record, WhenFullPolicy};
 pub use replay::Precision;
+#[cfg(feature = "record")]
+pub use task::TaskCheck;
 pub use task::{TaskCommand, TaskVerb};
 pub use threads::Threads;
 pub use traces::{Checkpoint, Export, Info, Recover, Verify};

@@ -1,5 +1,8 @@
 //! Arguments of `hindcast task`.
 
+#[cfg(feature = "record")]
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 /// `hindcast task`
@@ -10,7 +13,7 @@ pub struct TaskCommand {
     pub verb: TaskVerb,
 }
 
-/// `hindcast task list|show|keys`
+/// `hindcast task list|show|keys|check`
 #[derive(Debug, Subcommand)]
 pub enum TaskVerb {
     /// Print the names and one-line descriptions of the built-in tasks
@@ -38,4 +41,34 @@ pub enum TaskVerb {
         #[arg(long, conflicts_with = "key")]
         schema: bool,
     },
+    /// Check a task and its data before a recording: all problems at once, or the size, memory, disk space and time of the run
+    #[cfg(feature = "record")]
+    #[command(after_long_help = super::help::TASK_CHECK)]
+    Check(TaskCheck),
+}
+
+/// `hindcast task check`
+#[cfg(feature = "record")]
+#[derive(Debug, Args)]
+pub struct TaskCheck {
+    /// Name of a built-in task, or a TOML file
+    pub task: String,
+    /// Folder with the data files (the generated digits need none)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: super::labels::LabelArgs,
+    /// Change a key first, for example --set train.epochs=1
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Which steps the run would keep, as for `hindcast record`
+    #[arg(long, default_value = "all")]
+    pub keep: String,
+    /// Largest number of problems of the data that are printed
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = super::numbers::whole::<usize>, allow_negative_numbers = true)]
+    pub most: usize,
+    /// For scripts: print the result as JSON (--help lists its fields)
+    #[arg(long)]
+    pub json: bool,
 }

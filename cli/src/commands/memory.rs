@@ -44,17 +44,24 @@ pub(crate) fn available() -> Option<u64> {
     }
 }
 
+/// The most memory that this process has used, in bytes. `None` if the system doesn't say.
+#[cfg(feature = "record")]
+pub(crate) fn peak() -> Option<u64> {
+    status_of_process("VmHWM:")
+}
+
+/// A size in `/proc/self/status`, in bytes.
+fn status_of_process(key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib.saturating_mul(1024))
+}
+
 /// Bytes left in this process's limit on address space (`ulimit -v`), if there is one.
 fn address_space() -> Option<u64> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
-    let used = std::fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
-            line.split_whitespace().next()?.parse::<u64>().ok()
-        })
-        .map_or(0, |kib| kib.saturating_mul(1024));
-    Some(limit.saturating_sub(used))
+    Some(limit.saturating_sub(status_of_process("VmSize:").unwrap_or(0)))
 }
 
 /// Bytes that work may use: the user's limit, or by default the available memory.

@@ -3,6 +3,7 @@
 use super::given::Given;
 use super::memory::{Examples, FileStart};
 use super::relabel::{self, Purpose};
+use super::report::Report;
 use super::scale::Scale;
 use super::select::{self, Splits};
 use super::spec::{DataSpec, Source, Target};
@@ -38,11 +39,22 @@ pub fn load_given(
     seed: u64,
 ) -> Result<Box<dyn DataSet>, DataError> {
     spec.validate()?;
+    load_reporting(spec, augment, given, seed, &Report::first())
+}
+
+/// As [`load_given`], for a table that was validated. `report` decides whether reading goes on after a problem.
+pub(super) fn load_reporting(
+    spec: &DataSpec,
+    augment: Option<&AugmentSpec>,
+    given: Given<'_>,
+    seed: u64,
+    report: &Report,
+) -> Result<Box<dyn DataSet>, DataError> {
     let named = with_class_names(spec, given.folder)?;
     let spec = named.as_ref().unwrap_or(spec);
     let seed = spec.seed.unwrap_or(seed);
     let augment = augment.copied().unwrap_or_default();
-    let parts = sources::read(spec, given.folder, seed)?;
+    let parts = sources::read(spec, given.folder, seed, report)?;
     augment.validate(&parts.train.shape)?;
     if spec.source == Source::Text && !augment.is_none() {
         return Err(DataError::spec(

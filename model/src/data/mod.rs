@@ -19,6 +19,7 @@
 
 mod array;
 mod augment;
+mod check;
 mod cifar10;
 pub mod cleaned;
 mod digits;
@@ -39,6 +40,7 @@ mod npy;
 mod numbers;
 mod own;
 mod relabel;
+mod report;
 mod scale;
 mod select;
 mod sequences;
@@ -55,6 +57,7 @@ mod vocabulary;
 mod windows;
 
 pub use augment::AugmentSpec;
+pub use check::check;
 pub use documents::{DocumentsSpec, Strip};
 pub use error::DataError;
 pub use fingerprint::{

@@ -1,5 +1,6 @@
 //! The files that each source reads, and their names.
 
+use super::report::Report;
 use super::spec::{DataSpec, Files, Pair, Pool, Source};
 use super::store::{Rows, SourceRows};
 use super::{
@@ -30,6 +31,7 @@ pub(super) fn read(
     spec: &DataSpec,
     dir: Option<&Path>,
     seed: u64,
+    report: &Report,
 ) -> Result<SourceRows, DataError> {
     if spec.source == Source::Digits {
         return read_digits(spec, seed);
@@ -63,6 +65,7 @@ pub(super) fn read(
                 &train,
                 &validation,
                 &test,
+                report,
             )
         }
         Source::Text => {
@@ -80,7 +83,7 @@ pub(super) fn read(
         }
         Source::Csv | Source::Digits => {
             let [train, validation, test] = paths(spec, &folder)?;
-            table::read(spec, &train, &validation, &test)
+            table::read(spec, &train, &validation, &test, report)
         }
     }
 }
@@ -275,4 +278,35 @@ fn paths(spec: &DataSpec, folder: &files::Folder<'_>) -> Result<[Vec<PathBuf>; 3
             .collect::<Result<Vec<_>, _>>()
     };
     Ok([find(train)?, find(validation)?, find(test)?])
+}
+
+/// The files that the table names and that aren't there, and the data folder if it isn't given.
+pub(super) fn missing(spec: &DataSpec, dir: Option<&Path>) -> Vec<DataError> {
+    if spec.source == Source::Digits {
+        return Vec::new();
+    }
+    let folder = match folder(spec, dir) {
+        Ok(folder) => folder,
+        Err(problem) => return vec![problem],
+    };
+    let of_pairs = [&spec.train_files, &spec.validation_files, &spec.test_files]
+        .into_iter()
+        .flat_map(|files| match files {
+            Some(Files::Pair(Pair { inputs, labels })) => vec![inputs.clone(), labels.clone()],
+            _ => Vec::new(),
+        });
+    let others = [&spec.labels_file, &spec.truth_file, &spec.class_names_file];
+    let all = names(spec).into_iter().flatten().chain(of_pairs);
+    all.chain(others.into_iter().flatten().cloned())
+        .filter_map(|name| {
+            let found = match spec.source {
+                Source::Images => folder.find_folder(&name).or_else(|error| {
+                    // Files of labels are files, also next to folders of images.
+                    folder.find(&[&name]).map_err(|_| error)
+                }),
+                _ => folder.find(&[&name]),
+            };
+            found.err()
+        })
+        .collect()
 }

@@ -9,35 +9,44 @@ impl DataSpec {
     /// # Errors
     /// [`DataError::Spec`] for a key that the source doesn't have, a key that it needs, or a value out of range.
     pub fn validate(&self) -> Result<(), DataError> {
-        self.validate_keys()?;
+        match self.problems().into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(()),
+        }
+    }
+
+    /// All problems of the table alone. [`DataSpec::validate`] returns the first.
+    pub fn problems(&self) -> Vec<DataError> {
+        let mut problems = self.foreign_keys();
         for (key, value) in [
             ("train_files", &self.train_files),
             ("validation_files", &self.validation_files),
             ("test_files", &self.test_files),
         ] {
-            self.validate_files(key, value.as_ref())?;
+            problems.extend(self.validate_files(key, value.as_ref()).err());
         }
         for (key, name) in [
             ("labels_file", &self.labels_file),
             ("truth_file", &self.truth_file),
             ("class_names_file", &self.class_names_file),
         ] {
-            if let Some(name) = name {
-                check_inside(key, name)?;
-            }
+            let outside = name.as_ref().and_then(|name| check_inside(key, name).err());
+            problems.extend(outside);
         }
-        self.validate_source()?;
-        self.validate_texts()?;
-        self.validate_numbers()
+        problems.extend(self.validate_source().err());
+        problems.extend(self.validate_texts().err());
+        problems.extend(self.validate_numbers().err());
+        problems
     }
 
-    /// Checks that the source has every key that is set.
-    fn validate_keys(&self) -> Result<(), DataError> {
+    /// The keys that are set and that the source doesn't have.
+    pub(super) fn foreign_keys(&self) -> Vec<DataError> {
         use Source::{Cifar10, Csv, Documents, Idx, Images, Npy, Safetensors, Text};
-        let only = |key: &str, set: bool, sources: &[Source]| {
+        let mut foreign = Vec::new();
+        let mut only = |key: &str, set: bool, sources: &[Source]| {
             if set && !sources.contains(&self.source) {
                 let names: Vec<_> = sources.iter().map(|s| s.name()).collect();
-                return Err(DataError::spec(
+                foreign.push(DataError::spec(
                     key,
                     format!(
                         "is a key of source {}, not of {:?}",
@@ -46,36 +55,36 @@ impl DataSpec {
                     ),
                 ));
             }
-            Ok(())
         };
         let files = [Idx, Cifar10, Images, Csv, Documents, Npy, Safetensors, Text];
         let texts = [Csv, Documents, Text];
-        only("train_files", self.train_files.is_some(), &files)?;
-        only("validation_files", self.validation_files.is_some(), &files)?;
-        only("test_files", self.test_files.is_some(), &files)?;
-        only("images", self.images.is_some(), &[Images])?;
-        only("transpose", self.transpose, &[Idx])?;
-        only("decimal", self.decimal.is_some(), &[Csv])?;
-        only("encoding", self.encoding.is_some(), &texts)?;
-        only("missing", self.missing.is_some(), &[Csv])?;
-        only("tfidf", self.tfidf.is_some(), &[Csv])?;
-        only("inputs", self.inputs.is_some(), &[Safetensors])?;
-        only("labels", self.labels.is_some(), &[Safetensors])?;
-        only("layout", self.layout.is_some(), &[Idx, Npy, Safetensors])?;
-        only("label", self.label.is_some(), &[Csv, Documents])?;
-        only("categorical", !self.categorical.is_empty(), &[Csv])?;
-        only("ignore", !self.ignore.is_empty(), &[Csv])?;
-        only("columns", !self.columns.is_empty(), &[Csv])?;
-        only("delimiter", self.delimiter.is_some(), &[Csv])?;
-        only("comment", self.comment.is_some(), &[Csv])?;
-        only("log1p", !self.log1p.is_empty(), &[Csv])?;
-        only("merge", !self.merge.is_empty(), &[Csv])?;
-        only("documents", self.documents.is_some(), &[Documents])?;
-        only("text", self.text.is_some(), &[Text])?;
-        only("skip", self.skip > 0, &files)?;
-        only("pool", self.pool != Pool::Separate, &files)?;
-        only("pick", self.pick != Pick::Random, &files)?;
-        only("classes", !self.classes.is_empty(), &files)
+        only("train_files", self.train_files.is_some(), &files);
+        only("validation_files", self.validation_files.is_some(), &files);
+        only("test_files", self.test_files.is_some(), &files);
+        only("images", self.images.is_some(), &[Images]);
+        only("transpose", self.transpose, &[Idx]);
+        only("decimal", self.decimal.is_some(), &[Csv]);
+        only("encoding", self.encoding.is_some(), &texts);
+        only("missing", self.missing.is_some(), &[Csv]);
+        only("tfidf", self.tfidf.is_some(), &[Csv]);
+        only("inputs", self.inputs.is_some(), &[Safetensors]);
+        only("labels", self.labels.is_some(), &[Safetensors]);
+        only("layout", self.layout.is_some(), &[Idx, Npy, Safetensors]);
+        only("label", self.label.is_some(), &[Csv, Documents]);
+        only("categorical", !self.categorical.is_empty(), &[Csv]);
+        only("ignore", !self.ignore.is_empty(), &[Csv]);
+        only("columns", !self.columns.is_empty(), &[Csv]);
+        only("delimiter", self.delimiter.is_some(), &[Csv]);
+        only("comment", self.comment.is_some(), &[Csv]);
+        only("log1p", !self.log1p.is_empty(), &[Csv]);
+        only("merge", !self.merge.is_empty(), &[Csv]);
+        only("documents", self.documents.is_some(), &[Documents]);
+        only("text", self.text.is_some(), &[Text]);
+        only("skip", self.skip > 0, &files);
+        only("pool", self.pool != Pool::Separate, &files);
+        only("pick", self.pick != Pick::Random, &files);
+        only("classes", !self.classes.is_empty(), &files);
+        foreign
     }
 
     /// Checks that the keys that the source needs are set.

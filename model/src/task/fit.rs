@@ -21,13 +21,40 @@ impl Task {
     /// [`TrainError::Data`] if their shape isn't `model.input`, there are more classes than outputs, the labels don't
     /// fit the loss, or there are no training examples.
     pub fn check_data(&self, data: &dyn DataSet) -> Result<(), TrainError> {
-        if data.shape() != self.model.input {
-            return unfit(format!(
-                "the examples have shape {:?}, but the task's model.input is {:?}: set it to the examples' shape",
-                data.shape(),
-                self.model.input
-            ));
+        self.check_shape(data)?;
+        self.check_labels(data)
+    }
+
+    /// All reasons for which the examples don't fit the Task: those of [`Task::check_data`], [`Task::check_plan`] and
+    /// [`Task::check_values`]. Of bad values, at most `most`.
+    pub fn misfits(&self, data: &dyn DataSet, most: usize) -> Vec<TrainError> {
+        let mut found: Vec<TrainError> = Vec::new();
+        found.extend(self.check_shape(data).err());
+        let labels = self.check_labels(data).err();
+        // Labels that don't fit at all are named once, and not for each example.
+        let classes = labels.is_none().then(|| self.class_limit()).flatten();
+        found.extend(labels);
+        found.extend(self.check_plan(data.len(Split::Train)).err());
+        match self.bad_values(data, most, classes) {
+            Ok(bad) => found.extend(bad.into_iter().map(TrainError::Data)),
+            Err(error) => found.push(error),
         }
+        found
+    }
+
+    fn check_shape(&self, data: &dyn DataSet) -> Result<(), TrainError> {
+        if data.shape() == self.model.input {
+            return Ok(());
+        }
+        unfit(format!(
+            "the examples have shape {:?}, but the task's model.input is {:?}: set it to the examples' shape",
+            data.shape(),
+            self.model.input
+        ))
+    }
+
+    /// Checks that there are training examples, and that their labels fit the loss and the model's outputs.
+    fn check_labels(&self, data: &dyn DataSet) -> Result<(), TrainError> {
         if data.len(Split::Train) == 0 {
             return unfit("there are no training examples".into());
         }
@@ -150,30 +177,49 @@ impl Task {
     /// # Errors
     /// [`TrainError::Data`] for the first bad example.
     pub fn check_values(&self, data: &dyn DataSet) -> Result<(), TrainError> {
+        match self
+            .bad_values(data, 1, self.class_limit())?
+            .into_iter()
+            .next()
+        {
+            Some(problem) => unfit(problem),
+            None => Ok(()),
+        }
+    }
+
+    /// A message for each of the first `most` bad examples. Classes must be below `classes`, if it is given.
+    fn bad_values(
+        &self,
+        data: &dyn DataSet,
+        most: usize,
+        classes: Option<usize>,
+    ) -> Result<Vec<String>, TrainError> {
         let width = data.shape().iter().product::<usize>().max(1);
         let rows = (AT_ONCE / width).max(1) as u64;
         let dtype = self.train.dtype.dtype();
-        let classes = self.class_limit();
+        let mut found = Vec::new();
         for split in Split::ALL {
             let mut start = 0;
-            while start < data.len(split) {
+            while start < data.len(split) && found.len() < most {
                 let end = data.len(split).min(start + rows);
                 let indices: Vec<u64> = (start..end).collect();
                 let batch = data.batch(split, &indices, None, dtype, &Device::Cpu)?;
-                self.check_batch(data, split, &batch, classes)?;
+                let bad = self.bad_values_of(data, split, &batch, classes)?;
+                found.extend(bad.into_iter().take(most - found.len()));
                 start = end;
             }
         }
-        Ok(())
+        Ok(found)
     }
 
-    fn check_batch(
+    /// A message for each bad example of a batch.
+    fn bad_values_of(
         &self,
         data: &dyn DataSet,
         split: Split,
         batch: &Batch,
         classes: Option<usize>,
-    ) -> Result<(), TrainError> {
+    ) -> Result<Vec<String>, TrainError> {
         let bits = match self.train.dtype {
             Precision::F32 => 32,
             Precision::F64 => 64,
@@ -186,8 +232,9 @@ impl Task {
             };
             format!("{} example {index}{place}", split.name())
         };
-        if let Some((row, at, value)) = first(&batch.inputs, |x| !x.is_finite())? {
-            return unfit(format!(
+        let mut found = Vec::new();
+        for (row, at, value) in bad_rows(&batch.inputs, |x| !x.is_finite())? {
+            found.push(format!(
                 "{}: value {at} of the inputs is {value} in {bits}-bit floats, expected a finite number. Check the \
                  row and data.divide_by, data.mean and data.sd{}",
                 named(row),
@@ -199,22 +246,23 @@ impl Task {
             ));
         }
         if batch.targets.dtype() == DType::U32 {
-            return check_classes(batch, classes, named);
+            found.extend(bad_classes(batch, classes, named)?);
+            return Ok(found);
         }
         let within = self.loss.kind == LossKind::BinaryCrossEntropy;
         let bad = |x: f64| !x.is_finite() || within && !(0.0..=1.0).contains(&x);
-        if let Some((row, at, value)) = first(&batch.targets, bad)? {
+        for (row, at, value) in bad_rows(&batch.targets, bad)? {
             let expected = if within {
                 "a number in [0, 1] for the binary cross-entropy"
             } else {
                 "a finite number"
             };
-            return unfit(format!(
+            found.push(format!(
                 "{}: value {at} of the targets is {value}, expected {expected}",
                 named(row)
             ));
         }
-        Ok(())
+        Ok(found)
     }
 
     /// The number of classes that the model and its loss can tell apart. `None` for a loss without classes.
@@ -230,41 +278,53 @@ impl Task {
     }
 }
 
-/// Checks the class numbers of a batch. A user's own data set may not report its number of classes.
-fn check_classes(
+/// A message for each example of a batch with a class that the model doesn't have. A user's own data set may not report
+/// its number of classes.
+fn bad_classes(
     batch: &Batch,
     limit: Option<usize>,
     named: impl Fn(usize) -> String,
-) -> Result<(), TrainError> {
-    let Some(outputs) = limit else { return Ok(()) };
+) -> Result<Vec<String>, TrainError> {
+    let Some(outputs) = limit else {
+        return Ok(Vec::new());
+    };
     let classes = batch.targets.flatten_all()?.to_vec1::<u32>()?;
-    match classes.iter().position(|c| *c as usize >= outputs) {
-        Some(row) => unfit(format!(
-            "{} has class {}, but the model can tell only {outputs} apart (0 to {}): give its last layer more outputs",
+    let bad = classes.iter().enumerate();
+    let bad = bad.filter(|(_, class)| **class as usize >= outputs);
+    let messages = bad.map(|(row, class)| {
+        format!(
+            "{} has class {class}, but the model can tell only {outputs} apart (0 to {}): give its last layer more outputs",
             named(row),
-            classes.get(row).copied().unwrap_or(0),
             outputs.saturating_sub(1)
-        )),
-        None => Ok(()),
-    }
+        )
+    });
+    Ok(messages.collect())
 }
 
-/// The first bad value: its row, its position in the row, and the value.
-fn first(
+/// The first bad value of each row that has one: the row, the position in the row, and the value.
+fn bad_rows(
     tensor: &Tensor,
     bad: impl Fn(f64) -> bool,
-) -> candle_core::Result<Option<(usize, usize, f64)>> {
+) -> candle_core::Result<Vec<(usize, usize, f64)>> {
     let rows = tensor.dims().first().copied().unwrap_or(0).max(1);
     let width = (tensor.elem_count() / rows).max(1);
     let flat = tensor.flatten_all()?;
-    let found = match flat.dtype() {
-        DType::F32 => position(&flat.to_vec1::<f32>()?, bad),
-        _ => position(&flat.to_dtype(DType::F64)?.to_vec1::<f64>()?, bad),
-    };
-    Ok(found.map(|(at, value)| (at / width, at % width, value)))
+    Ok(match flat.dtype() {
+        DType::F32 => by_row(&flat.to_vec1::<f32>()?, width, bad),
+        _ => by_row(&flat.to_dtype(DType::F64)?.to_vec1::<f64>()?, width, bad),
+    })
 }
 
-fn position<T: Copy + Into<f64>>(values: &[T], bad: impl Fn(f64) -> bool) -> Option<(usize, f64)> {
-    let values = values.iter().map(|v| (*v).into());
-    values.enumerate().find(|(_, v)| bad(*v))
+fn by_row<T: Copy + Into<f64>>(
+    values: &[T],
+    width: usize,
+    bad: impl Fn(f64) -> bool,
+) -> Vec<(usize, usize, f64)> {
+    let rows = values.chunks(width).enumerate();
+    rows.filter_map(|(row, values)| {
+        let mut values = values.iter().map(|v| (*v).into()).enumerate();
+        let (at, value) = values.find(|(_, v)| bad(*v))?;
+        Some((row, at, value))
+    })
+    .collect()
 }

@@ -16,48 +16,62 @@ impl Task {
     /// of range. [`TaskError::Data`] for the `[data]` and `[augment]` tables, and [`TaskError::Update`] for
     /// `[optimizer]`.
     pub fn validate(&self) -> Result<(), TaskError> {
-        if self.name.is_empty() {
-            return Err(TaskError::value("name", "\"\"", "a name"));
+        match self.problems().into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(()),
         }
-        self.data.validate()?;
-        self.augment.validate(&self.model.input)?;
-        self.optimizer.validate()?;
-        if let Some((key, value, expected)) = self.schedule.out_of_range() {
-            return Err(TaskError::value(key, value, expected));
-        }
-        self.validate_training()?;
-        let net = Net::new(&self.model, &self.loss)?;
-        self.validate_loss(net.output_shape())
     }
 
-    fn validate_training(&self) -> Result<(), TaskError> {
+    /// All reasons for which the Task can't be trained, without its data. [`Task::validate`] returns the first.
+    pub fn problems(&self) -> Vec<TaskError> {
+        let mut problems = Vec::new();
+        if self.name.is_empty() {
+            problems.push(TaskError::value("name", "\"\"", "a name"));
+        }
+        problems.extend(self.data.problems().into_iter().map(TaskError::from));
+        let augment = self.augment.validate(&self.model.input);
+        problems.extend(augment.err().map(TaskError::from));
+        problems.extend(self.optimizer.validate().err().map(TaskError::from));
+        if let Some((key, value, expected)) = self.schedule.out_of_range() {
+            problems.push(TaskError::value(key, value, expected));
+        }
+        problems.extend(self.training_problems());
+        match Net::new(&self.model, &self.loss) {
+            Ok(net) => problems.extend(self.validate_loss(net.output_shape()).err()),
+            Err(problem) => problems.push(problem),
+        }
+        problems
+    }
+
+    fn training_problems(&self) -> Vec<TaskError> {
         let train = &self.train;
         let positive = "1 or more";
-        if train.epochs == 0 {
-            return Err(TaskError::value("train.epochs", 0, positive));
-        }
-        if train.batch == 0 {
-            return Err(TaskError::value("train.batch", 0, positive));
-        }
-        if train.micro_batch == Some(0) {
-            return Err(TaskError::value("train.micro_batch", 0, positive));
+        let mut problems = Vec::new();
+        for (key, zero) in [
+            ("train.epochs", train.epochs == 0),
+            ("train.batch", train.batch == 0),
+            ("train.micro_batch", train.micro_batch == Some(0)),
+        ] {
+            if zero {
+                problems.push(TaskError::value(key, 0, positive));
+            }
         }
         if train.epochs > u64::from(u32::MAX) {
             let most = format!("at most {}", u32::MAX);
-            return Err(TaskError::value("train.epochs", train.epochs, most));
+            problems.push(TaskError::value("train.epochs", train.epochs, most));
         }
         if i64::try_from(train.seed).is_err() {
             let most = format!("at most {}, the largest integer of TOML", i64::MAX);
-            return Err(TaskError::value("train.seed", train.seed, most));
+            problems.push(TaskError::value("train.seed", train.seed, most));
         }
         if train.drop_last && train.batches == Cut::Even {
-            return Err(TaskError::value(
+            problems.push(TaskError::value(
                 "train.drop_last",
                 "true",
                 "false with batches = \"even\", because its last batch isn't short",
             ));
         }
-        Ok(())
+        problems
     }
 
     fn validate_loss(&self, output: &[usize]) -> Result<(), TaskError> {

@@ -14,7 +14,7 @@ pub(super) fn warning(estimate: &Estimate, runs: u64, path: &Path) -> Option<Str
 
 /// Bytes that this user can still write on the file system of `path`, which needn't exist yet. `None` if the system doesn't
 /// say.
-fn free_space(path: &Path) -> Option<u64> {
+pub(super) fn free_space(path: &Path) -> Option<u64> {
     let space = path
         .ancestors()
         .map(|p| {

@@ -1,5 +1,7 @@
-//! `hindcast task`: the built-in tasks, and the keys of a task.
+//! `hindcast task`: the built-in tasks, the keys of a task, and a check before a recording.
 
+#[cfg(feature = "record")]
+mod check;
 mod find;
 mod keys;
 
@@ -40,6 +42,8 @@ pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
             };
             keys::print(&mut out, key.as_deref(), form)?;
         }
+        #[cfg(feature = "record")]
+        TaskVerb::Check(args) => return check::run(args),
         TaskVerb::Show { task, set } => {
             // An unchanged built-in task is shown with its comments.
             let own = Task::builtins()

@@ -60,6 +60,8 @@ mod spikes;
 #[cfg(all(target_os = "linux", feature = "record"))]
 mod streams;
 mod tables;
+#[cfg(feature = "record")]
+mod task_check;
 mod task_keys;
 mod terminal;
 #[cfg(feature = "record")]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use encoding_rs::Encoding;
 use serde_json::{Map, Value};
 
+use super::report::Report;
 use super::store::{Labels, Rows, SourceRows, Values};
 use super::texts::{MAX_DISTINCT, Texts};
 use super::{DataError, files};
@@ -38,12 +39,19 @@ pub(super) fn read(
     train: &[PathBuf],
     validation: &[PathBuf],
     test: &[PathBuf],
+    report: &Report,
 ) -> Result<SourceRows, DataError> {
+    let reading = Reading {
+        how,
+        label,
+        encoding,
+        report,
+    };
     let mut labels = Texts::default();
     let mut parts: [Vec<Documents>; 3] = Default::default();
     for (at, paths) in [train, validation, test].into_iter().enumerate() {
         for path in paths {
-            for (part, documents) in file(path, how, label, encoding, at, &mut labels)? {
+            for (part, documents) in reading.file(path, at, &mut labels)? {
                 if let Some(of_part) = parts.get_mut(part) {
                     of_part.push(documents);
                 }
@@ -84,36 +92,79 @@ pub(super) fn read(
     Ok(SourceRows { notes, ..parts })
 }
 
-/// The documents of a file, by split. `own` is the split whose list of files contains the file.
-fn file(
-    path: &Path,
-    how: &DocumentsSpec,
-    label: &str,
+/// How documents are read.
+struct Reading<'a> {
+    how: &'a DocumentsSpec,
+    /// The field of the label.
+    label: &'a str,
     encoding: Option<&'static Encoding>,
-    own: usize,
-    labels: &mut Texts,
-) -> Result<Vec<(usize, Documents)>, DataError> {
-    let content = files::read_text(path, encoding)?;
-    let mut parts: Vec<(usize, Documents)> = Vec::new();
-    let lines = content.lines().zip(1u64..);
-    for (line, number) in lines.filter(|(line, _)| !line.trim().is_empty()) {
-        let wrong = |what: String| DataError::malformed(path, format!("line {number}: {what}"));
-        let object: Map<String, Value> = serde_json::from_str(line).map_err(|e| {
-            wrong(format!(
-                "is not a JSON object ({e}); expected one document per line"
-            ))
-        })?;
+    report: &'a Report,
+}
+
+impl Reading<'_> {
+    /// The documents of a file, by split. `own` is the split whose list of files contains the file.
+    fn file(
+        &self,
+        path: &Path,
+        own: usize,
+        labels: &mut Texts,
+    ) -> Result<Vec<(usize, Documents)>, DataError> {
+        let content = files::read_text(path, self.encoding)?;
+        let mut parts: Vec<(usize, Documents)> = Vec::new();
+        let lines = content.lines().zip(1u64..);
+        for (line, number) in lines.filter(|(line, _)| !line.trim().is_empty()) {
+            let (part, text, class) = match self.document(line, own, labels) {
+                Ok(document) => document,
+                Err(what) => {
+                    let what = format!("line {number}: {what}");
+                    self.report.take(DataError::malformed(path, what))?;
+                    continue;
+                }
+            };
+            let documents = match parts.iter_mut().find(|(p, _)| *p == part) {
+                Some((_, documents)) => documents,
+                None => {
+                    let documents = Documents {
+                        path: name_with_split(path, self.how, part),
+                        texts: Vec::new(),
+                        labels: Vec::new(),
+                    };
+                    parts.push((part, documents));
+                    let Some((_, documents)) = parts.last_mut() else {
+                        continue;
+                    };
+                    documents
+                }
+            };
+            documents.texts.push(text);
+            documents.labels.push(class);
+        }
+        if parts.is_empty() {
+            return Err(DataError::malformed(path, "holds no document"));
+        }
+        Ok(parts)
+    }
+
+    /// The split, the text and the label's number of a line.
+    fn document(
+        &self,
+        line: &str,
+        own: usize,
+        labels: &mut Texts,
+    ) -> Result<(usize, String, u32), String> {
+        let object: Map<String, Value> = serde_json::from_str(line)
+            .map_err(|e| format!("is not a JSON object ({e}); expected one document per line"))?;
         let field = |name: &str| match object.get(name) {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(Value::Number(number)) => Ok(number.to_string()),
             Some(Value::Bool(truth)) => Ok(truth.to_string()),
-            Some(_) => Err(wrong(format!("field {name:?} is not a text"))),
-            None => Err(wrong(format!(
+            Some(_) => Err(format!("field {name:?} is not a text")),
+            None => Err(format!(
                 "has no field {name:?}; it has {}",
                 object.keys().cloned().collect::<Vec<_>>().join(", ")
-            ))),
+            )),
         };
-        let part = match &how.part {
+        let part = match &self.how.part {
             None => own,
             Some(name) => {
                 let value = field(name)?;
@@ -121,47 +172,26 @@ fn file(
                     .iter()
                     .position(|part| part.name() == value)
                     .ok_or_else(|| {
-                        wrong(format!(
+                        format!(
                             "field {name:?} says {value:?}; expected {}",
                             Split::ALL.map(Split::name).join(", ")
-                        ))
+                        )
                     })?
             }
         };
+        let label = self.label;
         let text = field(label)?;
         if text.is_empty() {
-            return Err(wrong(format!(
+            return Err(format!(
                 "field {label:?} is empty; expected the document's label. Give it one, or leave the line out"
-            )));
+            ));
         }
         let class = labels.number(&text).ok_or_else(|| {
-            wrong(format!(
-                "field {label:?} holds more than {MAX_DISTINCT} different labels"
-            ))
+            format!("field {label:?} holds more than {MAX_DISTINCT} different labels")
         })?;
-        let text = strip::strip(&field(&how.text)?, &how.strip);
-        let documents = match parts.iter_mut().find(|(p, _)| *p == part) {
-            Some((_, documents)) => documents,
-            None => {
-                let documents = Documents {
-                    path: name_with_split(path, how, part),
-                    texts: Vec::new(),
-                    labels: Vec::new(),
-                };
-                parts.push((part, documents));
-                let Some((_, documents)) = parts.last_mut() else {
-                    continue;
-                };
-                documents
-            }
-        };
-        documents.texts.push(text);
-        documents.labels.push(class);
+        let text = strip::strip(&field(&self.how.text)?, &self.how.strip);
+        Ok((part, text, class))
     }
-    if parts.is_empty() {
-        return Err(DataError::malformed(path, "holds no document"));
-    }
-    Ok(parts)
 }
 
 /// The name of a file in messages about rows. If the file holds several splits, it includes the split, because rows are

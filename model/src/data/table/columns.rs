@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::spec::{Constant, Fill};
 use crate::data::DataError;
+use crate::data::report::Report;
 use crate::data::spec::{ColumnRef, DataSpec};
 use crate::data::texts::{Texts, listed};
 
@@ -25,6 +26,8 @@ pub(super) enum Use {
 /// The columns of a table, and the texts in the files that were read so far.
 pub(super) struct Table<'a> {
     pub(super) spec: &'a DataSpec,
+    /// Takes bad rows and cells.
+    pub(super) report: &'a Report,
     /// The name of the label's column.
     pub(super) label: String,
     /// Names of the columns, in the order of the first file.
@@ -42,9 +45,10 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// A table of which no file has been read.
-    pub(super) fn new(spec: &'a DataSpec) -> Self {
+    pub(super) fn new(spec: &'a DataSpec, report: &'a Report) -> Self {
         Self {
             spec,
+            report,
             label: String::new(),
             columns: Vec::new(),
             uses: Vec::new(),

@@ -6,6 +6,7 @@ use super::fit::Slot;
 use super::raw::Raw;
 use super::spec::Fill;
 use crate::csv_rows::{CsvError, CsvRows};
+use crate::data::report::Report;
 use crate::data::spec::{DataSpec, Target};
 use crate::data::store::SourceRows;
 use crate::data::texts::{MAX_DISTINCT, Sorted, is_missing, listed, shortened};
@@ -18,8 +19,9 @@ pub(in crate::data) fn read(
     train: &[PathBuf],
     validation: &[PathBuf],
     test: &[PathBuf],
+    report: &Report,
 ) -> Result<SourceRows, DataError> {
-    let mut table = Table::new(spec);
+    let mut table = Table::new(spec, report);
     let mut files = |paths: &[PathBuf]| {
         let files = paths.iter().map(|path| table.file(path));
         files.collect::<Result<Vec<_>, _>>()
@@ -100,7 +102,9 @@ impl Table<'_> {
                     self.columns.len(),
                     listed(&self.columns)
                 );
-                return Err(DataError::malformed(path, what));
+                self.report.take(DataError::malformed(path, what))?;
+                row += 1;
+                continue;
             }
             self.record(&cells, row, line, &mut raw)?;
             row += 1;
@@ -138,7 +142,7 @@ impl Table<'_> {
                 }
                 (Some(Fill::Constant(constant)), Use::Category(_) | Use::Text(_)) => {
                     let constant = constant.to_string();
-                    self.cell(&constant, at, usage, (row, line), raw)?;
+                    self.cell_or_report(&constant, at, usage, (row, line), raw)?;
                     continue;
                 }
                 (Some(_), Use::Text(_)) => text = "",
@@ -147,7 +151,7 @@ impl Table<'_> {
                     continue;
                 }
             }
-            self.cell(text, at, usage, (row, line), raw)?;
+            self.cell_or_report(text, at, usage, (row, line), raw)?;
         }
         if drop {
             raw.left_out.push(row as usize);
@@ -163,6 +167,25 @@ impl Table<'_> {
             _ if matches!(usage, Use::Number | Use::Log1p) => is_missing(text),
             _ => text.is_empty(),
         }
+    }
+
+    /// Adds a cell that isn't missing. If it is bad and reading goes on, 0 takes its place.
+    fn cell_or_report(
+        &mut self,
+        text: &str,
+        at: usize,
+        usage: Use,
+        place: (u64, u64),
+        raw: &mut Raw,
+    ) -> Result<(), DataError> {
+        if let Err(problem) = self.cell(text, at, usage, place, raw) {
+            self.report.take(problem)?;
+            match usage {
+                Use::Label => raw.labels.push(0.0),
+                _ => raw.cells.push(0.0),
+            }
+        }
+        Ok(())
     }
 
     /// Adds a cell that isn't missing. Its place is a row and a line.

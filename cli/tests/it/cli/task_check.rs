@@ -1,0 +1,205 @@
+//! `hindcast task check`: all problems at once, or what the run would take.
+
+use std::fs;
+use std::path::Path;
+
+use super::{code, fine, hindcast, stderr, stdout};
+
+const TASK: &str = "\
+name = \"flowers\"
+
+[data]
+source = \"csv\"
+train_files = \"flowers.csv\"
+label = \"species\"
+categorical = [\"site\"]
+pool = \"train\"
+validation = 10
+test = 10
+standardise = true
+
+[model]
+input = [4]
+layers = [
+  { kind = \"linear\", out = 8 },
+  { kind = \"tanh\" },
+  { kind = \"linear\", out = 3 },
+]
+
+[loss]
+kind = \"cross-entropy\"
+
+[schedule]
+kind = \"constant\"
+learning_rate = 0.1
+
+[train]
+epochs = 2
+batch = 8
+";
+
+fn table() -> Vec<String> {
+    let mut lines = vec!["width,height,site,species".to_owned()];
+    for i in 0..60 {
+        let (site, species) = (["hill", "lake"][i % 2], ["a", "b", "c"][i % 3]);
+        lines.push(format!("{}.5,{}.25,{site},{species}", i % 7, i % 3));
+    }
+    lines
+}
+
+fn write(dir: &Path, task: &str, table: &[String]) {
+    fs::write(dir.join("flowers.toml"), task).unwrap();
+    fs::write(dir.join("flowers.csv"), table.join("\n")).unwrap();
+}
+
+const CHECK: [&str; 5] = ["task", "check", "flowers.toml", "--data", "."];
+
+#[test]
+fn eight_planted_mistakes_are_named_in_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lines = table();
+    lines[4] = "3.5,none,lake,a".to_owned();
+    lines[9] = "1.5,2.25,hill".to_owned();
+    lines[20] = "6.5,1.25,lake,".to_owned();
+    let task = TASK
+        .replace("epochs = 2", "epocs = 2")
+        .replace("batch = 8", "batch = \"eight\"")
+        .replace("learning_rate = 0.1", "learning_rate = 0")
+        .replace("validation = 10", "validation = 1000")
+        .replace("out = 3", "out = 2");
+    write(dir.path(), &task, &lines);
+    let checked = hindcast(dir.path(), &CHECK);
+    let said = stdout(&checked);
+    assert_eq!(code(&checked), 1, "{said}{}", stderr(&checked));
+    for part in [
+        // Keys and values, with their lines in the task.
+        "line 29: train.epocs: there is no such key (did you mean \"epochs\"?)",
+        "line 30: train.batch: expected a whole number, got the text \"eight\"",
+        "schedule.learning_rate = 0: expected a number above 0",
+        // Cells, with their rows, lines in the file and columns.
+        "row 3 (line 5), column \"height\": expected a finite number, got \"none\"",
+        "line 10 has 3 cells, expected 4",
+        "row 19 (line 21), column \"species\": expected a label",
+        // The splits and the model against the data.
+        "data.validation asks for 1000 examples",
+        "the examples have 3 classes, but the model can tell only 2 apart: give the last layer 3 outputs",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    assert!(said.starts_with("flowers.toml: 8 problems\n"), "{said}");
+    let json = hindcast(dir.path(), &[&CHECK[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    let problems = json["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 8);
+    let keys: Vec<&str> = problems.iter().filter_map(|p| p["key"].as_str()).collect();
+    assert_eq!(keys, ["train.epocs", "train.batch"]);
+    assert!(json["seconds"].is_null());
+    assert!(!dir.path().join("runs").exists());
+}
+
+#[test]
+fn a_task_without_problems_gets_its_sizes_and_is_what_record_then_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), TASK, &table());
+    let said = fine(dir.path(), &CHECK);
+    for part in [
+        "flowers.toml: no problem was found\n",
+        "data    40 train, 10 validation, 10 test examples of shape [4]\n",
+        "classes 3 (a ",
+        "model   67 parameters\n",
+        "steps   10 (2 epochs of 5)\n",
+        " ms per step, the mean of 10 steps)\n",
+        "disk    about ",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    let json = fine(dir.path(), &[&CHECK[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["steps"].as_u64(), Some(10));
+    assert_eq!(json["raw_step"].as_u64(), Some(67 * 4));
+    // Nothing is written, and the run has the size that was said.
+    let names = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(names, 2);
+    let run = fine(
+        dir.path(),
+        &[
+            "record",
+            "flowers.toml",
+            "--data",
+            ".",
+            "--out",
+            "run",
+            "--json",
+        ],
+    );
+    let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+    assert_eq!(run["steps"], json["steps"]);
+    let (said, real) = (
+        json["disk"].as_f64().unwrap(),
+        run["stored_bytes"].as_f64().unwrap(),
+    );
+    assert!((0.5..2.0).contains(&(said / real)), "{said} for {real}");
+}
+
+#[test]
+fn changed_keys_are_checked_and_a_ring_takes_less() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), TASK, &table());
+    let check = |words: &[&str]| {
+        let said = fine(dir.path(), &[&CHECK[..], words, &["--json"]].concat());
+        serde_json::from_str::<serde_json::Value>(&said).unwrap()
+    };
+    let all = check(&["--set", "train.epochs=20"]);
+    assert_eq!(all["steps"].as_u64(), Some(100));
+    let ring = check(&["--set", "train.epochs=20", "--keep", "last-epoch"]);
+    assert!(ring["disk"].as_u64() < all["disk"].as_u64(), "{ring} {all}");
+    let wrong = hindcast(
+        dir.path(),
+        &[&CHECK[..], &["--set", "train.epocs=1"]].concat(),
+    );
+    assert_eq!(code(&wrong), 2, "{}", stderr(&wrong));
+}
+
+#[test]
+fn many_bad_rows_are_counted_up_to_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lines = table();
+    for line in lines.iter_mut().skip(1).step_by(4) {
+        line.push_str(",more");
+    }
+    write(dir.path(), TASK, &lines);
+    let said = |words: &[&str]| {
+        let checked = hindcast(dir.path(), &[&CHECK[..], words].concat());
+        assert_eq!(code(&checked), 1, "{}", stderr(&checked));
+        stdout(&checked)
+    };
+    let few = said(&["--most", "7"]);
+    assert!(few.starts_with("flowers.toml: 7 problems\n"), "{few}");
+    assert!(few.contains("--most N finds more than 7"), "{few}");
+    let all = said(&["--most", "100"]);
+    assert!(all.starts_with("flowers.toml: 15 problems\n"), "{all}");
+    assert!(!all.contains("--most N"), "{all}");
+}
+
+#[test]
+fn a_text_that_is_not_toml_and_a_missing_file_are_problems() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "name = \"x\"\nepochs = = 3\n[data\n", &table());
+    let checked = hindcast(dir.path(), &CHECK);
+    let said = stdout(&checked);
+    assert_eq!(code(&checked), 1, "{said}");
+    assert!(said.contains("- line 2: this is not TOML"), "{said}");
+    write(
+        dir.path(),
+        &TASK.replace("flowers.csv", "trees.csv"),
+        &table(),
+    );
+    let checked = hindcast(dir.path(), &CHECK);
+    assert_eq!(code(&checked), 1);
+    assert!(stdout(&checked).contains("no data file \"trees.csv\""));
+    let none = hindcast(dir.path(), &["task", "check", "none.toml"]);
+    assert_eq!(code(&none), 1, "{}", stderr(&none));
+    let unknown = hindcast(dir.path(), &["task", "check", "digit"]);
+    assert_eq!(code(&unknown), 2, "{}", stderr(&unknown));
+    assert!(stderr(&unknown).contains("did you mean \"digits\"?"));
+}
