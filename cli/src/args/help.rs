@@ -164,6 +164,17 @@ An example's share of the jump is w (l - e) / (L - m): w is its weight in the ba
   notes                  reasons to doubt these numbers; empty if there are none";
 
 #[cfg(feature = "record")]
+pub(super) const TASK_NEW: &str = "\
+Kinds of files:
+  csv      tables. The separator, the header, the encoding, and what each column holds are found: numbers (with decimal points or
+                   commas), categories, free text, dates, names of rows. Columns that a model can't learn from are left out, with the reason
+  npy      numpy arrays: X.npy y.npy. Inputs have the shape (N, features) or (N, channels, height, width)
+  images   a folder with one folder of PNG or JPEG images per class, or IDX files of images and labels
+  text     documents in JSON lines (.jsonl), a table with a column of text (.csv), or plain text, whose next characters are predicted
+
+The task reads the files from one data folder, the innermost one that holds them all. Names in the task are relative to it, and `--data` names it. Labels that are whole numbers or words are classes. The model, the batch, the number of epochs and the learning rate are usual ones for such data: a start, to be changed.";
+
+#[cfg(feature = "record")]
 pub(super) const TASK_CHECK: &str = "\
 A misspelt key is read as the key that it resembles, so that the rest can be checked too. The data is read as `record` reads it. If there is no problem, the first steps are trained and recorded in memory for about two seconds: nothing is written. The time, the memory and the stored size follow from these steps, and hold for this machine.
 

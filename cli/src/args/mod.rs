@@ -34,7 +34,7 @@ pub use predictions::{Explain, ModelArgs, Predict};
 pub use recording::{Demo, OnErrorPolicy, Record, WhenFullPolicy};
 pub use replay::Precision;
 #[cfg(feature = "record")]
-pub use task::TaskCheck;
+pub use task::{NewKind, NewTarget, TaskCheck, TaskNew};
 pub use task::{TaskCommand, TaskVerb};
 pub use threads::Threads;
 pub use traces::{Checkpoint, Export, Info, Recover, Verify};

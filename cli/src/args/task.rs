@@ -3,6 +3,8 @@
 #[cfg(feature = "record")]
 use std::path::PathBuf;
 
+#[cfg(feature = "record")]
+use clap::ValueEnum;
 use clap::{Args, Subcommand};
 
 /// `hindcast task`
@@ -13,7 +15,7 @@ pub struct TaskCommand {
     pub verb: TaskVerb,
 }
 
-/// `hindcast task list|show|keys|check`
+/// `hindcast task list|show|keys|new|check`
 #[derive(Debug, Subcommand)]
 pub enum TaskVerb {
     /// Print the names and one-line descriptions of the built-in tasks
@@ -41,6 +43,10 @@ pub enum TaskVerb {
         #[arg(long, conflicts_with = "key")]
         schema: bool,
     },
+    /// Look at your own files, and write a task for them that `record` can train: with comments, to read and change
+    #[cfg(feature = "record")]
+    #[command(after_long_help = super::help::TASK_NEW)]
+    New(TaskNew),
     /// Check a task and its data before a recording: all problems at once, or the size, memory, disk space and time of the run
     #[cfg(feature = "record")]
     #[command(after_long_help = super::help::TASK_CHECK)]
@@ -71,4 +77,55 @@ pub struct TaskCheck {
     /// For scripts: print the result as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
+}
+
+/// `hindcast task new`
+#[cfg(feature = "record")]
+#[derive(Debug, Args)]
+pub struct TaskNew {
+    /// What the files are (see --help)
+    #[arg(value_enum)]
+    pub kind: NewKind,
+    /// The files with the training examples; for npy and IDX images the file of inputs and then that of labels; for images a folder with one folder per class
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Column of the labels by name or number (-1 is the last), or field of the labels of documents
+    #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+    pub label: Option<String>,
+    /// Whether labels that are numbers are classes or values to predict [default: values if there are many or they have fractions]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub target: Option<NewTarget>,
+    /// Files with validation examples, in the same form [default: a fifth of the training examples is drawn]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub validation: Vec<PathBuf>,
+    /// Files with test examples, in the same form [default: a fifth of the training examples is drawn]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub test: Vec<PathBuf>,
+    /// Write the task to this file (.toml), which must not exist [default: print it]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// What the files of `task new` are.
+#[cfg(feature = "record")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NewKind {
+    /// Tables.
+    Csv,
+    /// NumPy arrays of inputs and labels.
+    Npy,
+    /// Folders of images, or IDX files.
+    Images,
+    /// Documents (.jsonl), texts in a table (.csv) or plain text.
+    Text,
+}
+
+/// What labels that are numbers mean.
+#[cfg(feature = "record")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NewTarget {
+    /// Each number is a class.
+    Class,
+    /// The numbers are values to predict.
+    Value,
 }

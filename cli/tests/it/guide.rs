@@ -16,7 +16,8 @@ use hindcast_model::task::{ModelSpec, Task};
 use crate::own_process;
 
 /// Programs that a line may run. Any other is probably a mistake.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 12] = [
+    "awk",
     "hindcast",
     "own_model",
     "timeout",
@@ -251,6 +252,7 @@ macro_rules! chapters {
 
 chapters! {
     first_ten_minutes "first-ten-minutes.md",
+    own_data "own-data.md",
     record "record.md",
     your_program "your-program.md",
     keep "keep.md",

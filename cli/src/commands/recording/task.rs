@@ -4,6 +4,8 @@
 mod check;
 mod find;
 mod keys;
+#[cfg(feature = "record")]
+mod new;
 
 use std::io::Write;
 
@@ -44,6 +46,8 @@ pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
         }
         #[cfg(feature = "record")]
         TaskVerb::Check(args) => return check::run(args),
+        #[cfg(feature = "record")]
+        TaskVerb::New(args) => return new::run(args),
         TaskVerb::Show { task, set } => {
             // An unchanged built-in task is shown with its comments.
             let own = Task::builtins()

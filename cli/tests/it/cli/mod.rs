@@ -63,6 +63,8 @@ mod tables;
 #[cfg(feature = "record")]
 mod task_check;
 mod task_keys;
+#[cfg(feature = "record")]
+mod task_new;
 mod terminal;
 #[cfg(feature = "record")]
 mod text;

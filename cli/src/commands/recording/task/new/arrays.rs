@@ -1,0 +1,160 @@
+//! The draft of a task for arrays, images and their labels.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use hindcast_model::data::Source;
+use toml::Value;
+
+use super::draft::{Draft, Inputs, Line, line};
+use super::places::{Places, stem};
+use super::trial::trial;
+use crate::args::NewTarget;
+use crate::commands::Usage;
+
+/// Largest side of images that are used at their own size.
+const LARGEST_SIDE: usize = 64;
+/// Side to which other images are resized.
+const SIDE: i64 = 32;
+
+/// The draft for `.npy` files of inputs and labels.
+pub(super) fn npy(
+    files: &[PathBuf],
+    places: &Places,
+    target: Option<NewTarget>,
+) -> anyhow::Result<Draft> {
+    let (mut draft, shape) = pair(files, places, Source::Npy, target)?;
+    draft.inputs = match shape.len() {
+        3 => Inputs::Images,
+        _ if shape.iter().product::<usize>() > 32 => Inputs::Vectors,
+        _ => Inputs::Columns,
+    };
+    draft.set(
+        "standardise",
+        true,
+        "each feature gets mean 0 and standard deviation 1",
+    );
+    Ok(draft)
+}
+
+/// The draft for images: a folder with one folder per class, or IDX files of images and labels.
+pub(super) fn images(files: &[PathBuf], places: &Places) -> anyhow::Result<Draft> {
+    let mut draft = match files {
+        [folder] if folder.is_dir() => folders(folder, places)?,
+        _ => {
+            let (mut draft, _) = pair(files, places, Source::Idx, None)?;
+            draft.inputs = Inputs::Images;
+            draft
+        }
+    };
+    draft.set(
+        "mean",
+        Value::Array(vec![Value::Float(0.5)]),
+        "bytes become numbers from -1 to 1",
+    );
+    draft.set("sd", Value::Array(vec![Value::Float(0.5)]), "");
+    Ok(draft)
+}
+
+/// A value of `train_files` and so on for files of inputs and labels.
+pub(super) fn pair_of(inputs: &str, labels: &str) -> Value {
+    let named = [("inputs", inputs), ("labels", labels)];
+    let named = named.map(|(key, name)| (key.to_owned(), Value::String(name.to_owned())));
+    Value::Table(named.into_iter().collect())
+}
+
+/// The draft for inputs and labels in separate files, and the shape of an example.
+fn pair(
+    files: &[PathBuf],
+    places: &Places,
+    source: Source,
+    target: Option<NewTarget>,
+) -> anyhow::Result<(Draft, Vec<usize>)> {
+    let [inputs, labels] = files else {
+        bail!(Usage(format!(
+            "expected two files, first the inputs and then the labels, got {}",
+            files.len()
+        )));
+    };
+    let (input_name, label_name) = (places.name(inputs)?, places.name(labels)?);
+    let mut draft = Draft {
+        name: stem(inputs),
+        found: Vec::new(),
+        data: vec![line("source", source.name(), "")],
+        tables: Vec::new(),
+        inputs: Inputs::Vectors,
+        values: target == Some(NewTarget::Value),
+    };
+    draft.set("train_files", pair_of(&input_name, &label_name), "");
+    let of_floats = trial(&draft.data, &draft.tables, places)?
+        .class_count()
+        .is_none();
+    match (target, of_floats) {
+        (Some(NewTarget::Value), _) => {
+            draft.set("target", "value", "the labels are numbers to predict");
+        }
+        (None, true) => draft.values = true,
+        (Some(NewTarget::Class), true) => bail!(
+            "{}: the labels are not whole numbers, so they aren't classes. Save them as integers (numpy: y.astype(\"int64\"))",
+            labels.display()
+        ),
+        _ => {}
+    }
+    let data = trial(&draft.data, &draft.tables, places)?;
+    let shape = data.shape().to_vec();
+    let rows = data.len(hindcast_model::objective::Split::Train);
+    draft
+        .found
+        .push(format!("{input_name}: {rows} examples of shape {shape:?}."));
+    draft.found.push(match data.class_count() {
+        Some(classes) if !draft.values => format!("{label_name}: {classes} classes."),
+        _ => format!("{label_name}: the labels are numbers to predict."),
+    });
+    Ok((draft, shape))
+}
+
+/// The draft for a folder with one folder of PNG or JPEG images per class.
+fn folders(folder: &Path, places: &Places) -> anyhow::Result<Draft> {
+    let name = places.name(folder)?;
+    let mut draft = Draft {
+        name: stem(folder),
+        found: Vec::new(),
+        data: vec![
+            line(
+                "source",
+                "images",
+                "PNG and JPEG images, one folder per class",
+            ),
+            line("train_files", name.as_str(), ""),
+        ],
+        tables: Vec::new(),
+        inputs: Inputs::Images,
+        values: false,
+    };
+    let (same, sides) = match trial(&draft.data, &draft.tables, places) {
+        Ok(data) => (true, data.shape().to_vec()),
+        Err(_) => (false, Vec::new()),
+    };
+    let small = sides.iter().skip(1).all(|side| *side <= LARGEST_SIDE);
+    if !(same && small) {
+        let why = if same {
+            "the images are large"
+        } else {
+            "the images have several sizes"
+        };
+        let size: Line = line("size", SIDE, why);
+        draft.tables.push((
+            "data.images".to_owned(),
+            "Images are resized to this height and width.".to_owned(),
+            vec![size],
+        ));
+    }
+    let data = trial(&draft.data, &draft.tables, places)?;
+    draft.found.push(format!(
+        "{name}: {} images in {} folders of classes ({}).",
+        data.len(hindcast_model::objective::Split::Train),
+        data.class_names().len(),
+        data.class_names().join(", ")
+    ));
+    Ok(draft)
+}

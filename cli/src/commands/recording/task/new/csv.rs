@@ -1,0 +1,336 @@
+//! The draft of a task for a table.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use hindcast_model::files;
+use toml::Value;
+
+use super::draft::{Draft, Inputs, line, texts};
+use super::look::{Column, Kind, Looked, look};
+use super::places::{Places, stem};
+use crate::args::NewTarget;
+use crate::commands::Usage;
+
+/// Names that usually belong to the column of labels.
+const LABELS: [&str; 14] = [
+    "label",
+    "labels",
+    "class",
+    "target",
+    "y",
+    "category",
+    "outcome",
+    "diagnosis",
+    "species",
+    "sentiment",
+    "given_label",
+    "quality",
+    "answer",
+    "result",
+];
+/// Labels with more different numbers than this are numbers to predict, unless the user says otherwise.
+const CLASSES: u64 = 20;
+
+/// What the user says about a table.
+pub(super) struct Asked<'a> {
+    pub(super) label: Option<&'a str>,
+    pub(super) target: Option<NewTarget>,
+}
+
+/// The draft for the training files of a table.
+pub(super) fn draft(
+    files: &[PathBuf],
+    places: &Places,
+    asked: &Asked<'_>,
+) -> anyhow::Result<Draft> {
+    let Some(first) = files.first() else {
+        bail!(Usage("name the file with the table".into()));
+    };
+    let (text, encoding) = read(first)?;
+    let looked = look(first, &text)?;
+    let (at, why) = label(&looked, asked.label, first)?;
+    let Some(labels) = looked.columns.get(at) else {
+        bail!("{}: the table has no column", first.display());
+    };
+    let (values, about) = is_value(labels, &looked, asked.target);
+    let names: Vec<String> = files
+        .iter()
+        .map(|f| places.name(f))
+        .collect::<Result<_, _>>()?;
+    let shown = names.first().cloned().unwrap_or_default();
+    let mut draft = Draft {
+        name: stem(first),
+        found: vec![format!(
+            "{shown}: {} rows and {} columns{}.",
+            looked.rows,
+            looked.columns.len(),
+            if looked.header { "" } else { " without names" }
+        )],
+        data: vec![line("source", "csv", "")],
+        tables: Vec::new(),
+        inputs: Inputs::Columns,
+        values,
+    };
+    match names.as_slice() {
+        [one] => draft.set("train_files", one.as_str(), "relative to the data folder"),
+        many => draft.set("train_files", texts(many), "relative to the data folder"),
+    }
+    if let Some(encoding) = encoding {
+        draft.set("encoding", encoding, "the file is not UTF-8");
+    }
+    if looked.separator != ',' {
+        draft.set(
+            "delimiter",
+            looked.separator.to_string(),
+            "separates the cells",
+        );
+    }
+    if !looked.header {
+        let names: Vec<String> = looked.columns.iter().map(|c| c.name.clone()).collect();
+        draft.set("columns", texts(&names), "the file has no header line");
+    }
+    draft.set("label", labels.name.as_str(), &why);
+    draft.found.push(about);
+    if values {
+        draft.set("target", "value", "the labels are numbers to predict");
+    }
+    columns(&mut draft, &looked, at);
+    draft.set(
+        "standardise",
+        true,
+        "each feature gets mean 0 and standard deviation 1",
+    );
+    Ok(draft)
+}
+
+/// The text of a file, and its encoding if it isn't UTF-8.
+fn read(path: &Path) -> anyhow::Result<(String, Option<&'static str>)> {
+    if matches!(path.extension().and_then(|e| e.to_str()), Some("gz" | "xz")) {
+        bail!(Usage(format!(
+            "{}: name the decompressed file. A task that names it also reads the compressed one",
+            path.display()
+        )));
+    }
+    let bytes = files::read(path, files::DATA)?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Ok((text.to_owned(), None));
+    }
+    let wide = |big: bool| {
+        let units = bytes.chunks_exact(2).skip(1).filter_map(|pair| {
+            let &[a, b] = pair else { return None };
+            Some(u16::from_le_bytes(if big { [b, a] } else { [a, b] }))
+        });
+        let text = char::decode_utf16(units);
+        text.map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
+            .collect()
+    };
+    Ok(match bytes {
+        [0xff, 0xfe, ..] => (wide(false), Some("utf-16le")),
+        [0xfe, 0xff, ..] => (wide(true), Some("utf-16be")),
+        // The first 256 characters of Unicode are those of Latin 1, which Windows extends.
+        _ => (
+            bytes.iter().map(|&b| char::from(b)).collect(),
+            Some("windows-1252"),
+        ),
+    })
+}
+
+/// The column of the labels, and why it is that one.
+fn label(looked: &Looked, asked: Option<&str>, path: &Path) -> anyhow::Result<(usize, String)> {
+    let columns = &looked.columns;
+    let count = columns.len();
+    if let Some(asked) = asked {
+        let named = columns.iter().position(|c| c.name == asked);
+        let numbered = asked.parse::<i64>().ok().and_then(|n| match n {
+            1.. => usize::try_from(n - 1).ok(),
+            ..=-1 => count.checked_sub(usize::try_from(-n).ok()?),
+            0 => None,
+        });
+        let found = named.or(numbered).filter(|at| *at < count);
+        let Some(at) = found else {
+            let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+            bail!(Usage(format!(
+                "--label {asked}: {} has no such column; it has {}, or give a number from 1 (-1 is the last)",
+                path.display(),
+                names.join(", ")
+            )));
+        };
+        return Ok((at, "the column of the labels".to_owned()));
+    }
+    let usual = LABELS.iter().find_map(|usual| {
+        let like = |c: &Column| c.name.eq_ignore_ascii_case(usual);
+        columns.iter().position(like)
+    });
+    match usual {
+        Some(at) => Ok((
+            at,
+            "a usual name for labels; --label names another column".to_owned(),
+        )),
+        None => Ok((
+            count.saturating_sub(1),
+            "a guess: the last column; --label names another one".to_owned(),
+        )),
+    }
+}
+
+/// Whether the labels are numbers to predict, and a sentence about them.
+fn is_value(labels: &Column, looked: &Looked, asked: Option<NewTarget>) -> (bool, String) {
+    let different = labels.different();
+    let many = different.is_none_or(|n| n > CLASSES && n * 10 > looked.rows);
+    let values = match asked {
+        Some(NewTarget::Class) => false,
+        Some(NewTarget::Value) => true,
+        None => labels.all_numbers() && (many || !labels.all_whole()),
+    };
+    let name = &labels.name;
+    let about = if values {
+        format!("The labels are the numbers in column {name:?}.")
+    } else {
+        let count = different.map_or("more than 1000".to_owned(), |n| n.to_string());
+        let mut sizes: Vec<(&String, &u64)> = labels.texts.iter().collect();
+        sizes.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        let shown: Vec<String> = sizes
+            .iter()
+            .take(5)
+            .map(|(text, count)| format!("{text} in {count} rows"))
+            .collect();
+        let more = if sizes.len() > 5 { ", …" } else { "" };
+        format!(
+            "The labels are {count} classes in column {name:?}: {}{more}.",
+            shown.join(", ")
+        )
+    };
+    (values, about)
+}
+
+/// The lines about the columns of inputs.
+fn columns(draft: &mut Draft, looked: &Looked, label: usize) {
+    let inputs: Vec<&Column> = looked
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != label)
+        .map(|(_, column)| column)
+        .collect();
+    let named = |kinds: &[Kind]| -> Vec<String> {
+        let of = inputs.iter().filter(|c| kinds.contains(&c.kind()));
+        of.map(|c| c.name.clone()).collect()
+    };
+    let numbers = named(&[Kind::Numbers, Kind::CommaNumbers]);
+    let categories = named(&[Kind::Categories]);
+    let free = named(&[Kind::Text]);
+    draft.set_list(
+        "categorical",
+        &categories,
+        "few different texts: one feature per text",
+    );
+    let unused = [
+        (Kind::Identifier, "it names the rows"),
+        (Kind::Constant, "it is the same in all rows"),
+        (Kind::Empty, "it is empty"),
+        (
+            Kind::Dates,
+            "it holds dates: numbers such as a month or an age can be learned from, texts of dates can't",
+        ),
+    ];
+    let mut ignored = Vec::new();
+    for (kind, why) in unused {
+        for name in named(&[kind]) {
+            draft
+                .found
+                .push(format!("Column {name:?} is left out, because {why}."));
+            ignored.push(name);
+        }
+    }
+    draft.set_list("ignore", &ignored, "columns that are not read");
+    if !named(&[Kind::CommaNumbers]).is_empty() {
+        draft.set("decimal", ",", "numbers are written as 1,5");
+    }
+    draft.found.push(format!(
+        "Inputs: {} of numbers, {} of categories, {} of free text.",
+        counted(numbers.len()),
+        counted(categories.len()),
+        counted(free.len())
+    ));
+    if let Some(labels) = looked.columns.get(label) {
+        gaps(draft, &inputs, labels);
+    }
+    words(draft, &free);
+}
+
+/// What takes the place of missing values in columns that are used, and of missing labels.
+fn gaps(draft: &mut Draft, inputs: &[&Column], labels: &Column) {
+    let used = |c: &&&Column| {
+        let kinds = [Kind::Numbers, Kind::CommaNumbers, Kind::Categories];
+        kinds.contains(&c.kind()) && c.gaps() > 0
+    };
+    let mut shown: Vec<String> = inputs
+        .iter()
+        .filter(used)
+        .map(|c| format!("{:?} {}", c.name, c.gaps()))
+        .collect();
+    let mut lines = Vec::new();
+    if !shown.is_empty() {
+        lines.push(line(
+            "fill",
+            "mean",
+            "of categories, the most frequent one; \"drop\" leaves the rows out",
+        ));
+        lines.push(line(
+            "indicator",
+            true,
+            "a feature that is 1 where a value was missing",
+        ));
+    }
+    let unlabelled = labels.empty;
+    if unlabelled > 0 {
+        shown.push(format!("{:?} {unlabelled}", labels.name));
+        let drop = Value::Table([(labels.name.clone(), "drop".into())].into_iter().collect());
+        lines.push(line("columns", drop, "rows without a label are left out"));
+    }
+    if shown.is_empty() {
+        return;
+    }
+    draft
+        .found
+        .push(format!("Missing values: {}.", shown.join(", ")));
+    draft.tables.push((
+        "data.missing".to_owned(),
+        "What takes the place of missing values.".to_owned(),
+        lines,
+    ));
+}
+
+/// How free text becomes numbers.
+fn words(draft: &mut Draft, free: &[String]) {
+    if free.is_empty() {
+        return;
+    }
+    draft.tables.push((
+        "data.tfidf".to_owned(),
+        "Free text becomes one weight per word.".to_owned(),
+        vec![
+            line("columns", texts(free), ""),
+            line(
+                "min_df",
+                Value::Float(0.005),
+                "words in fewer texts are left out",
+            ),
+            line(
+                "max_df",
+                Value::Float(0.5),
+                "words in more texts are left out",
+            ),
+            line("max_features", 500, "at most so many words per column"),
+        ],
+    ));
+}
+
+fn counted(columns: usize) -> String {
+    match columns {
+        1 => "1 column".to_owned(),
+        n => format!("{n} columns"),
+    }
+}
