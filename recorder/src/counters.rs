@@ -55,9 +55,9 @@ impl Counters {
         }
     }
 
-    /// Notes a step with values that are not finite. Encoders report in any order; the earliest step is kept.
-    pub(crate) fn not_finite(&self, found: NonFinite) {
-        add(&self.non_finite_steps, 1);
+    /// Notes values that are not finite, in this number of steps. Encoders report in any order; the earliest step is kept.
+    pub(crate) fn not_finite(&self, found: NonFinite, steps: u64) {
+        add(&self.non_finite_steps, steps);
         let mut first = self
             .non_finite
             .lock()
@@ -190,10 +190,8 @@ mod tests {
     fn the_first_value_that_is_not_finite_is_the_earliest_step() {
         let counters = Counters::default();
         for step in [7, 3, 9] {
-            counters.not_finite(NonFinite {
-                step,
-                tensor: format!("w{step}"),
-            });
+            let tensor = format!("w{step}");
+            counters.not_finite(NonFinite { step, tensor }, 1);
         }
         let statistics = counters.snapshot();
         assert_eq!(statistics.non_finite_steps, 3);

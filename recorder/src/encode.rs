@@ -80,7 +80,8 @@ fn finish(shared: &Shared, encoding: &mut Encoding, end: FinalState) -> Product 
         key,
         before,
     } = end;
-    look_for_non_finite(shared, step, &state, None);
+    // The final state isn't a step.
+    look_for_non_finite(shared, step, &state, None, 0);
     let link = catch_unwind(AssertUnwindSafe(|| {
         let encoder = encoding.current(shared)?;
         before
@@ -118,7 +119,7 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
     }
     let (cut, frame, raw_bytes) = match captured {
         Captured::Keyframe { state, key, before } => {
-            look_for_non_finite(shared, meta.step, &state, meta.loss);
+            look_for_non_finite(shared, meta.step, &state, meta.loss, 1);
             let link = match &before {
                 Some(before) => {
                     Some(encoder.link(meta.step, before.step, &before.state, &state)?)
@@ -135,7 +136,7 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
             (Some(link), frame, raw)
         }
         Captured::Difference { state, before } => {
-            look_for_non_finite(shared, meta.step, &state, meta.loss);
+            look_for_non_finite(shared, meta.step, &state, meta.loss, 1);
             let frame = encoder.difference(&meta, before.step, &before.state, &state)?;
             let raw = state.bytes().len();
             pool.give_back(state);
@@ -143,7 +144,7 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
             (None, frame, raw)
         }
         Captured::Thinned { state } => {
-            look_for_non_finite(shared, meta.step, &state, meta.loss);
+            look_for_non_finite(shared, meta.step, &state, meta.loss, 1);
             let frame = encoder.gap(&meta, &state.digest())?;
             pool.give_back(state);
             add(&shared.counters.thinned, 1);
@@ -163,7 +164,8 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
     Ok(frames)
 }
 
-fn look_for_non_finite(shared: &Shared, step: u64, state: &State, loss: Option<f64>) {
+/// Notes a value that isn't finite, as one of this number of steps.
+fn look_for_non_finite(shared: &Shared, step: u64, state: &State, loss: Option<f64>, steps: u64) {
     let tensor = match first_not_finite(state) {
         Some(index) => {
             let spec = state.layout().tensors().get(index);
@@ -173,5 +175,7 @@ fn look_for_non_finite(shared: &Shared, step: u64, state: &State, loss: Option<f
         None if loss.is_some_and(|loss| !loss.is_finite()) => "loss".to_owned(),
         None => return,
     };
-    shared.counters.not_finite(NonFinite { step, tensor });
+    shared
+        .counters
+        .not_finite(NonFinite { step, tensor }, steps);
 }

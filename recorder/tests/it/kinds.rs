@@ -101,7 +101,9 @@ fn values_that_are_not_finite_are_recorded_and_reported() {
         ),
         (2, "b", 4)
     );
-    run.finish().unwrap();
+    // The final state isn't a step.
+    let summary = run.finish().unwrap();
+    assert_eq!(summary.statistics.non_finite_steps, 4);
     assert_eq!(states(&open(&storage)), (0..).zip(seen).collect::<Vec<_>>());
 }
 
