@@ -13,9 +13,12 @@ use hindcast_analyzer::measures::{self, Finding, Growth, Judgement, Level, Order
 
 pub(crate) use gathering::{Subject, refined};
 
-/// What retraining without examples would add, for a page or a message that has none of a kind.
-const ONE_ADVICE: &str = "`counterfactual --each --top 20` with this table leaves out twenty examples, one at a time, and this page can then compare predicted and real changes.";
-const TOGETHER_ADVICE: &str = "`counterfactual --scan 10,30,100,300` with this table leaves out the most harmful examples together, and shows up to which number the prediction holds.";
+/// A way to leave out examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RemovalKind {
+    OneAtATime,
+    Together,
+}
 
 /// A level as a short phrase.
 pub(crate) fn phrase(level: Level) -> &'static str {
@@ -53,8 +56,8 @@ pub(crate) struct Verdict {
     pub together: Told,
     /// Facts that concern both, one sentence each.
     pub common: Vec<String>,
-    /// How to find out more, one sentence for each kind that no retraining has checked.
-    pub advice: Vec<&'static str>,
+    /// The kinds of removal that no retraining has checked.
+    pub unchecked: Vec<RemovalKind>,
 }
 
 /// What `--json` prints.
@@ -75,18 +78,16 @@ impl Verdict {
     pub fn of(subject: &Subject, removals: &[RemovalResults]) -> Verdict {
         let judged = measures::Verdict::of(&subject.evidence(removals));
         let unchecked = |judgement: &Judgement| judgement.findings.contains(&Finding::NotChecked);
-        let advice = [
-            (unchecked(&judged.one), ONE_ADVICE),
-            (unchecked(&judged.together), TOGETHER_ADVICE),
+        let kinds = [
+            (&judged.one, RemovalKind::OneAtATime),
+            (&judged.together, RemovalKind::Together),
         ];
+        let unchecked = kinds.into_iter().filter(|(of, _)| unchecked(of));
         Verdict {
             one: told(&judged.one, "one at a time"),
             together: told(&judged.together, "together"),
             common: basis(subject),
-            advice: advice
-                .into_iter()
-                .filter_map(|(missing, advice)| missing.then_some(advice))
-                .collect(),
+            unchecked: unchecked.map(|(_, kind)| kind).collect(),
         }
     }
 
@@ -298,7 +299,10 @@ mod tests {
         let verdict = Verdict::of(&subject(), &[]);
         assert_eq!(verdict.one.level, Level::Unchecked);
         assert_eq!(verdict.together.level, Level::Unchecked);
-        assert_eq!(verdict.advice, [ONE_ADVICE, TOGETHER_ADVICE]);
+        assert_eq!(
+            verdict.unchecked,
+            [RemovalKind::OneAtATime, RemovalKind::Together]
+        );
         let said = verdict.reasons().join(" ");
         assert!(!said.contains("adjoint"), "{said}");
         assert!(said.contains("together") && said.contains("one at a time"));
@@ -314,7 +318,7 @@ mod tests {
         assert_eq!(verdict.one.level, Level::Confirmed, "{verdict:?}");
         assert_eq!(verdict.together.level, Level::Doubtful, "{verdict:?}");
         assert_eq!(verdict.worse(), Level::Doubtful);
-        assert_eq!(verdict.advice, [""; 0]);
+        assert_eq!(verdict.unchecked, []);
         assert_eq!(
             verdict.together.reasons,
             [

@@ -152,6 +152,7 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
         removals: named,
         damaged,
         notes,
+        checks: Vec::new(),
         commands: Vec::new(),
         writer: concat!("hindcast ", env!("CARGO_PKG_VERSION")).to_owned(),
     })

@@ -1,5 +1,6 @@
 //! The page: one self-contained HTML file.
 
+mod answer;
 mod charts;
 mod content;
 mod ends;
@@ -7,27 +8,14 @@ mod explained;
 mod parts;
 mod pieces;
 mod predictions;
+mod sections;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use hindcast_analyzer::Result;
+use sections::SECTIONS;
 
 pub(crate) use content::{Page, Shown};
-
-/// Anchor and title of every section, in order.
-pub(crate) const SECTIONS: [(&str, &str); 11] = [
-    ("summary", "The run"),
-    ("trust", "Trust"),
-    ("training", "Training"),
-    ("influence", "Influence"),
-    ("examples", "Examples"),
-    ("explained", "Explained"),
-    ("predictions", "Predictions"),
-    ("epochs", "Epochs"),
-    ("classes", "Classes"),
-    ("retraining", "Retraining"),
-    ("reproduce", "Reproduce"),
-];
 
 /// Forbids all network requests. If the page made one, it would fail with a message in the browser's console.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
@@ -51,22 +39,24 @@ impl Page {
                     style { (PreEscaped(include_str!("style.css"))) }
                 }
                 body {
-                    a.skip href="#summary" { "Skip to the report" }
+                    a.skip href="#answer" { "Skip to the report" }
                     (self.head())
                     nav aria-label="Sections" {
                         ul { @for (anchor, title) in SECTIONS { li { a href={ "#" (anchor) } { (title) } } } }
+                        (self.choice())
                     }
                     main {
-                        (parts::summary(self))
-                        (parts::trust(self)?)
-                        (parts::training(self)?)
-                        (parts::influence(self)?)
+                        (answer::answer(self))
                         (ends::examples(self))
-                        (explained::explained(self))
                         (predictions::predictions(self))
-                        (parts::epochs(self)?)
-                        (parts::classes(self))
+                        (explained::explained(self))
+                        (parts::influence(self)?)
+                        (parts::trust(self)?)
                         (parts::retraining(self)?)
+                        (parts::training(self)?)
+                        (parts::classes(self))
+                        (parts::epochs(self)?)
+                        (parts::run(self))
                         (parts::reproduce(self))
                     }
                     footer { p { "Made by " (self.writer) " from the recorded run, its tables of scores, and the results of retraining if there are any. This file needs no network." } }
@@ -75,6 +65,18 @@ impl Page {
             }
         };
         Ok(page.into_string())
+    }
+
+    /// Chooses which query's results are visible, if there are several. Without scripts, all are.
+    fn choice(&self) -> Markup {
+        html! {
+            @if self.shown.len() > 1 {
+                div #choice hidden { label { "Show " select {
+                    option value="all" { "all queries and tables" }
+                    @for (k, shown) in self.shown.iter().enumerate() { option value=(k) { (pieces::title(self, &shown.view)) } }
+                } } }
+            }
+        }
     }
 
     fn head(&self) -> Markup {

@@ -35,7 +35,7 @@ pub(crate) struct Plot {
     pub marks: Vec<Mark>,
     /// Title above the axes; may be empty.
     pub title: String,
-    /// Names of the series, for a plot in a separate file: ink, shape, name.
+    /// Names of the series: ink, shape, name.
     pub legend: Vec<(Ink, usize, String)>,
 }
 
@@ -204,13 +204,13 @@ impl Plot {
         let (middle, bottom) = place((x0 + x1) / 2.0, y0);
         let centre = font(15.0).pos(Pos::new(HPos::Center, VPos::Top));
         area.draw(&Text::new(
-            self.x.label.clone(),
+            self.x.caption(),
             (middle, bottom + 25),
             centre.clone(),
         ))?;
         let (_, half) = place(x0, (y0 + y1) / 2.0);
         let turned = centre.transform(FontTransform::Rotate270);
-        area.draw(&Text::new(self.y.label.clone(), (3, half), turned))?;
+        area.draw(&Text::new(self.y.caption(), (3, half), turned))?;
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::report::page::Page;
 use crate::report::predicted::{Predicted, Predictor};
 use crate::report::reproduce;
 use crate::report::reproduce::Words;
-use crate::verdict;
+use crate::verdict::{self, RemovalKind};
 use crate::words;
 use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::output::{Kind, apart};
@@ -126,6 +126,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
             "The examples themselves are not shown: {why}. Use --data DIR to show them."
         ));
     }
+    page.checks = checks(args, models, &page);
     page.commands = commands(args, models, &page, &tables, &removals);
     let bytes = crate::report::write(&page, &args.out)?;
 
@@ -230,6 +231,47 @@ fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
     }
 }
 
+/// The program of the commands that a page shows.
+fn program(models: &Models) -> String {
+    match models {
+        Models::Recorded => "hindcast".to_owned(),
+        Models::Own(_) => this_program(),
+    }
+}
+
+/// For each kind of removal that no retraining of a table has checked, the command that does, with a heading.
+fn checks(args: &Report, models: &Models, page: &Page) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for shown in &page.shown {
+        for kind in &shown.verdict.unchecked {
+            let words = Words::new(
+                &program(models),
+                "counterfactual",
+                &args.run,
+                args.data.as_deref(),
+            );
+            let (purpose, words, file) = match kind {
+                RemovalKind::OneAtATime => (
+                    "Leave out twenty examples, one at a time",
+                    words.word("--each").option("--top", "20"),
+                    "removed.json",
+                ),
+                RemovalKind::Together => (
+                    "Leave out the most harmful examples together, to see up to which number the prediction holds",
+                    words.option("--scan", "10,30,100,300"),
+                    "scan.json",
+                ),
+            };
+            let (table, query) = (&shown.view.table, &shown.view.query);
+            out.push((
+                format!("{purpose} ({query} in {table}); `report --removed {file}` then compares predicted and real changes:"),
+                words.word(table).option("--query", query).option("--out", file).text(),
+            ));
+        }
+    }
+    out
+}
+
 /// The commands that reproduce the page, each with a heading.
 fn commands(
     args: &Report,
@@ -238,10 +280,7 @@ fn commands(
     tables: &[(String, ScoreTable)],
     removals: &[(String, RemovalResults)],
 ) -> Vec<(String, String)> {
-    let program = match models {
-        Models::Recorded => "hindcast".to_owned(),
-        Models::Own(_) => this_program(),
-    };
+    let program = program(models);
     let data = args.data.as_deref();
     let words = |verb: &str, data: Option<&Path>| {
         let words = Words::new(&program, verb, &args.run, data);

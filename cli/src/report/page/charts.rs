@@ -69,17 +69,17 @@ pub(super) fn training(curve: &Curve) -> Result<Markup> {
             points: stretches.iter().map(|s| (s.step, s.mean)).collect(),
             ink: Ink::Help,
         },
-        Mark::Dots {
-            points: curve
-                .epochs
-                .iter()
-                .map(|&(_, step, mean)| (step as f64, mean))
-                .collect(),
-            ink: Ink::Plain,
-            shape: 3,
-            size: 4,
-        },
     ];
+    // A level line over the steps of each epoch.
+    let first_step = stretches.first().map_or(0.0, |s| s.step);
+    let starts = std::iter::once(first_step).chain(curve.epochs.iter().map(|e| e.1 as f64));
+    let levels = starts
+        .zip(&curve.epochs)
+        .map(|(from, &(_, step, mean))| Mark::Line {
+            points: vec![(from, mean), (step as f64, mean)],
+            ink: Ink::Plain,
+        });
+    let marks = marks.into_iter().chain(levels).collect();
     let (first, last) = (stretches.first(), stretches.last());
     let of = |s: Option<&super::super::facts::Stretch>| s.map_or(f64::NAN, |s| s.mean);
     let described = format!(
@@ -87,10 +87,18 @@ pub(super) fn training(curve: &Curve) -> Result<Markup> {
         of(first),
         of(last)
     );
+    let mut plot = Plot::new(x, y, marks);
+    plot.legend = [
+        (Ink::Help, "mean of some steps"),
+        (Ink::Quiet, "smallest to largest"),
+        (Ink::Plain, "mean of an epoch"),
+    ]
+    .map(|(ink, name)| (ink, 0, name.to_owned()))
+    .into();
     figure(
-        &Plot::new(x, y, marks),
+        &plot,
         &described,
-        html! { "Batch losses that the training loop recorded. Line: mean over a stretch of steps; band: smallest and largest loss in it; diamonds: mean of each epoch, at its end." },
+        html! { "Losses of the batches, as the training loop recorded them. A level line spans the steps of its epoch." },
     )
 }
 
@@ -131,7 +139,7 @@ pub(super) fn distribution(view: &View) -> Result<Markup> {
     figure(
         &Plot::new(x, y, marks),
         &described,
-        html! { "Left of zero: examples without which " em { (view.query) } " would fall; if it is a loss, they are harmful. Right: examples without which it would rise. The axis of counts is logarithmic, so that single examples are visible." },
+        html! { "Left of zero: examples without which " em { (view.query) } " would fall; if it is a loss, they are harmful. Right: examples without which it would rise. Counts have a logarithmic axis, so that single examples are visible." },
     )
 }
 

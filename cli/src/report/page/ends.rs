@@ -4,7 +4,8 @@ use maud::{Markup, html};
 
 use super::super::examples::Example;
 use super::content::{Page, Shown};
-use super::pieces::{scrolling, section, signed, title};
+use super::pieces::{scrolling, signed, title};
+use super::sections::{of_view, section};
 use crate::marked::Piece;
 use crate::words::minus;
 use hindcast_analyzer::scores::Spread;
@@ -13,16 +14,17 @@ use hindcast_analyzer::scores::Spread;
 pub(super) fn examples(page: &Page) -> Markup {
     section(
         "examples",
-        "The most harmful and most helpful examples",
         html! {
-            @for shown in &page.shown {
-                h3 { (title(page, &shown.view)) }
-                @if let Some((wrong, found)) = shown.extremes.planted {
-                    p { (wrong) " labels are known to be wrong. Among the " (wrong) " most harmful examples, " (found) " have such a label ("
-                        (format!("{:.0} %", 100.0 * found as f64 / wrong as f64)) "). Their pictures have a frame." }
-                }
-                (list(page, shown, true))
-                (list(page, shown, false))
+            @for (k, shown) in page.shown.iter().enumerate() {
+                (of_view(k, html! {
+                    h3 { (title(page, &shown.view)) }
+                    @if let Some((wrong, found)) = shown.extremes.planted {
+                        p { (wrong) " labels are known to be wrong. Among the " (wrong) " most harmful examples, " (found) " have such a label ("
+                            (format!("{:.0} %", 100.0 * found as f64 / wrong as f64)) "). Their pictures have a frame." }
+                    }
+                    (list(page, shown, true))
+                    (list(page, shown, false))
+                }))
             }
         },
     )
@@ -46,11 +48,18 @@ fn list(page: &Page, shown: &Shown, harmful: bool) -> Markup {
         h4 { span.dot.up[!harmful] aria-hidden="true" {} (heading) span.quiet { " – " (shown.view.query) ", " (meaning) } }
         @if examples.is_empty() {
             p.quiet { "None." }
-        } @else if examples.iter().any(|e| e.picture.is_some()) {
-            ul.grid { @for example in examples { (tile(example)) } }
         } @else {
-            (rows(examples, &format!("{heading}, {}", title(page, &shown.view))))
+            (gallery(examples, &format!("{heading}, {}", title(page, &shown.view))))
         }
+    }
+}
+
+/// Pictures if there are some, otherwise a table.
+pub(super) fn gallery(examples: &[Example], label: &str) -> Markup {
+    if examples.iter().any(|e| e.picture.is_some()) {
+        html! { ul.grid { @for example in examples { (tile(example)) } } }
+    } else {
+        rows(examples, label)
     }
 }
 
@@ -59,7 +68,7 @@ pub(super) fn tile(example: &Example) -> Markup {
     html! {
         li.wrong[wrong] { figure {
             @if let Some((address, width, height)) = &example.picture {
-                img src=(address) width=(width) height=(height) loading="lazy" alt=(words(example));
+                img src=(address) width=(width) height=(height) alt=(words(example));
             }
             figcaption {
                 b { bdi { (example.label) } }
@@ -128,7 +137,7 @@ pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
     scrolling(
         label,
         html! {
-            table {
+            table.sortable {
                 @if marked { caption { "A token is shaded if it weighs at least an eighth as much as the heaviest token of its sequence, bold from a quarter and underlined from half. Tokens that harm have a wavy line, tokens that help a straight one." } }
                 thead { tr {
                     th.n scope="col" { "Index" } th.n scope="col" { "Row" }

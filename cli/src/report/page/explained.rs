@@ -6,7 +6,8 @@ use super::super::examples::Content;
 use super::super::predicted::{Explained, Pushed};
 use super::content::Page;
 use super::ends::{rows, short, tile};
-use super::pieces::{method_name, section, signed};
+use super::pieces::{method_name, signed};
+use super::sections::section;
 use crate::words::{at_model, grouped, minus};
 
 /// The section.
@@ -17,7 +18,6 @@ pub(super) fn explained(page: &Page) -> Markup {
         .any(|e| e.method != page.explained[0].method);
     section(
         "explained",
-        "Why these predictions?",
         html! {
             @if page.explained.is_empty() {
                 p.quiet { "No table has a query about one example. " code { "explain RUN validation:17 --out one.csv" } " computes one, and " code { "report RUN one.csv" } " shows it here." }

@@ -4,8 +4,9 @@ use maud::{Markup, html};
 
 use super::super::view::{ClassProfile, View};
 use super::charts;
-use super::content::Page;
-use super::pieces::{method_name, prose, scrolling, section, signed, title};
+use super::content::{Page, Shown};
+use super::pieces::{command, method_name, prose, scrolling, signed, title};
+use super::sections::{of_view, section};
 use crate::verdict::{self, Told};
 use crate::words::at_model;
 use crate::words::{grouped, minus};
@@ -16,13 +17,14 @@ use hindcast_analyzer::measures::Level;
 /// Largest number of retrainings that are listed one by one.
 const MOST_SETS: usize = 50;
 
+/// Smallest number of retrainings that are drawn.
+const FEWEST_POINTS: usize = 3;
+
 /// The run and its facts.
-pub(super) fn summary(page: &Page) -> Markup {
+pub(super) fn run(page: &Page) -> Markup {
     section(
-        "summary",
-        "The run",
+        "run",
         html! {
-            @for note in &page.notes { p.note { (prose(note)) } }
             ul.stats { @for (value, what) in &page.facts.headline { li { b { (value) } span { (what) } } } }
             table.facts {
                 caption { "Facts stored in the recording" }
@@ -43,32 +45,39 @@ pub(super) fn trust(page: &Page) -> Result<Markup> {
     }
     let content = html! {
         p { "A score estimates by how much the query's value would change if the example were left out of training. For several examples, the scores are added. The verdicts below say how reliable each of these is." }
-        @for (shown, plot) in page.shown.iter().zip(&plots) {
-            @let v = &shown.verdict;
-            article class={ "verdict " (verdict::key(v.worse())) } {
-                h3 { (title(page, &shown.view)) }
-                (level("Removed one at a time", &v.one))
-                (level("Removed together", &v.together))
-                ul { @for reason in &v.common { li { (prose(reason)) } } }
-                @for advice in &v.advice { p.quiet { (prose(advice)) } }
-            }
-            @if let Some(factor) = shown.subject.growth.filter(|factor| factor.is_finite()) {
-                p.quiet { (format!("The adjoint changed by ×{factor:.2} over the sweep. Strong growth speaks against the scores; weak growth doesn't speak for them.")) }
-            }
-            @match plot {
-                Some(plot) => (plot),
-                None => p.quiet { "The growth of the adjoint is not known: the method is not a sweep, or the table has no metadata." },
-            }
+        @for (k, (shown, plot)) in page.shown.iter().zip(&plots).enumerate() {
+            (of_view(k, verdict_of(page, shown, plot.as_ref())))
         }
+        @for (why, line) in &page.checks { p { (prose(why)) } (command(line)) }
     };
-    Ok(section("trust", "How far to trust the scores", content))
+    Ok(section("trust", content))
 }
 
-/// The verdict about one kind of removal, with its reasons.
-fn level(kind: &str, told: &Told) -> Markup {
+/// A view's verdict with its reasons, and the growth of its adjoint.
+fn verdict_of(page: &Page, shown: &Shown, plot: Option<&Markup>) -> Markup {
+    let v = &shown.verdict;
+    html! {
+        article class={ "verdict " (verdict::key(v.worse())) } {
+            h3 { (title(page, &shown.view)) }
+            (level("Removed one at a time", &v.one, true))
+            (level("Removed together", &v.together, true))
+            ul { @for reason in &v.common { li { (prose(reason)) } } }
+        }
+        @if let Some(factor) = shown.subject.growth.filter(|factor| factor.is_finite()) {
+            p.quiet { (format!("The adjoint changed by ×{factor:.2} over the sweep. Strong growth speaks against the scores; weak growth doesn't speak for them.")) }
+        }
+        @match plot {
+            Some(plot) => (plot),
+            None => p.quiet { "The growth of the adjoint is not known: the method is not a sweep, or the table has no metadata." },
+        }
+    }
+}
+
+/// The verdict about one kind of removal, and its reasons if asked.
+pub(super) fn level(kind: &str, told: &Told, with_reasons: bool) -> Markup {
     html! {
         p.level.(verdict::key(told.level)) { (kind) ": " (sign(told.level)) " " (verdict::phrase(told.level)) }
-        ul { @for reason in &told.reasons { li { (prose(reason)) } } }
+        @if with_reasons { ul { @for reason in &told.reasons { li { (prose(reason)) } } } }
     }
 }
 
@@ -107,7 +116,7 @@ pub(super) fn training(page: &Page) -> Result<Markup> {
             }
         }
     };
-    Ok(section("training", "Training losses", content))
+    Ok(section("training", content))
 }
 
 /// The distribution of influence.
@@ -121,19 +130,21 @@ pub(super) fn influence(page: &Page) -> Result<Markup> {
         });
     }
     let content = html! {
-        @for (shown, plot) in page.shown.iter().zip(&plots) {
+        @for (k, (shown, plot)) in page.shown.iter().zip(&plots).enumerate() {
             @let view = &shown.view;
-            h3 { (title(page, view)) }
-            (in_words(view))
-            @match plot { Some(plot) => (plot), None => p.quiet { "No example has a score." } }
-            (totals(view))
+            (of_view(k, html! {
+                h3 { (title(page, view)) }
+                (in_words(view))
+                @match plot { Some(plot) => (plot), None => p.quiet { "No example has a score." } }
+                (totals(view))
+            }))
         }
     };
-    Ok(section("influence", "Distribution of influence", content))
+    Ok(section("influence", content))
 }
 
 /// A view's numbers in sentences.
-fn in_words(view: &View) -> Markup {
+pub(super) fn in_words(view: &View) -> Markup {
     let t = &view.totals;
     let scored = view.examples - view.never_seen;
     html! {
@@ -199,64 +210,72 @@ fn totals(view: &View) -> Markup {
 /// Harmful and helpful influence by epoch.
 pub(super) fn epochs(page: &Page) -> Result<Markup> {
     let mut parts = Vec::new();
-    for shown in page.shown.iter().filter(|s| !s.view.epochs.is_empty()) {
-        parts.push((&shown.view, charts::epochs(&shown.view)?));
+    for (k, shown) in page.shown.iter().enumerate() {
+        if !shown.view.epochs.is_empty() {
+            parts.push((k, &shown.view, charts::epochs(&shown.view)?));
+        }
     }
     let content = html! {
         @if parts.is_empty() {
             p.quiet { "The tables have no columns for epochs. " code { "influence --per-epoch" } " adds them." }
         }
-        @for (view, plot) in &parts {
-            h3 { (title(page, view)) }
-            (plot)
-            details {
-                summary { "The numbers" }
-                (scrolling("Harm and help of each epoch", html! {
-                    table {
-                        thead { tr { th.n scope="col" { "Epoch" } th.n scope="col" { "Harm" } th.n scope="col" { "Help" } } }
-                        tbody { @for e in &view.epochs { tr { th.n scope="row" { (e.epoch) } td.n.harm { (signed(e.harm)) } td.n.help { (signed(e.help)) } } } }
-                    }
-                }))
-            }
+        @for (k, view, plot) in &parts {
+            (of_view(*k, html! {
+                h3 { (title(page, view)) }
+                (plot)
+                details {
+                    summary { "The numbers" }
+                    (scrolling("Harm and help of each epoch", html! {
+                        table {
+                            thead { tr { th.n scope="col" { "Epoch" } th.n scope="col" { "Harm" } th.n scope="col" { "Help" } } }
+                            tbody { @for e in &view.epochs { tr { th.n scope="row" { (e.epoch) } td.n.harm { (signed(e.harm)) } td.n.help { (signed(e.help)) } } } }
+                        }
+                    }))
+                }
+            }))
         }
     };
-    Ok(section("epochs", "Influence by epoch", content))
+    Ok(section("epochs", content))
 }
 
 /// Harmful and helpful influence by class.
 pub(super) fn classes(page: &Page) -> Markup {
-    let parts: Vec<&View> = page
+    let parts: Vec<(usize, &View)> = page
         .shown
         .iter()
         .map(|s| &s.view)
-        .filter(|v| !v.classes.is_empty())
+        .enumerate()
+        .filter(|(_, v)| !v.classes.is_empty())
         .collect();
     section(
         "classes",
-        "Influence by class",
         html! {
             @if parts.is_empty() { p.quiet { "The labels of this data are not classes." } }
-            @for view in parts {
-                h3 { (title(page, view)) }
-                (scrolling(&format!("Classes, {}", title(page, view)), html! {
-                    table {
-                        caption { "Sums of influence over the examples of each class, the most harmful class first. “Among the worst”: how many of the " (view.totals.hundredth) " most harmful examples have this class." }
-                        thead { tr {
-                            th scope="col" { "Class" } th.n scope="col" { "Examples" } th.n scope="col" { "Harm" } th scope="col" { "Harm and help" } th.n scope="col" { "Help" } th.n scope="col" { "Among the worst" }
-                        } }
-                        tbody { @for class in &view.classes { tr {
-                            th scope="row" { (class.label) }
-                            td.n { (grouped(class.examples as u64)) }
-                            td.n.harm { (signed(class.harm)) }
-                            td.bar { (bar(class, &view.classes)) }
-                            td.n.help { (signed(class.help)) }
-                            td.n { (class.among_worst) }
-                        } } }
-                    }
-                }))
-            }
+            @for (k, view) in parts { (of_view(k, classes_of(page, view))) }
         },
     )
+}
+
+fn classes_of(page: &Page, view: &View) -> Markup {
+    html! {
+        h3 { (title(page, view)) }
+        (scrolling(&format!("Classes, {}", title(page, view)), html! {
+            table.sortable {
+                caption { "Sums of influence over the examples of each class, the most harmful class first. “Among the worst”: how many of the " (view.totals.hundredth) " most harmful examples have this class." }
+                thead { tr {
+                    th scope="col" { "Class" } th.n scope="col" { "Examples" } th.n scope="col" { "Harm" } th.pictured scope="col" { "Harm and help" } th.n scope="col" { "Help" } th.n scope="col" { "Among the worst" }
+                } }
+                tbody { @for class in &view.classes { tr {
+                    th scope="row" { (class.label) }
+                    td.n { (grouped(class.examples as u64)) }
+                    td.n.harm { (signed(class.harm)) }
+                    td.bar { (bar(class, &view.classes)) }
+                    td.n.help { (signed(class.help)) }
+                    td.n { (class.among_worst) }
+                } } }
+            }
+        }))
+    }
 }
 
 /// Two bars from the middle, scaled by the largest sum of the page.
@@ -280,7 +299,8 @@ fn bar(class: &ClassProfile, all: &[ClassProfile]) -> Markup {
 pub(super) fn retraining(page: &Page) -> Result<Markup> {
     let mut parts = Vec::new();
     for (name, results) in &page.removals {
-        let plot = if results.sets.is_empty() {
+        // Fewer points say no more than their numbers.
+        let plot = if results.sets.len() < FEWEST_POINTS {
             None
         } else {
             Some(charts::retrainings(results)?)
@@ -289,7 +309,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
     }
     let content = html! {
         @if parts.is_empty() {
-            p.quiet { "There are no retrainings yet. " code { "counterfactual --each --top 20 SCORES --out removed.json" } " computes some, and " code { "report --removed removed.json" } " shows them here. " code { "counterfactual --scan 10,30,100 SCORES --out removed.json" } " leaves out many examples together." }
+            p.quiet { "There are no retrainings yet. The commands under " a href="#trust" { "Trust" } " compute some, and " code { "report --removed removed.json" } " shows them here." }
         }
         @for (name, results, plot) in &parts {
             h3 { (results.query) ", " @if results.predicted_by.is_empty() { "not predicted" } @else { (method_name(&results.predicted_by)) } }
@@ -301,7 +321,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
             }
             @for note in &results.notes { p.note { (note) } }
             @if let Some(plot) = plot { (plot) }
-            details open[results.sets.len() <= 3] {
+            details open[plot.is_none()] {
                 summary { "The numbers" }
                 (scrolling("Predicted and real changes", html! {
                     table {
@@ -322,7 +342,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
             }
         }
     };
-    Ok(section("retraining", "Predicted and real changes", content))
+    Ok(section("retraining", content))
 }
 
 /// The real change divided by the predicted one; empty if nothing was predicted.
@@ -337,10 +357,9 @@ fn ratio(set: &RemovalResult) -> String {
 pub(super) fn reproduce(page: &Page) -> Markup {
     section(
         "reproduce",
-        "How to reproduce this",
         html! {
             p { "The same run, data and program give the same scores, bit for bit on the same kind of machine." }
-            @for (why, command) in &page.commands { p { (why) } pre { (command) } }
+            @for (why, line) in &page.commands { p { (why) } (command(line)) }
         },
     )
 }

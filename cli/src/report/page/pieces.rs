@@ -1,4 +1,4 @@
-//! Parts that the sections of a page share: titles, numbers, headings and scrolling tables.
+//! Parts that the sections of a page share: titles, numbers and scrolling tables.
 
 use maud::{Markup, html};
 
@@ -37,16 +37,6 @@ pub(super) fn signed(value: f64) -> String {
     minus(&format!("{value:+.2e}"))
 }
 
-/// A section with its heading.
-pub(super) fn section(anchor: &str, heading: &str, content: Markup) -> Markup {
-    html! {
-        section id=(anchor) aria-labelledby={ (anchor) "-heading" } {
-            h2 id={ (anchor) "-heading" } { (heading) }
-            (content)
-        }
-    }
-}
-
 /// A table that scrolls on a narrow screen, also by keyboard.
 pub(super) fn scrolling(label: &str, table: Markup) -> Markup {
     html! { div.scroll role="region" tabindex="0" aria-label=(label) { (table) } }
@@ -59,4 +49,9 @@ pub(super) fn prose(text: &str) -> Markup {
             @if at % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
+}
+
+/// A command that can be copied.
+pub(super) fn command(text: &str) -> Markup {
+    html! { pre.command { (text) } }
 }

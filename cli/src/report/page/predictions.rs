@@ -6,7 +6,8 @@ use super::super::predicted::{Predicted, Wrong};
 use super::content::Page;
 use super::ends::short;
 use super::explained::words;
-use super::pieces::{scrolling, section};
+use super::pieces::scrolling;
+use super::sections::section;
 use crate::words::{at_model, grouped};
 use hindcast_analyzer::predictions::Confusion;
 
@@ -32,7 +33,7 @@ pub(super) fn predictions(page: &Page) -> Markup {
             html! { p.quiet { "There are no predictions on this page: they need the data, and aren't wanted with " code { "--no-predictions" } "." } }
         }
     };
-    section("predictions", "Predictions", content)
+    section("predictions", content)
 }
 
 fn in_words(predicted: &Predicted) -> Markup {

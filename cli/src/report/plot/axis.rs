@@ -39,6 +39,15 @@ impl Axis {
         }
     }
 
+    /// The label, with the kind of scale unless it is linear.
+    pub fn caption(&self) -> String {
+        if self.log {
+            format!("{} (log scale)", self.label)
+        } else {
+            self.label.clone()
+        }
+    }
+
     /// The same axis with exactly these ends.
     pub fn ends(mut self, low: f64, high: f64) -> Axis {
         self.range = (low, high);

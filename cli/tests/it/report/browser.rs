@@ -101,7 +101,20 @@ document.getElementById("phone").addEventListener("load", () => {{
       if (ratio < 4.5) faint.push(theme + " " + ratio.toFixed(2) + " " + e.outerHTML.slice(0, 80));
     }}
   }}
+  const select = page.querySelector("#choice select"), visible = () => page.querySelectorAll("#influence [data-view]:not(.off)").length;
+  const views = [visible()];
+  for (const value of ["1", "all"]) {{ select.value = value; select.dispatchEvent(new Event("change")); views.push(visible()); }}
+  const table = page.querySelector("#classes table"), heads = table.tHead.rows[0].cells;
+  const sort = heads[1].querySelector("button"), counts = () => [...table.tBodies[0].rows].map((r) => Number(r.cells[1].textContent));
+  const sorted = [];
+  for (let i = 0; i < 2; i++) {{ sort.focus(); sort.click(); sorted.push(heads[1].getAttribute("aria-sort"), counts()); }}
+  const filter = page.querySelector("#classes .filter input");
+  filter.value = counts()[0]; filter.dispatchEvent(new Event("input"));
+  const left = [...table.tBodies[0].rows].filter((r) => !r.hidden).length;
+  view.dispatchEvent(new Event("beforeprint"));
+  const closed = page.querySelectorAll("details:not([open])").length;
   document.getElementById("seen").textContent = JSON.stringify({{
+    views, sorted, left, rows: counts().length, closed, copies: page.querySelectorAll("pre.command + .copy").length, commands: page.querySelectorAll("pre").length,
     scroll: page.documentElement.scrollWidth, wide: wide.slice(0, 5), plots, papers, hidden: button.hidden, reached, checked: text.length, faint: faint.slice(0, 5),
     nameless: page.querySelectorAll("img:not([alt]), th:not([scope])").length, pictures: [...page.images].filter((i) => i.complete && i.naturalWidth > 0).length, images: page.images.length,
   }});
@@ -183,8 +196,30 @@ fn a_browser_opens_the_page_without_errors() {
         );
         assert_eq!(seen["nameless"], 0, "{width}");
         assert_eq!(seen["hidden"], false);
-        // Five examples in each of two lists of two tables, and the twenty most confident mistakes.
-        assert_eq!(seen["images"], 40, "{width}: {seen}");
+        // Ten of each table, the worst five of each again in the answer, and the twenty most confident mistakes.
+        assert_eq!(seen["images"], 50, "{width}: {seen}");
+        // One table is visible at first, the other one by choice, or both.
+        assert_eq!(seen["views"], serde_json::json!([1, 1, 2]), "{width}");
+        let counts = |at: usize| -> Vec<u64> {
+            let list = seen["sorted"][at].as_array().unwrap().iter();
+            list.map(|n| n.as_u64().unwrap()).collect()
+        };
+        assert_eq!(
+            (&seen["sorted"][0], &seen["sorted"][2]),
+            (&"ascending".into(), &"descending".into())
+        );
+        assert!(
+            counts(1).is_sorted() && counts(3).iter().rev().is_sorted(),
+            "{seen}"
+        );
+        let (left, rows) = (
+            seen["left"].as_u64().unwrap(),
+            seen["rows"].as_u64().unwrap(),
+        );
+        assert!(left >= 1 && left < rows, "{seen}");
+        assert_eq!(seen["closed"], 0, "a printed page has no closed folds");
+        assert!(seen["copies"].as_u64().unwrap() > 2, "{seen}");
+        assert_eq!(seen["copies"], seen["commands"], "{seen}");
         let papers = seen["papers"].as_array().unwrap();
         assert_ne!(
             papers[1], papers[2],

@@ -13,17 +13,18 @@ use crate::cli::{code, fine, hindcast, small_run, stderr};
 use crate::states::TASK;
 
 /// Anchors of the page's sections.
-const SECTIONS: [&str; 11] = [
-    "summary",
-    "trust",
-    "training",
-    "influence",
+const SECTIONS: [&str; 12] = [
+    "answer",
     "examples",
-    "explained",
     "predictions",
-    "epochs",
-    "classes",
+    "explained",
+    "influence",
+    "trust",
     "retraining",
+    "training",
+    "classes",
+    "epochs",
+    "run",
     "reproduce",
 ];
 
@@ -138,6 +139,14 @@ fn every_section_exists_and_shows_the_numbers_of_the_tables() {
         pictures
     );
 
+    let answer = section(&page, "answer");
+    assert!(page.find("id=\"answer\"") < page.find("id=\"examples\""));
+    for row in table.worst(0, 7) {
+        let alt = format!("alt=\"Training example {}, label {}", row.index, row.label);
+        assert!(answer.contains(&alt), "{alt}");
+    }
+    assert!(!page.contains("loading=\"lazy\""));
+
     let scores: Vec<f64> = table.rows.iter().filter_map(|r| r.influence[0]).collect();
     let harmful = scores.iter().filter(|s| **s < 0.0).count();
     let influence = section(&page, "influence");
@@ -179,7 +188,7 @@ fn every_section_exists_and_shows_the_numbers_of_the_tables() {
     growth_is_that_of_the_table(&page, &table);
 
     let head = &table.metadata.run_digest;
-    assert!(section(&page, "summary").contains(head.as_str()));
+    assert!(section(&page, "run").contains(head.as_str()));
     let commands = section(&page, "reproduce");
     for command in [
         format!("hindcast verify run --head {head}"),

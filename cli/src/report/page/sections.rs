@@ -1,0 +1,35 @@
+//! The sections of a page.
+
+use maud::{Markup, html};
+
+/// Anchor and title of every section, in order. The titles are the headings, and the words of the navigation.
+pub(super) const SECTIONS: [(&str, &str); 12] = [
+    ("answer", "The answer"),
+    ("examples", "Examples"),
+    ("predictions", "Predictions"),
+    ("explained", "Explained"),
+    ("influence", "Distribution"),
+    ("trust", "Trust"),
+    ("retraining", "Retraining"),
+    ("training", "Training"),
+    ("classes", "Classes"),
+    ("epochs", "Epochs"),
+    ("run", "The run"),
+    ("reproduce", "Reproduce"),
+];
+
+/// A section with its heading.
+pub(super) fn section(anchor: &str, content: Markup) -> Markup {
+    let title = SECTIONS.iter().find(|(of, _)| *of == anchor);
+    html! {
+        section id=(anchor) aria-labelledby={ (anchor) "-heading" } {
+            h2 id={ (anchor) "-heading" } { (title.map_or(anchor, |(_, title)| title)) }
+            (content)
+        }
+    }
+}
+
+/// The results of the view at position `k`, which the page's choice of a query can hide.
+pub(super) fn of_view(k: usize, content: Markup) -> Markup {
+    html! { div data-view=(k) { (content) } }
+}
