@@ -192,6 +192,8 @@ impl Estimate {
             shares.collect()
         };
         let index = i as u64;
+        let data = run.data();
+        let truth = || data.true_label(Split::Train, index).unwrap_or_default();
         ScoreRow {
             index,
             row: run.data().origin(Split::Train, index),
@@ -207,6 +209,7 @@ impl Estimate {
                 self.queries.iter().map(of_epochs).collect()
             },
             refined: Vec::new(),
+            true_label: data.truth_is_given().then(truth),
             ..ScoreRow::default()
         }
     }

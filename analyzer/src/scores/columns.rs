@@ -26,6 +26,8 @@ pub(super) enum Column {
     Probability,
     LabelProbability,
     Loss,
+    /// The known true label.
+    Truth,
 }
 
 impl Column {
@@ -33,7 +35,7 @@ impl Column {
     pub fn is_text(self) -> bool {
         matches!(
             self,
-            Column::Name | Column::Label | Column::File | Column::Predicted
+            Column::Name | Column::Label | Column::File | Column::Predicted | Column::Truth
         )
     }
 
@@ -92,12 +94,14 @@ pub(super) struct Optional {
     pub spread: bool,
     /// The predictions for the examples.
     pub predictions: bool,
+    /// Known true labels.
+    pub truth: bool,
 }
 
 /// Names and contents of the columns, in the order in which they are written. With one query the names are plain; with
 /// several, the query follows in brackets: `influence[validation:3]`. There is a column `name` if names were joined,
 /// and a column `file` if files are known. New columns are last, so that the others keep the positions of earlier
-/// versions: `file`, then the predictions.
+/// versions: `file`, then the predictions, then the known true labels.
 pub(super) fn columns(metadata: &ScoreMetadata, has: Optional) -> Vec<(String, Column)> {
     let mut out = vec![
         ("index".to_owned(), Column::Index),
@@ -145,8 +149,14 @@ pub(super) fn columns(metadata: &ScoreMetadata, has: Optional) -> Vec<(String, C
         let predictions = PREDICTIONS.iter();
         out.extend(predictions.map(|(name, column)| ((*name).to_owned(), *column)));
     }
+    if has.truth {
+        out.push((TRUTH.to_owned(), Column::Truth));
+    }
     out
 }
+
+/// Name of the column of known true labels.
+const TRUTH: &str = "true_label";
 
 /// Names and contents of the columns of predictions.
 const PREDICTIONS: [(&str, Column); 4] = [
@@ -190,6 +200,7 @@ pub(super) fn cell(row: &ScoreRow, column: Column) -> Cell {
         Column::Probability => Cell::Number(predicted(row).and_then(|p| p.probability)),
         Column::LabelProbability => Cell::Number(predicted(row).and_then(|p| p.label_probability)),
         Column::Loss => Cell::Number(predicted(row).and_then(|p| p.loss)),
+        Column::Truth => Cell::Text(row.true_label.clone().unwrap_or_default()),
     }
 }
 
@@ -208,6 +219,8 @@ pub(super) struct Header {
     pub spread: bool,
     /// Whether there are columns of predictions.
     pub predictions: bool,
+    /// Whether there is a column of known true labels.
+    pub truth: bool,
 }
 
 impl Header {
@@ -254,6 +267,7 @@ impl Header {
                 files: !metadata.files.is_empty(),
                 spread: !metadata.runs.is_empty(),
                 predictions: false,
+                truth: false,
             };
             let missing = columns(metadata, described)
                 .into_iter()
@@ -313,6 +327,10 @@ impl Header {
                 let q = position(&mut self.queries, query.to_owned());
                 Some(Column::Refined(q, by))
             }
+            TRUTH => {
+                self.truth = true;
+                query.is_empty().then_some(Column::Truth)
+            }
             other => {
                 let prediction = PREDICTIONS.iter().find(|(name, _)| *name == other);
                 if let Some((_, column)) = prediction {
@@ -353,6 +371,7 @@ impl Header {
                 Vec::new()
             },
             prediction: self.predictions.then(RowPrediction::default),
+            true_label: self.truth.then(String::new),
             ..ScoreRow::default()
         }
     }
@@ -383,6 +402,7 @@ pub(super) fn fill(row: &mut ScoreRow, column: Column, cell: Cell) -> Result<(),
         (Column::Probability, Cell::Number(x)) => told(row).probability = x,
         (Column::LabelProbability, Cell::Number(x)) => told(row).label_probability = x,
         (Column::Loss, Cell::Number(x)) => told(row).loss = x,
+        (Column::Truth, Cell::Text(text)) => row.true_label = Some(text),
         (column, _) => return Err(format!("expected {}", column.expects())),
     }
     Ok(())

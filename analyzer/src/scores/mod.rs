@@ -224,6 +224,8 @@ pub struct ScoreRow {
     pub spread: Vec<Spread>,
     /// The prediction for the example; `None` in a table without predictions, such as one of several runs.
     pub prediction: Option<RowPrediction>,
+    /// Its true label as text, from a file of the user's; empty if the file doesn't name it. `None` if there is no such file.
+    pub true_label: Option<String>,
 }
 
 /// Scores of all the training examples.
@@ -250,6 +252,11 @@ impl ScoreTable {
     /// Whether the table has predictions. If so, it has the columns `predicted`, `probability`, `label_probability` and `loss`.
     pub fn has_predictions(&self) -> bool {
         self.rows.iter().any(|row| row.prediction.is_some())
+    }
+
+    /// Whether true labels are known from a file of the user's. If so, the table has the column `true_label`.
+    pub fn knows_truth(&self) -> bool {
+        self.rows.iter().any(|row| row.true_label.is_some())
     }
 
     /// Whether the file of each row is known. If so, the table has a column `file`.

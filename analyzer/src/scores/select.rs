@@ -53,6 +53,7 @@ impl ScoreTable {
             files: self.is_filed(),
             spread: self.is_joined(),
             predictions: self.has_predictions(),
+            truth: self.knows_truth(),
         };
         columns(&self.metadata, has)
     }

@@ -469,6 +469,23 @@ fn predictions_are_the_last_columns_and_survive() {
     for (new, old) in text.lines().zip(old.lines()) {
         assert!(new.starts_with(old), "{new}\n{old}");
     }
+    // Known true labels come after them.
+    let mut truth = predicted.clone();
+    for (i, row) in truth.rows.iter_mut().enumerate() {
+        row.true_label = Some(["=1", "", "b", "c", "d"][i].to_owned());
+    }
+    round_trip(folder.path(), &truth);
+    let mut text = Vec::new();
+    truth.write_csv(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.lines().next().unwrap().ends_with(",loss,true_label"));
+    assert!(
+        text.lines().nth(1).unwrap().ends_with(",12.5,'=1"),
+        "{text}"
+    );
+    truth.keep(&[truth.condition("true_label=b").unwrap()]);
+    assert_eq!(truth.rows.len(), 1);
+
     let key = predicted.sort_key("loss").unwrap();
     assert_eq!(predicted.shown(&predicted.rows[0], key), "12.5000");
     predicted.keep(&[predicted.condition("probability>0.2").unwrap()]);

@@ -236,8 +236,12 @@ pub(crate) fn columns(
             let value = table.shown(row, *key);
             write!(out, " {value:>0$}", head.chars().count().max(12))?;
         }
-        match &row.name {
-            Some(name) => writeln!(out, "  {}", short(name))?,
+        if let Some(name) = &row.name {
+            write!(out, "  {}", short(name))?;
+        }
+        let truth = row.true_label.as_ref();
+        match truth.filter(|truth| !truth.is_empty() && **truth != row.label) {
+            Some(truth) => writeln!(out, "  label WRONG, really {}", field(truth))?,
             None => writeln!(out)?,
         }
     }

@@ -156,6 +156,9 @@ fn a_table_with_text_and_gaps_says_which_labels_are_wrong() {
     let ranked = fine(dir, &words);
     assert_eq!(ranked.matches("label WRONG, really").count(), 2, "{ranked}");
     assert_eq!(ranked.matches("label right").count(), 28, "{ranked}");
+    let printed = fine(dir, &["scores", "scores.csv", "--top", "30"]);
+    let marked = printed.matches("label WRONG, really").count();
+    assert_eq!(marked, 2, "{printed}");
     fine(
         dir,
         &[
@@ -189,6 +192,8 @@ fn a_table_with_text_and_gaps_says_which_labels_are_wrong() {
             ".",
             "--truth",
             "truth.csv",
+            "--methods",
+            "sgd-last-epoch",
             "--out",
             "q.csv",
         ],
