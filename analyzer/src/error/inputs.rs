@@ -285,8 +285,12 @@ fn lists_in_words(lists: &[String]) -> String {
     if lists.is_empty() {
         return String::new();
     }
+    // Of a folder of images, every image is a file.
+    const SHOWN: usize = 6;
+    let first = lists.get(..SHOWN.min(lists.len())).unwrap_or_default();
+    let more = if lists.len() > SHOWN { ", …" } else { "" };
     format!(
-        "; row numbers continue from file to file: {}",
-        lists.join(", ")
+        "; row numbers continue from file to file: {}{more}",
+        first.join(", ")
     )
 }

@@ -13,8 +13,10 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// Number of files that a description names.
+/// Largest number of files that a description lists. Of more, it names the first few.
 const MOST_FILES: usize = 20;
+/// Number of files that a description names if there are too many to list.
+const FIRST_FILES: usize = 3;
 
 impl DataSet for Examples {
     fn len(&self, split: Split) -> u64 {
@@ -254,13 +256,19 @@ impl DataSet for Examples {
         }
         // Generated examples have no files.
         let files = self.files.iter().filter(|_| self.source != "digits");
-        for file in files.clone().take(MOST_FILES) {
+        let count = files.clone().count();
+        let shown = if count > MOST_FILES {
+            FIRST_FILES
+        } else {
+            count
+        };
+        for file in files.take(shown) {
             let path = file.path.display().to_string();
             text.push_str(&format!("read from {}\n", path.escape_debug()));
         }
-        match files.count().saturating_sub(MOST_FILES) {
-            0 => {}
-            more => text.push_str(&format!("read from {more} more files\n")),
+        if count > shown {
+            let more = count - shown;
+            text.push_str(&format!("read from {more} more files\n"));
         }
         text.push_str(&format!(
             "memory: {:.1} MB\n",
