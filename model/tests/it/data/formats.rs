@@ -281,3 +281,38 @@ fn a_programs_own_tensors_are_a_data_set_too() {
     assert!(from_tensors((&inputs, &short), None, None, &[], None).is_err());
     assert!(from_tensors((&inputs, &labels), None, None, &["a", "b"], None).is_err());
 }
+
+#[test]
+fn transposed_images_are_turned_and_classes_named_by_a_file() {
+    // As EMNIST stores them: an image of 3 rows of 2 pixels, column by column.
+    let images = idx(&[2, 2, 3], &[1, 3, 5, 2, 4, 6, 11, 13, 15, 12, 14, 16]);
+    let dir = folder(&[
+        ("x", &images),
+        ("y", &idx(&[2], &[1, 0])),
+        ("names.txt", b"no\n yes \r\n\n"),
+        ("empty.txt", b"\n"),
+        ("flat", &idx(&[2, 3], &[1, 2, 3, 4, 5, 6])),
+    ]);
+    let text = "source = 'idx'\ntrain_files = { inputs = 'x', labels = 'y' }";
+    let turned = format!("{text}\ntranspose = true\nclass_names_file = 'names.txt'");
+    let set = open(&turned, dir.path()).unwrap();
+    assert_eq!(set.shape(), [1, 3, 2]);
+    let pixels = |i| set.image(Split::Train, i).unwrap().pixels;
+    assert_eq!(pixels(0), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(pixels(1), [11, 12, 13, 14, 15, 16]);
+    assert_eq!(set.class_names(), ["no", "yes"]);
+    assert_eq!(set.label(Split::Train, 0), "yes");
+    assert_eq!(open(text, dir.path()).unwrap().shape(), [1, 2, 3]);
+    says(
+        &refused(&turned.replace("'x'", "'flat'"), dir.path()),
+        &["flat", "transpose", "[3]"],
+    );
+    says(
+        &refused(&turned.replace("names.txt", "empty.txt"), dir.path()),
+        &["empty.txt", "name of a class per line"],
+    );
+    says(
+        &refused(&format!("{turned}\nclass_names = ['a', 'b']"), dir.path()),
+        &["data.class_names_file", "class_names"],
+    );
+}

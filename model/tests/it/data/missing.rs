@@ -91,6 +91,10 @@ fn each_column_can_have_a_fill_of_its_own() {
     // All ages occur once: the smallest of them.
     assert_eq!(rows(&*set, Split::Train)[1], [20.0, 1.0, 0.0, 0.0, 2.0]);
     assert_eq!(rows(&*set, Split::Train)[2], [40.0, 0.0, 0.0, 1.0, -1.0]);
+    // A run's task keeps all of it.
+    let spec = super::spec(&text);
+    let written = toml::to_string(&spec).unwrap();
+    assert_eq!(super::spec(&written), spec, "{written}");
     let of = |missing: &str| refused(&format!("{TABLE}\n[missing]\n{missing}"), dir.path());
     says(&of("columns = { town = 'mean' }"), &["town", "no mean"]);
     says(

@@ -194,3 +194,110 @@ fn texts_are_merged_and_logarithms_taken() {
         &["row 1", "\"pay\"", "above -1", "log1p"],
     );
 }
+
+#[test]
+fn numbers_can_have_decimal_commas_and_dates_are_refused_with_advice() {
+    let dir = folder(&[
+        ("a.csv", b"x;y\n1,5;a\n-2;b\n"),
+        ("thousands.csv", b"x;y\n1.234,5;a\n"),
+        ("dates.csv", b"x;y\n30.11.2026;a\n"),
+    ]);
+    let text = "source = 'csv'\nlabel = 'y'\ndelimiter = ';'\ntrain_files = 'a.csv'";
+    says(&refused(text, dir.path()), &["\"1,5\"", "decimal = \",\""]);
+    let comma = format!("{text}\ndecimal = ','");
+    let set = open(&comma, dir.path()).unwrap();
+    let batch = set
+        .batch(Split::Train, &[0, 1], None, DType::F64, &Device::Cpu)
+        .unwrap();
+    assert_eq!(batch.inputs.to_vec2::<f64>().unwrap(), [[1.5], [-2.0]]);
+    let of = |file: &str| refused(&comma.replace("a.csv", file), dir.path());
+    says(
+        &of("thousands.csv"),
+        &["row 0 (line 2)", "\"x\"", "\"1.234,5\"", "thousands"],
+    );
+    says(
+        &of("dates.csv"),
+        &["30.11.2026", "date", "day of the week", "ignore = [\"x\"]"],
+    );
+    says(
+        &refused(&format!("{text}\ndecimal = ';'"), dir.path()),
+        &["data.decimal", "';'"],
+    );
+}
+
+#[test]
+fn the_label_can_be_a_column_by_its_number() {
+    let dir = folder(&[("a.csv", b"y,x,2\nlow,1,7\nhigh,2,9\n")]);
+    let of = |label: &str| {
+        let text = format!("source = 'csv'\ntrain_files = 'a.csv'\nlabel = {label}");
+        open(&text, dir.path()).map_err(|e| e.to_string())
+    };
+    assert_eq!(of("1").unwrap().class_names(), ["high", "low"]);
+    assert_eq!(of("-3").unwrap().class_names(), ["high", "low"]);
+    // A column whose name is the number comes first.
+    let named = refused(
+        "source = 'csv'\ntrain_files = 'a.csv'\nlabel = 2",
+        dir.path(),
+    );
+    says(&named, &["column \"y\""]);
+    for wrong in ["0", "4", "-4"] {
+        let error = of(wrong).err().unwrap();
+        says(
+            &error,
+            &[
+                "data.label",
+                &format!("no column {wrong}"),
+                "3 columns",
+                "y, x, 2",
+            ],
+        );
+    }
+}
+
+#[test]
+fn texts_have_the_encoding_that_the_task_names() {
+    let latin = b"x,y\n1,caf\xe9\n2,\x80\n";
+    let utf16: Vec<u8> = "\u{feff}x,y\n1,caf\u{e9}\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let json = b"{\"text\": \"un caf\xe9\", \"y\": \"a\"}\n{\"text\": \"th\xe9\", \"y\": \"b\"}\n";
+    let dir = folder(&[
+        ("a.csv", latin),
+        ("b.csv", &utf16),
+        ("c.jsonl", json),
+        ("d.csv", b"x,y\n1,a\n2,\x81\xff\n"),
+    ]);
+    let of = |file: &str, more: &str| {
+        format!("source = 'csv'\ntrain_files = '{file}'\nlabel = 'y'\n{more}")
+    };
+    says(
+        &refused(&of("a.csv", ""), dir.path()),
+        &["line 2, cell 2 is not UTF-8", "encoding = \"windows-1252\""],
+    );
+    for name in ["windows-1252", "latin1", "ISO-8859-1"] {
+        let set = open(&of("a.csv", &format!("encoding = '{name}'")), dir.path()).unwrap();
+        assert_eq!(set.class_names(), ["caf\u{e9}", "\u{20ac}"]);
+    }
+    let set = open(&of("b.csv", "encoding = 'utf-16'"), dir.path()).unwrap();
+    assert_eq!(set.class_names(), ["caf\u{e9}"]);
+    says(
+        &refused(&of("d.csv", "encoding = 'shift_jis'"), dir.path()),
+        &["line 3", "Shift_JIS"],
+    );
+    says(
+        &refused(&of("a.csv", "encoding = 'klingon'"), dir.path()),
+        &["data.encoding", "klingon", "windows-1252"],
+    );
+    let documents = "source = 'documents'\ntrain_files = 'c.jsonl'\nlabel = 'y'";
+    says(
+        &refused(documents, dir.path()),
+        &["line 1", "UTF-8", "windows-1252"],
+    );
+    let set = open(&format!("{documents}\nencoding = 'latin1'"), dir.path()).unwrap();
+    assert_eq!(set.feature_names(), ["caf\u{e9}", "th\u{e9}", "un"]);
+    says(
+        &refused("source = 'idx'\nencoding = 'latin1'", dir.path()),
+        &["data.encoding", "csv, documents, text"],
+    );
+}
