@@ -237,10 +237,10 @@ pub struct DataSpec {
     /// Test files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_files: Option<Files>,
-    /// File with labels that replace those of the data, by row, file or index. The default is the data's own labels.
+    /// File with labels that replace those of the data, by row or file. The default is the data's own labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels_file: Option<String>,
-    /// File with known true labels, by row, file or index. It changes no label, but shows which are wrong. The default is none.
+    /// File with known true labels, by row or file. It changes no label, but shows which are wrong. The default is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truth_file: Option<String>,
     /// How image files become inputs.
