@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::find::{change, looks_like_file, note_rule};
 use crate::args::TaskCheck;
-use crate::clean::{self, field};
+use crate::clean::{self, field, say};
 use crate::commands::recording::disk;
 use crate::commands::{Outcome, Usage, in_one_line, memory};
 use crate::words;
@@ -94,6 +94,9 @@ fn check(args: &TaskCheck) -> anyhow::Result<Checked> {
             text: mistake.what,
         })
         .collect();
+    if !args.set.is_empty() && !problems.is_empty() {
+        say!("note: --set is not applied, because the text of the task has mistakes");
+    }
     let mut task = read.task;
     if let Some(task) = &mut task {
         if !args.set.is_empty() && problems.is_empty() {
