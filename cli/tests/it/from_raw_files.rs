@@ -1,6 +1,6 @@
 //! From raw files with planted wrong labels to cleaned files: how many of these labels are found, and what that gains.
 
-mod raw_files;
+pub(crate) mod raw_files;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -2,7 +2,7 @@
 //!
 //! A line is run by `sh` and must exit with 0, or with the code in a comment at its end: `# exits with 3`, `# exits with 137 or 0`.
 //! A `text` block shows a part of the output of the `sh` block before it. Numbers and rows of tables are not compared, because they
-//! differ between machines, and `…` stands for omitted text. `rust` blocks are compiled as doctests (in `lib.rs`).
+//! differ between machines, and `…` stands for omitted text. A whole task in a `toml` block is saved as `NAME.toml`. `rust` blocks are compiled as doctests (in `lib.rs`).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,6 +13,7 @@ use std::process::Command;
 use hindcast_model::data::DataSpec;
 use hindcast_model::task::{ModelSpec, Task};
 
+use crate::from_raw_files::raw_files;
 use crate::own_process;
 
 /// Programs that a line may run. Any other is probably a mistake.
@@ -178,6 +179,30 @@ fn dependencies(page: &str) {
     }
 }
 
+/// Writes the raw files that a chapter says are there.
+fn prepare(name: &str, work: &Path) {
+    if name != "clean.md" {
+        return;
+    }
+    let folder = |name: &str| {
+        let folder = work.join(name);
+        fs::create_dir(&folder).unwrap();
+        folder
+    };
+    raw_files::embeddings(&folder("embeddings"));
+    raw_files::customers(&folder("customers"));
+    raw_files::digits(&folder("drawn"));
+}
+
+/// Saves a whole task that a page shows, under its name.
+fn save_task(text: &str, work: &Path) {
+    let page: toml::Table = text.parse().unwrap();
+    if let (true, Some(name)) = (page.contains_key("train"), page.get("name")) {
+        let name = name.as_str().expect("a task's name is a text");
+        fs::write(work.join(format!("{name}.toml")), text).unwrap();
+    }
+}
+
 /// Runs a chapter's blocks in order in a new folder.
 fn run_chapter(name: &str) {
     let text = fs::read_to_string(guide().join(name)).unwrap();
@@ -185,6 +210,7 @@ fn run_chapter(name: &str) {
     let (bin, work) = (folder.path().join("bin"), folder.path().join("work"));
     programs(&bin);
     fs::create_dir(&work).unwrap();
+    prepare(name, &work);
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let mut printed = String::new();
     for block in blocks(&text) {
@@ -207,6 +233,7 @@ fn run_chapter(name: &str) {
                     dependencies(&text);
                 } else {
                     task(&text);
+                    save_task(&text, &work);
                 }
                 continue;
             }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use hindcast_model::data::Source;
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
@@ -232,9 +233,17 @@ impl Found<'_> {
                 )?;
             }
         }
+        let task = self.run.task();
+        let images = task.is_some_and(|task| task.data.source == Source::Images);
+        let (one, many, rest) = if images {
+            ("image", "images", "the image files stay as they are")
+        } else {
+            ("row", "rows", "all other rows keep their bytes")
+        };
+        let relabelled = self.decisions.count(Action::Relabel) as u64;
         let of = format!(
-            "{} relabelled, {} dropped; all other rows keep their bytes",
-            counted(self.decisions.count(Action::Relabel) as u64, "row", "rows"),
+            "{} relabelled, {} dropped; {rest}",
+            counted(relabelled, one, many),
             self.decisions.count(Action::Drop)
         );
         if let Some(path) = &self.args.out {
