@@ -4,7 +4,6 @@
 //! codes of `hindcast`.
 
 mod args;
-mod clean;
 mod commands;
 mod contents;
 mod marked;
@@ -12,6 +11,7 @@ mod own;
 mod picture;
 mod program;
 mod report;
+mod terminal;
 mod verdict;
 mod words;
 

@@ -11,8 +11,8 @@ use clap_mangen::Man;
 use super::Outcome;
 use crate::args;
 use crate::args::{Cli, Completions};
-use crate::clean;
-use crate::clean::field;
+use crate::terminal;
+use crate::terminal::field;
 use hindcast_analyzer::output;
 use hindcast_analyzer::output::Kind;
 
@@ -20,14 +20,14 @@ pub(crate) fn completions(args: &Completions) -> anyhow::Result<Outcome> {
     // Written to memory first: the generator panics if its writer fails, as a closed pipe does.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "hindcast", &mut script);
-    clean::stdout().write_all(&script)?;
+    terminal::stdout().write_all(&script)?;
     Ok(Outcome::Fine)
 }
 
 pub(crate) fn man(args: &args::Man) -> anyhow::Result<Outcome> {
     let command = Cli::command();
     match &args.out {
-        None => Man::new(command).render(&mut clean::stdout())?,
+        None => Man::new(command).render(&mut terminal::stdout())?,
         Some(folder) => {
             output::outside_of_runs(&folder.join("hindcast.1"))
                 .and_then(|()| only_manuals(folder))
@@ -35,7 +35,7 @@ pub(crate) fn man(args: &args::Man) -> anyhow::Result<Outcome> {
                 .and_then(|()| clap_mangen::generate_to(command, folder))
                 .with_context(|| format!("cannot write to {}", folder.display()))?;
             writeln!(
-                clean::stdout(),
+                terminal::stdout(),
                 "{}",
                 field(folder.join("hindcast.1").display())
             )?;

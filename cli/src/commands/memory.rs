@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::bail;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use crate::clean::say;
+use crate::terminal::say;
 use crate::words::{bytes, parse_bytes};
 use hindcast_analyzer::run::{MemoryFit, MemoryNeed};
 

@@ -1,6 +1,6 @@
 //! The verbs, one file each, grouped by what they work on, and the code that they share.
 //!
-//! All output of the verbs goes through the module `clean`.
+//! All output of the verbs goes through the module `terminal`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

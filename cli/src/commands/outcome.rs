@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use hindcast_analyzer::error::without_backtrace;
 
 use super::{advice, interrupt};
-use crate::clean;
+use crate::terminal;
 
 /// How a verb ended if it returned no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,11 @@ pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode 
         Err(error) => {
             let code = exit_code(&error);
             let mut out = io::stderr();
-            let _ = writeln!(out, "{program}: {}", clean::message(&in_one_line(&error)));
+            let _ = writeln!(
+                out,
+                "{program}: {}",
+                terminal::message(&in_one_line(&error))
+            );
             if code == 3 {
                 let _ = writeln!(
                     out,
@@ -78,7 +82,7 @@ pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode 
         }
     };
     // A reader that closes the pipe (`| head`) is not a failure; a full disk is. Neither hides the verb's own failure.
-    let Some(problem) = clean::unprinted() else {
+    let Some(problem) = terminal::unprinted() else {
         return ExitCode::from(code);
     };
     let rest = if ended {
@@ -89,7 +93,7 @@ pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode 
     let _ = writeln!(
         io::stderr(),
         "{program}: {CANNOT_PRINT}: {}{rest}",
-        clean::message(&problem)
+        terminal::message(&problem)
     );
     ExitCode::from(code.max(1))
 }

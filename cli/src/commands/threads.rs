@@ -9,7 +9,7 @@ use hindcast_model::ops::threads::{chosen, one_for_elements, set};
 use sysinfo::System;
 
 use crate::args::Threads;
-use crate::clean::say;
+use crate::terminal::say;
 
 /// Maximum number of threads that a verb starts in addition to the pool: those of the recorder, the read-ahead, the
 /// engine and the progress bar.

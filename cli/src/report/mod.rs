@@ -186,7 +186,7 @@ fn chosen(table: &ScoreTable, asked: &[String], name: &str, notes: &mut Vec<Stri
 /// If a plot can't be drawn or the file can't be written.
 pub(crate) fn write(page: &Page, path: &Path) -> anyhow::Result<u64> {
     // Names and notes may contain characters that change the writing direction of the text next to them.
-    let html = crate::clean::lines(&page.html()?);
+    let html = crate::terminal::lines(&page.html()?);
     hindcast_analyzer::output::replace(path, Kind::Page, |temporary| {
         std::fs::write(temporary, &html)
     })

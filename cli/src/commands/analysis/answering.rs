@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::{diverged, trust};
 use crate::args::{CheckArgs, Precision};
-use crate::clean::{field, say};
 use crate::commands::context::device;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::memory::{self, Limit};
 use crate::commands::progress::{self, Bar};
 use crate::contents::about_half;
+use crate::terminal::{field, say};
 use crate::words::{bytes, counted};
 use hindcast_analyzer::estimators::{Answer, Chosen, Planned, Question, choose, plan};
 use hindcast_analyzer::sweep::{Observer, Saving, Stage, SweepCheckpoint};

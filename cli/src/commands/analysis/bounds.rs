@@ -11,11 +11,11 @@ use serde::Serialize;
 use super::asked::parse_window;
 use super::trust;
 use crate::args::Bounds;
-use crate::clean;
-use crate::clean::{field, say};
 use crate::commands::context::Models;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Outcome, Usage, advice, context, progress};
+use crate::terminal;
+use crate::terminal::{field, say};
 use crate::words;
 use hindcast_analyzer::bounds::{BoundCheck, BoundsOptions, BoundsReport, GivenConstants, bounds};
 use hindcast_analyzer::output::Kind;
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
     let report = report.map_err(|e| told(e.into(), || "nothing was written".to_owned()))?;
     report.write(&args.out)?;
 
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         let report = Report {
             examples: report.rows.len(),

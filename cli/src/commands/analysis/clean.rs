@@ -12,9 +12,9 @@ use anyhow::Context as _;
 use super::asked::{one_query, parse_queries};
 use super::walking::{Opened, Walk, watched};
 use crate::args::Clean;
-use crate::clean::say;
 use crate::commands::context::{self, Models};
 use crate::commands::{Outcome, Usage, ends_in, memory};
+use crate::terminal::say;
 use crate::words::duration;
 use hindcast_analyzer::estimators::cleaning::{
     Decisions, Issues, LabelEvidence, cleaned_files, find_issues, free, free_file, read_decisions,

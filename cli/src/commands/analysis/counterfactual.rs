@@ -17,12 +17,12 @@ use super::asked::{one_query, parse_queries, parse_window};
 use super::retraining::{file, not_reproduced, places, retrain};
 use super::trust;
 use crate::args::{Counterfactual, DenominatorKind, RemovalKind};
-use crate::clean;
-use crate::clean::say;
 use crate::commands::context::Models;
 use crate::commands::interrupt::Interrupts;
 use crate::commands::memory::{self, Limit};
 use crate::commands::{Outcome, Usage, context};
+use crate::terminal;
+use crate::terminal::say;
 use crate::verdict::{Subject, Verdict};
 use crate::words::{bytes, counted, duration};
 use hindcast_analyzer::counterfactual::RemovalResult;
@@ -134,7 +134,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         verdict,
         written: args.out.as_deref(),
     };
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         print::json(&mut out, &found)?;
     } else {

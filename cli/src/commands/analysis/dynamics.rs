@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::walking::{Opened, Walk, watched};
 use crate::args::Dynamics;
-use crate::clean::{self, field, say};
 use crate::commands::context::Models;
 use crate::commands::{Outcome, Usage};
+use crate::terminal::{self, field, say};
 use crate::words;
 use hindcast_analyzer::estimators::dynamics::{
     LabelDynamics, Written, write_example_table, write_long_table,
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Dynamics, models: &Models) -> anyhow::Result<Outcome> {
     })?;
     notes.extend_from_slice(&written.notes);
     let learned = Learned::of(&written);
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         let report = Report {
             run: args.run.display().to_string(),

@@ -14,9 +14,9 @@ use anyhow::Context as _;
 use super::answering::{Settings, answer};
 use super::{diverged, trust};
 use crate::args::Explain;
-use crate::clean::{self, say};
 use crate::commands::Outcome;
 use crate::commands::context::{self, Models};
+use crate::terminal::{self, say};
 use crate::words::{about, counted, duration, steps};
 use asked::{Asked, Model};
 use found::{Example, Found};
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Explain, models: &Models) -> anyhow::Result<Outcome> {
         queries: &queries,
         model: &model,
     };
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if let Some(last) = first_answer(args, &asked.window, &run, &to_end)? {
         let first = Instant::now();
         let table = sweep.over(&Window::LastEpoch)?;

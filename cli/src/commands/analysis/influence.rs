@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use super::{pictures, refining, retrain_check};
 use crate::args::Influence;
-use crate::clean;
 use crate::commands::Outcome;
 use crate::commands::context::Models;
+use crate::terminal;
 use asked::Asked;
 use one::{open, score, settings, write};
 use print::Found;
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         checked,
         took: begun.elapsed(),
     };
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         json::json(&mut out, &found)?;
     } else {

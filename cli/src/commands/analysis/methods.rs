@@ -5,8 +5,8 @@ use std::io::Write;
 use serde_json::json;
 
 use crate::args::Methods;
-use crate::clean;
 use crate::commands::{Outcome, Usage};
+use crate::terminal;
 use hindcast_analyzer::estimators::{Method, method, methods};
 
 pub(crate) fn run(args: &Methods) -> anyhow::Result<Outcome> {
@@ -14,7 +14,7 @@ pub(crate) fn run(args: &Methods) -> anyhow::Result<Outcome> {
         Some(name) => Some(method(name).map_err(|e| Usage(e.to_string()))?),
         None => None,
     };
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         let asked = match &one {
             Some(one) => std::slice::from_ref(one),

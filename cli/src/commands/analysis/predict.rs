@@ -12,10 +12,10 @@ use super::diverged;
 use super::tables::short;
 use super::walking::watched_as;
 use crate::args::{ModelArgs, Predict};
-use crate::clean::{self, field, say};
 use crate::commands::context::{self, Models};
 use crate::commands::{Outcome, Usage};
 use crate::marked::text_of;
+use crate::terminal::{self, field, say};
 use crate::words;
 use hindcast_analyzer::output::{self, Kind};
 use hindcast_analyzer::predictions::{Confusion, PredictionRow, Predictions, predict_split, write};
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Predict, models: &Models) -> anyhow::Result<Outcome> {
         rows: &rows,
         took: begun.elapsed(),
     };
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &shown.report()?)?;
         writeln!(out)?;

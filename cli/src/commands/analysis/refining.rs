@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::tables;
 use crate::args::Influence;
-use crate::clean::{field, say};
 use crate::commands::context::device;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Usage, progress};
+use crate::terminal::{field, say};
 use hindcast_analyzer::estimators::{Question, Refinement};
 use hindcast_analyzer::measures::kendall_tau;
 use hindcast_analyzer::{Query, RecordedRun, ScoreRow, ScoreTable, Window};

@@ -8,8 +8,6 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::args::Report;
-use crate::clean;
-use crate::clean::{field, say};
 use crate::commands::context::{Models, open_trace_within};
 use crate::commands::{Outcome, Usage, context};
 use crate::report::Source;
@@ -17,6 +15,8 @@ use crate::report::page::Page;
 use crate::report::predicted::{Predicted, Predictor};
 use crate::report::reproduce;
 use crate::report::reproduce::Words;
+use crate::terminal;
+use crate::terminal::{field, say};
 use crate::verdict::{self, RemovalKind};
 use crate::words;
 use hindcast_analyzer::counterfactual::RemovalResults;
@@ -130,7 +130,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     page.commands = commands(args, models, &page, &tables, &removals);
     let bytes = crate::report::write(&page, &args.out)?;
 
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &printed(args, &page, bytes))?;
         writeln!(out)?;

@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use super::retraining::{file, not_reproduced, of_query, places, retrain};
 use crate::args::Influence;
-use crate::clean::{field, say};
 use crate::commands::Usage;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::memory::{self, Limit};
+use crate::terminal::{field, say};
 use crate::words::{about, counted, duration};
 use hindcast_analyzer::counterfactual::{
     CheckSet, CounterfactualReport, Outcome, RemovalResult, RemovalResults, check_sets,

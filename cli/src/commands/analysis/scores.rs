@@ -8,9 +8,9 @@ use serde_json::json;
 use super::asked::check_output;
 use super::tables;
 use crate::args::Scores;
-use crate::clean;
-use crate::clean::field;
 use crate::commands::{Outcome, Usage, context};
+use crate::terminal;
+use crate::terminal::field;
 use hindcast_analyzer::output::{Kind, apart, sidecar_path};
 use hindcast_analyzer::scores::Condition;
 use hindcast_analyzer::{ScoreTable, output};
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
     if let Some(path) = &args.out {
         table.write(path)?;
     }
-    let mut out = BufWriter::new(clean::stdout());
+    let mut out = BufWriter::new(terminal::stdout());
     if args.json {
         json(&mut out, &table, args, rows_in_table)?;
     } else if let Some(path) = &args.out {

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::walking::{Opened, Walk, watched};
 use crate::args::Spikes;
-use crate::clean::{self, field, say};
 use crate::commands::context::Models;
 use crate::commands::{Outcome, Usage};
+use crate::terminal::{self, field, say};
 use crate::words;
 use hindcast_analyzer::estimators::dynamics::{
     FEWEST_BEFORE, Spike, SpikeOptions, SpikeReport, spikes,
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Spikes, models: &Models) -> anyhow::Result<Outcome> {
     let report = watched(args.json, "the walk was stopped", |observer| {
         spikes(&run, engine.as_mut(), &options, observer)
     })?;
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         let report = Report {
             run: args.run.display().to_string(),

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
-use crate::clean::field;
 use crate::marked::text_of;
+use crate::terminal::field;
 use hindcast_analyzer::estimators::method;
 use hindcast_analyzer::scores::{AdjointGrowth, SortKey, Spread};
 use hindcast_analyzer::{ScoreRow, ScoreTable};

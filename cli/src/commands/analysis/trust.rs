@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 
 use crate::args::CheckArgs;
-use crate::clean::{field, say};
 use crate::commands::memory;
 use crate::commands::memory::Limit;
+use crate::terminal::{field, say};
 use crate::words::duration;
 use hindcast_analyzer::check::{CheckOptions, CheckPlan};
 use hindcast_analyzer::run::BatchSizes;

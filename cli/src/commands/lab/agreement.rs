@@ -13,10 +13,10 @@ use rayon::prelude::*;
 
 use super::shared::{once, stopped};
 use crate::args;
-use crate::clean;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::recording::{seeds::parse_seeds, task};
 use crate::commands::{Outcome, Usage, progress, threads};
+use crate::terminal;
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::agreement::{
     Agreement, AgreementPlan, METHODS, MORE_METHODS, Measured, SETTINGS, Setting, agreement,
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &args::Agreement) -> anyhow::Result<Outcome> {
     }
     let begun = Instant::now();
     rows.extend(run_all(&jobs, args, &plan)?);
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if !jobs.is_empty() {
         writeln!(
             out,

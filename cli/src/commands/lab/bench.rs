@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use hindcast_model::task::Precision as Float;
 
 use crate::args::{Bench, Precision};
-use crate::clean;
-use crate::clean::{field, say};
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::recording::task;
 use crate::commands::{Outcome, progress};
+use crate::terminal;
+use crate::terminal::{field, say};
 use crate::words::counted;
 use hindcast_lab::costs::{BenchOptions, BenchReport, bench};
 
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Bench) -> anyhow::Result<Outcome> {
     });
     drop((bar, interrupts));
     let report = report.map_err(|e| told(e, || "no measurement was completed".to_owned()))?;
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;

@@ -10,11 +10,11 @@ use hindcast_model::task::Task;
 
 use super::shared::{Show, data_folder, once, rankings, stopped, tasks};
 use crate::args::Cleansing;
-use crate::clean;
-use crate::clean::{field, say};
 use crate::commands::Outcome;
 use crate::commands::interrupt::told;
 use crate::commands::recording::seeds::parse_seeds;
+use crate::terminal;
+use crate::terminal::{field, say};
 use crate::words::at_model;
 use hindcast_analyzer::measures::{mean, sample_sd};
 use hindcast_analyzer::{QueryPoint, load_data};
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
             })?;
         }
     }
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     let mut points = vec![QueryPoint::Final.to_string(), plan.at.to_string()];
     points.dedup();
     for task in &tasks {

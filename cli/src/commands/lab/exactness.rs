@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use crate::args::Exactness;
-use crate::clean;
 use crate::commands::{Outcome, progress};
+use crate::terminal;
 use hindcast_lab::exactness;
 
 pub(crate) fn run(args: &Exactness) -> anyhow::Result<Outcome> {
@@ -13,7 +13,7 @@ pub(crate) fn run(args: &Exactness) -> anyhow::Result<Outcome> {
         bar.at(done as u64, total as u64);
     })?;
     drop(bar);
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &rows)?;
         writeln!(out)?;

@@ -7,11 +7,11 @@ use super::figures::{draw_agreement, draw_cleansing};
 use super::{agreement, cleansing, quality};
 use crate::args;
 use crate::args::Experiment;
-use crate::clean;
-use crate::clean::field;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::recording::task;
 use crate::commands::{Outcome, progress};
+use crate::terminal;
+use crate::terminal::field;
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::recording_cost;
 
@@ -37,7 +37,7 @@ fn figures(
     draw: fn(&Path, &Path) -> anyhow::Result<Vec<PathBuf>>,
 ) -> anyhow::Result<()> {
     if let (Some(rows), Some(folder)) = (rows, folder) {
-        let mut out = clean::stdout();
+        let mut out = terminal::stdout();
         for file in draw(rows, folder)? {
             writeln!(out, "{}", field(file.display()))?;
         }
@@ -60,7 +60,7 @@ fn run_recording(args: &args::RecordingCost) -> anyhow::Result<Outcome> {
         rows.push(row.map_err(|e| told(e, || "no measurement was completed".to_owned()))?);
     }
     drop(interrupts);
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &rows)?;
         writeln!(out)?;

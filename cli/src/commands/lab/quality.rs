@@ -8,12 +8,12 @@ use hindcast_model::task::Task;
 
 use super::shared::{Show, data_folder, once, rankings, stopped, tasks};
 use crate::args::Quality;
-use crate::clean;
-use crate::clean::field;
 use crate::commands::analysis::asked::parse_window;
 use crate::commands::interrupt::told;
 use crate::commands::recording::seeds::parse_seeds;
 use crate::commands::{Outcome, Usage};
+use crate::terminal;
+use crate::terminal::field;
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::{
     Digests, Kept, QualityPlan, QualityRow, Ranking, Seed, append_row, check_data, check_settings,
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
             asked.extend(rows.iter().filter(of_seed).cloned());
         }
     }
-    print(&mut clean::stdout(), &asked)?;
+    print(&mut terminal::stdout(), &asked)?;
     Ok(Outcome::Fine)
 }
 

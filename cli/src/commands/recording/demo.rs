@@ -13,10 +13,10 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use crate::args::Demo;
-use crate::clean;
 use crate::commands::analysis::answering::{Settings, sweep};
 use crate::commands::analysis::{pictures, tables};
 use crate::commands::{Outcome, progress};
+use crate::terminal;
 use crate::words::{BYTES, at_model, bytes, duration};
 use hindcast_analyzer::output::{Kind, replaceable};
 use hindcast_analyzer::{
@@ -30,7 +30,7 @@ const PICTURE: &str = "worst.png";
 
 pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     let run = args.out.join(RUN);
     for (name, kind) in [(SCORES, Kind::Scores), (PICTURE, Kind::Picture)] {
         let path = args.out.join(name);

@@ -12,10 +12,10 @@ use super::policies::Policies;
 use super::recorded::{Ended, show, stopped};
 use super::{labels, resume, seeds, task};
 use crate::args::Record;
-use crate::clean::{field, say};
 use crate::commands::context::{device, memory};
 use crate::commands::interrupt::Interrupts;
 use crate::commands::{Outcome, Usage, progress};
+use crate::terminal::{field, say};
 use hindcast_analyzer::load_data;
 use hindcast_lab::record_watched;
 

@@ -8,10 +8,10 @@ use hindcast_format::hex;
 use hindcast_recorder::Summary;
 use serde_json::{Value, json};
 
-use crate::clean;
-use crate::clean::say;
 use crate::commands::interrupt::told;
 use crate::commands::{Outcome, progress};
+use crate::terminal;
+use crate::terminal::say;
 use crate::words;
 use hindcast_lab::can_be_resumed;
 
@@ -64,7 +64,7 @@ impl Ended<'_> {
         } else {
             Outcome::Damaged
         };
-        let mut out = clean::stdout();
+        let mut out = terminal::stdout();
         if as_json {
             serde_json::to_writer_pretty(&mut out, &report(self))?;
             writeln!(out)?;

@@ -13,10 +13,10 @@ use super::policies::Policies;
 use super::recorded::{Ended, show, stopped};
 use super::{labels, task};
 use crate::args::Record;
-use crate::clean::{field, say};
 use crate::commands::context::{memory, open_trace_within};
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Outcome, progress};
+use crate::terminal::{field, say};
 use hindcast_analyzer::RecordedRun;
 use hindcast_lab::{Watch, check_resumable, resume_watched};
 

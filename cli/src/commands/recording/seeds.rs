@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::recorded::{Ended, loss, report};
 use super::task::note_rule;
-use crate::clean;
-use crate::clean::{field, say};
 use crate::commands::{Outcome, Usage};
+use crate::terminal;
+use crate::terminal::{field, say};
 use crate::words::{counted, duration};
 use hindcast_analyzer::load_data;
 pub(super) use job::Plan;
@@ -73,7 +73,7 @@ fn tell(
             outcome = Outcome::Damaged;
         }
     }
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if plan.args.json {
         let runs: Vec<Value> = jobs
             .iter()

@@ -13,15 +13,15 @@ use hindcast_model::task::Task;
 use serde_json::json;
 
 use crate::args::{TaskCommand, TaskVerb};
-use crate::clean;
 use crate::commands::Outcome;
+use crate::terminal;
 
 pub(crate) use find::find;
 #[cfg(feature = "record")]
 pub(super) use find::note_rule;
 
 pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     match &args.verb {
         TaskVerb::List { json: true } => {
             let list: Vec<_> = Task::builtins()

@@ -9,11 +9,11 @@ use safetensors::tensor::TensorView;
 
 use super::tensors::{name_in_file, rounded, view};
 use crate::args::Checkpoint;
-use crate::clean;
-use crate::clean::field;
 use crate::commands::context::{open_trace_within, warn, warn_or_refuse};
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context};
+use crate::terminal;
+use crate::terminal::field;
 use hindcast_analyzer::QueryPoint;
 use hindcast_analyzer::output::Kind;
 
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         }
     };
     writeln!(
-        clean::stdout(),
+        terminal::stdout(),
         "{}: {} parameters and {} buffers before step {step}{kept}",
         field(args.out.display()),
         layout.parameters().len(),
@@ -120,7 +120,7 @@ fn average(args: &Checkpoint, trace: &Trace, at: &QueryPoint) -> anyhow::Result<
     write(args, views, about)?;
     let models = weights.weights();
     writeln!(
-        clean::stdout(),
+        terminal::stdout(),
         "{}: {} parameters and {} buffers, the average {} of {} models (the first is the one before step {}), without the optimizer's state",
         field(args.out.display()),
         layout.parameters().len(),

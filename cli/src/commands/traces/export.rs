@@ -13,10 +13,10 @@ use serde_json::json;
 
 use super::tensors::{name_in_file, view};
 use crate::args::Export;
-use crate::clean;
-use crate::clean::{field, say};
 use crate::commands::context::{open_trace_within, warn};
 use crate::commands::{Outcome, Usage, context, progress};
+use crate::terminal;
+use crate::terminal::{field, say};
 use crate::words;
 use hindcast_analyzer::output;
 
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
         Ok(written) => written,
         Err(error) => return Err(files.given_up(error)),
     };
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         let summary = json!({
             "index": index.display().to_string(),

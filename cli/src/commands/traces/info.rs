@@ -12,8 +12,6 @@ use serde::Serialize;
 
 use super::rows::RowCounts;
 use crate::args::Info;
-use crate::clean;
-use crate::clean::field;
 use crate::commands::context::open_trace_within;
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, context};
@@ -21,6 +19,8 @@ use crate::contents::{
     Contents, NO_HEAD, about_half, about_never_trained, frozen, in_a_line, never_trained, notes,
     status,
 };
+use crate::terminal;
+use crate::terminal::field;
 use crate::words::{self, counted};
 
 /// The JSON that `--json` prints.
@@ -150,7 +150,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         manifest: trace.manifest(),
         damage,
     };
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;

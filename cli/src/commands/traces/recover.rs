@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use hindcast_format::{FormatError, LossKind, RecoverReport, Status, Trace};
 
 use crate::args::Recover;
-use crate::clean;
-use crate::clean::field;
 use crate::commands::context::unopened;
 use crate::commands::{Outcome, context, progress};
+use crate::terminal;
+use crate::terminal::field;
 use crate::words;
 use hindcast_analyzer::output;
 
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
             unopened(&args.run, e)
         }
     })?;
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;

@@ -8,13 +8,13 @@ use hindcast_model::data::Given;
 use serde::Serialize;
 
 use crate::args::Verify;
-use crate::clean;
-use crate::clean::field;
 use crate::commands::analysis::trust;
 use crate::commands::context::{Models, unopened};
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context, progress};
 use crate::contents::{about_never_trained, never_trained};
+use crate::terminal;
+use crate::terminal::field;
 use crate::words::{self, counted};
 use hindcast_analyzer::check::ReplayCheckReport;
 use hindcast_analyzer::{ReplayCheckOptions, replay_check};
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         untrained,
     };
 
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::scan::Retrained;
 use crate::args::Clean;
-use crate::clean::{self, field};
+use crate::terminal::{self, field};
 use crate::words::{at_model, counted};
 use hindcast_analyzer::RecordedRun;
 use hindcast_analyzer::counterfactual::SplitLoss;
@@ -79,7 +79,7 @@ struct Planted {
 
 impl Found<'_> {
     pub(super) fn print(&self) -> anyhow::Result<()> {
-        let mut out = clean::stdout();
+        let mut out = terminal::stdout();
         if self.args.json {
             serde_json::to_writer_pretty(&mut out, &self.report())?;
             writeln!(out)?;
@@ -184,7 +184,7 @@ impl Found<'_> {
             .collect();
         let wide = files
             .iter()
-            .map(clean::Field::width)
+            .map(terminal::Field::width)
             .max()
             .unwrap_or(0)
             .max(4);

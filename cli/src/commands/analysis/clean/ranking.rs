@@ -3,11 +3,11 @@
 use anyhow::Context as _;
 
 use crate::args::Clean;
-use crate::clean::{field, say};
 use crate::commands::analysis::answering::{Settings, answer};
 use crate::commands::analysis::asked::{chosen_method, parse_window};
 use crate::commands::analysis::counterfactual::fits;
 use crate::commands::{Usage, context};
+use crate::terminal::{field, say};
 use hindcast_analyzer::estimators::Chosen;
 use hindcast_analyzer::{Query, RecordedRun, ScoreTable};
 

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use candle_core::Device;
 
 use crate::args::Clean;
-use crate::clean::say;
 use crate::commands::analysis::retraining::{not_reproduced, retrain_changed};
 use crate::commands::analysis::trust;
 use crate::commands::interrupt::Interrupts;
 use crate::commands::{Usage, context, memory};
+use crate::terminal::say;
 use crate::words::{bytes, counted};
 use hindcast_analyzer::counterfactual::{Change, SplitLoss};
 use hindcast_analyzer::estimators::cleaning::Decisions;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::scan;
 use super::scan::ScanRow;
 use crate::args::Counterfactual;
-use crate::clean::field;
+use crate::terminal::field;
 use crate::verdict::{Printed, Verdict};
 use crate::words::{at_model, counted};
 use hindcast_analyzer::counterfactual::{EndValues, RemovalResult, SplitLoss};

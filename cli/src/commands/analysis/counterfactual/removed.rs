@@ -9,9 +9,9 @@ use hindcast_model::files;
 
 use super::prediction::AskedAt;
 use crate::args::Counterfactual;
-use crate::clean::{field, say};
 use crate::commands::Usage;
 use crate::commands::analysis::tables;
+use crate::terminal::{field, say};
 use hindcast_analyzer::output::sidecar_path;
 use hindcast_analyzer::{Query, QueryPoint, RecordedRun, ScoreTable};
 

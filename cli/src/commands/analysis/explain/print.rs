@@ -7,11 +7,11 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use super::found::{Explained, Found};
-use crate::clean::field;
 use crate::commands::analysis::asked::at_model_of;
 use crate::commands::analysis::tables::{file_width, planted, short};
 use crate::marked::text_of;
 use crate::report::examples::values;
+use crate::terminal::field;
 use crate::words::{counted, duration, steps};
 use hindcast_analyzer::output::sidecar_path;
 use hindcast_analyzer::scores::Side;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::tokens;
 use crate::args::Influence;
-use crate::clean::{field, say};
 use crate::commands::analysis::asked::at_model_of;
 use crate::commands::analysis::retrain_check::Checked;
 use crate::commands::analysis::{refining, tables};
+use crate::terminal::{field, say};
 use crate::verdict::{Subject, Verdict, refined};
 use crate::words::duration;
 use hindcast_analyzer::RecordedRun;

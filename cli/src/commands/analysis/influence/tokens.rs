@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::clean::field;
 use crate::commands::analysis::tables;
 use crate::marked;
+use crate::terminal::field;
 use hindcast_analyzer::estimators::Answer;
 use hindcast_model::data::DataSet;
 

@@ -12,12 +12,12 @@ use hindcast_model::objective::Split;
 use hindcast_recorder::{Estimate, Recorder, Summary};
 
 use super::job::{Found, Job, Plan};
-use crate::clean::{field, say};
 use crate::commands::context::{memory, open_trace_within};
 use crate::commands::interrupt::{Interrupted, Interrupts};
 use crate::commands::recording::recorded::stopped;
 use crate::commands::recording::{disk, resume};
 use crate::commands::{in_one_line, progress, threads};
+use crate::terminal::{field, say};
 use crate::words::duration;
 use hindcast_analyzer::RecordedRun;
 use hindcast_lab::{Watch, record_watched, resume_watched};

@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 
 use super::find::{change, looks_like_file, note_rule};
 use crate::args::TaskCheck;
-use crate::clean::{self, field, say};
 use crate::commands::recording::disk;
 use crate::commands::{Outcome, Usage, in_one_line, memory};
+use crate::terminal::{self, field, say};
 use crate::words;
 
 /// How long the first steps are trained.
@@ -68,7 +68,7 @@ pub(super) fn run(args: &TaskCheck) -> anyhow::Result<Outcome> {
         }
         _ => None,
     };
-    let mut out = clean::stdout();
+    let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &as_json(args, &checked, measured.as_ref()))?;
         writeln!(out)?;

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use hindcast_model::task::Task;
 
-#[cfg(feature = "record")]
-use crate::clean::say;
 use crate::commands::Usage;
+#[cfg(feature = "record")]
+use crate::terminal::say;
 
 /// Finds a built-in task by its name, or reads one from a TOML file; then changes keys by `KEY=VALUE`, and validates it.
 pub(crate) fn find(name: &str, set: &[String]) -> anyhow::Result<Task> {

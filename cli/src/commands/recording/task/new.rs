@@ -20,8 +20,8 @@ use hindcast_model::task::Task;
 use toml::Value;
 
 use crate::args::{NewKind, TaskNew};
-use crate::clean::{self, field, say};
 use crate::commands::{Outcome, Usage, ends_in};
+use crate::terminal::{self, field, say};
 use draft::{Draft, Inputs, line, one_line, texts};
 use model::Facts;
 use places::Places;
@@ -56,12 +56,12 @@ pub(super) fn run(args: &TaskNew) -> anyhow::Result<Outcome> {
         say!("{}", field(sentence));
     }
     match &args.out {
-        None => write!(clean::stdout(), "{text}")?,
+        None => write!(terminal::stdout(), "{text}")?,
         Some(out) => {
             output::replace(out, Kind::New, |to| std::fs::write(to, &text))
                 .with_context(|| format!("cannot write {}", out.display()))?;
             writeln!(
-                clean::stdout(),
+                terminal::stdout(),
                 "wrote {}; next: {}",
                 field(out.display()),
                 check_line(out, &places)

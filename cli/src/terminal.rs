@@ -86,8 +86,8 @@ impl Display for Field {
 
 /// Standard output, with escaping. Writing to it never fails, so a command runs to its end in any case. [`unprinted`] says
 /// at the end whether everything was written.
-pub(crate) fn stdout() -> Clean<Lasting<io::StdoutLock<'static>>> {
-    Clean::new(Lasting {
+pub(crate) fn stdout() -> Escaping<Lasting<io::StdoutLock<'static>>> {
+    Escaping::new(Lasting {
         to: io::stdout().lock(),
         failed: &FAILED,
     })
@@ -140,27 +140,27 @@ pub(crate) fn say_line(text: fmt::Arguments<'_>) {
 
 /// Prints a line to standard error.
 macro_rules! say {
-    ($($text:tt)*) => { $crate::clean::say_line(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::terminal::say_line(format_args!($($text)*)) };
 }
 pub(crate) use say;
 
 /// A writer that escapes control characters in the text that it writes.
-pub(crate) struct Clean<W: Write> {
+pub(crate) struct Escaping<W: Write> {
     to: W,
     /// The first bytes of a character whose remaining bytes have not been written yet.
     begun: Vec<u8>,
 }
 
-impl<W: Write> Clean<W> {
+impl<W: Write> Escaping<W> {
     pub fn new(to: W) -> Self {
-        Clean {
+        Escaping {
             to,
             begun: Vec::new(),
         }
     }
 }
 
-impl<W: Write> Write for Clean<W> {
+impl<W: Write> Write for Escaping<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let joined;
         let mut rest = if self.begun.is_empty() {
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn json_stays_the_same_text() {
         let text = "a\u{9b}\u{202e}\u{2028}\u{e0041}\\\u{7f}\n\u{1b}é";
-        let mut out = Clean::new(Vec::new());
+        let mut out = Escaping::new(Vec::new());
         serde_json::to_writer_pretty(&mut out, &[text]).unwrap();
         let printed = String::from_utf8(out.to).unwrap();
         assert!(
@@ -257,7 +257,7 @@ mod tests {
             }
         }
         static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
-        let mut out = Clean::new(Lasting {
+        let mut out = Escaping::new(Lasting {
             to: Full(0),
             failed: &FAILED,
         });
@@ -274,7 +274,7 @@ mod tests {
         #[test]
         fn text_may_come_in_any_pieces(bytes in proptest::collection::vec(any::<u8>(), 0..40), cut in 0usize..40) {
             let write = |pieces: &[&[u8]]| {
-                let mut out = Clean::new(Vec::new());
+                let mut out = Escaping::new(Vec::new());
                 for piece in pieces {
                     out.write_all(piece).unwrap();
                 }
