@@ -12,8 +12,7 @@ use crate::scores::RowPrediction;
 use crate::sweep::Observer;
 
 /// One entry per training example, at the model that the queries are asked about. Examples that are in no batch of the window,
-/// and so have no score, have empty ones. So the cost stays a small part of that of the scores, also in a window of a few
-/// steps.
+/// and so have no score, have empty ones. So the cost stays below that of the scores, also in a window of a few steps.
 pub(super) fn rows(
     question: &Question<'_>,
     method: &Method,
