@@ -123,6 +123,27 @@ document.getElementById("phone").addEventListener("load", () => {{
     )
 }
 
+/// Checks that the page's table of examples was sorted both ways, and filtered.
+fn sorted_and_filtered(seen: &Value) {
+    let counts = |at: usize| -> Vec<u64> {
+        let list = seen["sorted"][at].as_array().unwrap().iter();
+        list.map(|n| n.as_u64().unwrap()).collect()
+    };
+    assert_eq!(
+        (&seen["sorted"][0], &seen["sorted"][2]),
+        (&"ascending".into(), &"descending".into())
+    );
+    assert!(
+        counts(1).is_sorted() && counts(3).iter().rev().is_sorted(),
+        "{seen}"
+    );
+    let (left, rows) = (
+        seen["left"].as_u64().unwrap(),
+        seen["rows"].as_u64().unwrap(),
+    );
+    assert!(left >= 1 && left < rows, "{seen}");
+}
+
 #[test]
 fn a_browser_opens_the_page_without_errors() {
     let Some(browser) = browser() else {
@@ -200,23 +221,7 @@ fn a_browser_opens_the_page_without_errors() {
         assert_eq!(seen["images"], 50, "{width}: {seen}");
         // One table is visible at first, the other one by choice, or both.
         assert_eq!(seen["views"], serde_json::json!([1, 1, 2]), "{width}");
-        let counts = |at: usize| -> Vec<u64> {
-            let list = seen["sorted"][at].as_array().unwrap().iter();
-            list.map(|n| n.as_u64().unwrap()).collect()
-        };
-        assert_eq!(
-            (&seen["sorted"][0], &seen["sorted"][2]),
-            (&"ascending".into(), &"descending".into())
-        );
-        assert!(
-            counts(1).is_sorted() && counts(3).iter().rev().is_sorted(),
-            "{seen}"
-        );
-        let (left, rows) = (
-            seen["left"].as_u64().unwrap(),
-            seen["rows"].as_u64().unwrap(),
-        );
-        assert!(left >= 1 && left < rows, "{seen}");
+        sorted_and_filtered(&seen);
         assert_eq!(seen["closed"], 0, "a printed page has no closed folds");
         assert!(seen["copies"].as_u64().unwrap() > 2, "{seen}");
         assert_eq!(seen["copies"], seen["commands"], "{seen}");
