@@ -58,7 +58,7 @@ pub enum Command {
     /// Run everything end to end on generated digits: record, verify, rank the examples, retrain without the worst
     #[cfg(feature = "record")]
     Demo(Demo),
-    /// List the built-in tasks, show one as TOML, or list all keys that a task can have
+    /// Write a task for your own files, check a task, explain its keys, or list and show the built-in tasks
     Task(TaskCommand),
     /// Train a task and record every training step
     #[cfg(feature = "record")]

@@ -141,7 +141,7 @@ pub(super) fn layer_normalised(
     bias: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    if !has_kernel(x) {
+    if !has_kernel(&[x, weight, bias]) {
         return candle_nn::ops::layer_norm_slow(x, weight, bias, eps as f32);
     }
     let value = candle_nn::ops::layer_norm(
@@ -169,7 +169,7 @@ pub(super) fn layer_normalised(
 
 /// `x / √(mean(x²) + eps) · weight` over the last dimension.
 pub(super) fn rms_normalised(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    if !has_kernel(x) {
+    if !has_kernel(&[x, weight]) {
         return candle_nn::ops::rms_norm_slow(x, weight, eps as f32);
     }
     let value = candle_nn::ops::rms_norm(
@@ -189,8 +189,11 @@ pub(super) fn rms_normalised(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Te
 }
 
 /// candle's kernels of both norms don't exist in f64. There, and on other devices, the composed form is used.
-fn has_kernel(x: &Tensor) -> bool {
-    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16)
+fn has_kernel(inputs: &[&Tensor]) -> bool {
+    let x = inputs[0];
+    // If the types differ, the composed operations say so. The kernel's message would only name the type of the weight.
+    let same = inputs.iter().all(|input| input.dtype() == x.dtype());
+    same && x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16)
 }
 
 /// The normalised rows, before the weight.

@@ -159,3 +159,20 @@ fn the_kernels_gradients_are_those_of_the_composed_form() {
         }
     }
 }
+
+/// A float32 constant before the layer, in a model that is checked in float64: the error must name the two types, from which the
+/// check sees what is wrong.
+#[test]
+fn a_norm_of_another_type_than_its_weight_names_both_types() {
+    let x = f32s(1, &[4, 8]);
+    let wide = |seed| f32s(seed, &[8]).to_dtype(DType::F64).unwrap();
+    let (layer, rms) = (
+        own::ops::layer_norm(&x, &wide(2), &wide(3), 1e-5),
+        own::ops::rms_norm(&x, &wide(2), 1e-5),
+    );
+    for error in [layer.unwrap_err(), rms.unwrap_err()] {
+        let said = error.to_string();
+        assert!(said.contains("dtype mismatch"), "{said}");
+        assert!(said.contains("F32") && said.contains("F64"), "{said}");
+    }
+}

@@ -64,9 +64,8 @@ pub(super) fn texts(list: &[String]) -> Value {
 }
 
 pub(super) fn line(key: &str, value: impl Into<Value>, why: &str) -> Line {
-    let value = value.into();
     Line {
-        text: format!("{} = {value}", name(key)),
+        text: format!("{} = {}", name(key), in_one_line(&value.into())),
         why: why.to_owned(),
     }
 }
@@ -77,11 +76,32 @@ pub(super) fn name(key: &str) -> String {
         && key
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-    if bare {
-        key.to_owned()
-    } else {
-        Value::String(key.to_owned()).to_string()
+    if bare { key.to_owned() } else { quoted(key) }
+}
+
+/// A value in one line. The library writes a text with line breaks over several.
+fn in_one_line(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        Value::Array(list) => {
+            let list: Vec<String> = list.iter().map(in_one_line).collect();
+            format!("[{}]", list.join(", "))
+        }
+        Value::Table(table) => {
+            let of =
+                |(key, value): (&String, &Value)| format!("{} = {}", name(key), in_one_line(value));
+            let entries: Vec<String> = table.iter().map(of).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        other => other.to_string(),
     }
+}
+
+/// A text in quotes. A string of JSON is one of TOML, except that TOML doesn't allow the control character 7F.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text)
+        .to_string()
+        .replace('\u{7f}', "\\u007f")
 }
 
 /// Lines with their reasons in one column, as far as they aren't too long for it.
@@ -137,6 +157,7 @@ mod tests {
             "é",
             "a.b",
             "\u{1}",
+            "\u{7f}",
         ] {
             let mut lines = vec![line(text, text, text)];
             lines.push(line("list", texts(&[text.to_owned()]), ""));
