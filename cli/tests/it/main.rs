@@ -5,6 +5,7 @@ mod cli;
 mod experiments;
 #[cfg(feature = "record")]
 mod from_raw_files;
+mod generated;
 #[cfg(all(feature = "record", unix))]
 mod guide;
 #[cfg(feature = "record")]

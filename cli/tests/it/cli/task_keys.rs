@@ -1,11 +1,11 @@
 //! `hindcast task keys`, and docs/task-keys.md, which is made from the same list.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use hindcast_model::task::{Key, KeyTable, Presence, Task};
 
 use super::{code, fine, hindcast, stderr};
+use crate::generated::is_up_to_date;
 
 const BEGIN: &str = "<!-- from the types of a task: begin -->\n";
 const END: &str = "<!-- from the types of a task: end -->\n";
@@ -61,20 +61,13 @@ fn cell(text: &str) -> String {
 
 #[test]
 fn the_page_of_keys_is_made_from_the_types() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/task-keys.md");
-    let found = std::fs::read_to_string(&path).unwrap();
-    let (head, rest) = found
-        .split_once(BEGIN)
-        .expect("the page has its first mark");
-    let (now, tail) = rest.split_once(END).expect("the page has its last mark");
-    let should = page();
-    if std::env::var_os("HINDCAST_WRITE_KEYS").is_some() {
-        std::fs::write(&path, format!("{head}{BEGIN}{should}{END}{tail}")).unwrap();
-        return;
-    }
-    assert!(
-        now == should,
-        "docs/task-keys.md differs from the types; HINDCAST_WRITE_KEYS=1 cargo test -p hindcast the_page_of_keys writes it"
+    is_up_to_date(
+        "task-keys.md",
+        [BEGIN, END],
+        &page(),
+        "the types",
+        "HINDCAST_WRITE_KEYS",
+        "the_page_of_keys",
     );
 }
 

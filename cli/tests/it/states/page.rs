@@ -1,10 +1,10 @@
 //! Checks that docs/states.md contains the table verbatim between its marks.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use super::cell::COMMANDS;
 use super::table;
+use crate::generated::is_up_to_date;
 
 const BEGIN: &str = "<!-- from cli/tests/it/states: begin -->\n";
 const END: &str = "<!-- from cli/tests/it/states: end -->\n";
@@ -57,19 +57,12 @@ fn quoted(words: &str) -> String {
 
 #[test]
 fn the_page_says_what_the_table_says() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/states.md");
-    let found = std::fs::read_to_string(&path).unwrap();
-    let (head, rest) = found
-        .split_once(BEGIN)
-        .expect("the page has its first mark");
-    let (now, tail) = rest.split_once(END).expect("the page has its last mark");
-    let should = page();
-    if std::env::var_os("HINDCAST_WRITE_STATES").is_some() {
-        std::fs::write(&path, format!("{head}{BEGIN}{should}{END}{tail}")).unwrap();
-        return;
-    }
-    assert!(
-        now == should,
-        "docs/states.md differs from the table; HINDCAST_WRITE_STATES=1 cargo test -p hindcast the_page_says writes it"
+    is_up_to_date(
+        "states.md",
+        [BEGIN, END],
+        &page(),
+        "the table",
+        "HINDCAST_WRITE_STATES",
+        "the_page_says",
     );
 }
