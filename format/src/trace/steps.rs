@@ -100,7 +100,7 @@ impl<'a> Steps<'a> {
     ///
     /// # Errors
     /// Damage, with its place. After the first error, every call returns [`FormatError::Failed`].
-    #[allow(
+    #[expect(
         clippy::should_implement_trait,
         reason = "it lends its item, which Iterator can't"
     )]

@@ -38,7 +38,7 @@ pub fn conv2d_relu(
 ///
 /// # Errors
 /// As [`super::conv2d`] and [`super::max_pool2d`].
-#[allow(
+#[expect(
     clippy::too_many_arguments,
     reason = "the operands of three layers, as their own functions take them"
 )]

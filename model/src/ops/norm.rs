@@ -15,7 +15,7 @@ use super::normalise::{scale_shift, statistics};
 ///
 /// # Errors
 /// If shapes or types don't fit. In training mode, also if there is a single value per channel, because it has no variance.
-#[allow(
+#[expect(
     clippy::too_many_arguments,
     reason = "the operands of the layer, in PyTorch's order"
 )]
