@@ -11,6 +11,7 @@ mod own;
 mod picture;
 mod program;
 mod report;
+mod row_values;
 mod terminal;
 mod verdict;
 mod words;

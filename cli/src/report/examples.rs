@@ -4,7 +4,6 @@ use std::io::Cursor;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use candle_core::{DType, Device};
 use hindcast_model::data::{DataSet, Image};
 use hindcast_model::objective::Split;
 use image::{ColorType, ImageEncoder as _, RgbImage, codecs::png::PngEncoder, imageops};
@@ -15,11 +14,10 @@ use hindcast_analyzer::{ScoreRow, ScoreTable};
 use super::view::score;
 use crate::marked::{Piece, text_of};
 use crate::picture::to_rgb;
+use crate::row_values::RowValues;
 
 /// Largest width and height of a picture in pixels, so that a page of many pictures stays small.
 const LARGEST_SIDE: u32 = 96;
-/// How many features of a row are shown: those whose values in the model's input are farthest from 0.
-const FEATURES: usize = 8;
 
 /// One training example with its score.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +34,8 @@ pub(crate) struct Example {
     pub spread: Option<Spread>,
     /// A PNG as a data URL, with its width and height.
     pub picture: Option<(String, u32, u32)>,
-    /// Names of features and their values in the model's input, for examples that aren't images.
-    pub values: Vec<(String, f64)>,
+    /// The values of an example that isn't an image.
+    pub values: RowValues,
     /// The sequence's text, in pieces that weigh about the same; empty without a table of tokens.
     pub pieces: Vec<Piece>,
     /// The correct label of an example whose label is known to be wrong; `None` if it isn't wrong, or if that isn't known.
@@ -51,8 +49,8 @@ pub(crate) struct Example {
 pub(crate) struct Content {
     /// A PNG as a data URL, with its width and height.
     pub picture: Option<(String, u32, u32)>,
-    /// Names of features and their values in the model's input, for examples that aren't images.
-    pub values: Vec<(String, f64)>,
+    /// The values of an example that isn't an image.
+    pub values: RowValues,
     pub text: Option<String>,
 }
 
@@ -61,13 +59,15 @@ impl Content {
     /// If the example can't be read or drawn.
     pub fn of(data: &dyn DataSet, split: Split, index: u64) -> anyhow::Result<Content> {
         let image = data.image(split, index);
+        let values = match image {
+            Some(_) => RowValues::default(),
+            None => RowValues::of(data, split, index)?,
+        };
         Ok(Content {
-            values: match image {
-                Some(_) => Vec::new(),
-                None => values(data, split, index)?,
-            },
             picture: image.as_ref().map(picture).transpose()?,
-            text: text_of(data, split, index),
+            // The cells of a row include its texts.
+            text: text_of(data, split, index).filter(|_| !values.from_file),
+            values,
         })
     }
 }
@@ -139,7 +139,7 @@ pub(super) fn example(
         score,
         spread: row.spread.get(q).copied(),
         picture: None,
-        values: Vec::new(),
+        values: RowValues::default(),
         pieces: Vec::new(),
         really: None,
         share: None,
@@ -192,32 +192,6 @@ fn grey(image: &RgbImage) -> Option<Vec<u8>> {
         .pixels()
         .map(|p| (p.0[0] == p.0[1] && p.0[1] == p.0[2]).then_some(p.0[0]))
         .collect()
-}
-
-/// The values of a row in the model's input, with the names of their features; empty if features have no names.
-pub(crate) fn values(
-    data: &dyn DataSet,
-    split: Split,
-    index: u64,
-) -> anyhow::Result<Vec<(String, f64)>> {
-    let names = data.feature_names();
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
-    let batch = data.batch(split, &[index], None, DType::F64, &Device::Cpu)?;
-    let row: Vec<f64> = batch.inputs.flatten_all()?.to_vec1()?;
-    let mut values: Vec<(usize, f64)> = row.into_iter().enumerate().collect();
-    if values.len() > FEATURES {
-        values.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(&b.0)));
-        values.truncate(FEATURES);
-    }
-    Ok(values
-        .into_iter()
-        .map(|(at, value)| {
-            let name = names.get(at).cloned();
-            (name.unwrap_or_else(|| format!("feature {at}")), value)
-        })
-        .collect())
 }
 
 #[cfg(test)]

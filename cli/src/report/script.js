@@ -83,7 +83,8 @@
         body.append(...rows.sort((a, b) => (down ? order(b, a) : order(a, b))));
       });
     });
-    if (rows.length < 8) continue;
+    // The ten rows of the answer are followed by a longer table.
+    if (rows.length < 8 || table.closest("#answer")) continue;
     const label = document.createElement("label");
     label.className = "filter";
     const field = document.createElement("input");

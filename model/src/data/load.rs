@@ -8,6 +8,7 @@ use super::scale::Scale;
 use super::select::{self, Splits};
 use super::spec::{DataSpec, Source, Target};
 use super::store::{Labels, Rows, SourceRows, Store};
+use super::table::WrittenTables;
 use super::{AugmentSpec, DataError, DataSet, digits, encoding, files, sources};
 use std::path::{Path, PathBuf};
 
@@ -119,6 +120,7 @@ pub(super) fn load_reporting(
         features,
         alphabet,
         texts,
+        tables: (spec.source == Source::Csv).then(|| WrittenTables::new(spec)),
         scale,
         augment,
         target,

@@ -7,6 +7,7 @@ use super::scale::Scale;
 use super::select::Splits;
 use super::spec::Target;
 use super::store::{Labels, Rows, UNKNOWN, Values};
+use super::table::WrittenTables;
 use crate::objective::Split;
 use std::path::PathBuf;
 
@@ -28,6 +29,8 @@ pub(super) struct Examples {
     pub(super) alphabet: Vec<char>,
     /// For each kept row, the free text of its table. Empty if there is none.
     pub(super) texts: Vec<String>,
+    /// The files of a table, to show rows as they are written. `None` for other data.
+    pub(super) tables: Option<WrittenTables>,
     pub(super) scale: Scale,
     pub(super) augment: AugmentSpec,
     pub(super) target: Target,

@@ -3,7 +3,7 @@
 use super::augment::Window;
 use super::fingerprint::{Digest, Leaves, RawInput, RawLabel};
 use super::memory::Examples;
-use super::set::{DataSet, Image};
+use super::set::{Cell, DataSet, Image};
 use super::store::Labels;
 use super::{DataError, windows};
 use crate::objective::{Batch, Draws, Split};
@@ -211,6 +211,14 @@ impl DataSet for Examples {
                 Some(windows::text(input, &self.alphabet))
             }
             _ => None,
+        }
+    }
+
+    fn cells(&self, split: Split, index: u64) -> Result<Vec<Cell>, DataError> {
+        let place = self.origin_path(split, index);
+        match (&self.tables, place) {
+            (Some(tables), Some((path, row))) => tables.row(&path, row),
+            _ => Ok(Vec::new()),
         }
     }
 

@@ -70,7 +70,7 @@ pub use load::{load, load_given};
 pub(crate) use numbers::{all_numbers, is_share, same_number};
 pub use own::{Pairs, from_tensors};
 pub use sequences::Sequences;
-pub use set::{DataSet, Image};
+pub use set::{Cell, DataSet, Image};
 pub use spec::{AxisOrder, ClassRef, ColumnRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
 pub use table::{Constant, Fill, MissingSpec, TfidfSpec};
 pub(crate) use texts::listed;

@@ -82,6 +82,7 @@ pub fn from_tensors(
         features: Vec::new(),
         alphabet: Vec::new(),
         texts: Vec::new(),
+        tables: None,
         scale: Scale::identity(rows.all.shape.iter().product()),
         augment,
         target,

@@ -23,6 +23,15 @@ pub struct Image {
     pub pixels: Vec<u8>,
 }
 
+/// A cell of a table, as its file writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// The name of its column.
+    pub column: String,
+    /// Its text.
+    pub text: String,
+}
+
 /// The examples of a run.
 ///
 /// A user's own data set must implement [`len`](DataSet::len), [`shape`](DataSet::shape) and
@@ -177,6 +186,16 @@ pub trait DataSet: Send + Sync {
     fn text(&self, split: Split, index: u64) -> Option<String> {
         let _ = (split, index);
         None
+    }
+
+    /// The cells of an example's row without its label, as its file writes them, in the order of the columns. Empty if the
+    /// example isn't a row of a table.
+    ///
+    /// # Errors
+    /// If the file can't be read again.
+    fn cells(&self, split: Split, index: u64) -> Result<Vec<Cell>, DataError> {
+        let _ = (split, index);
+        Ok(Vec::new())
     }
 
     /// Names of the features of a table. Empty for other data.

@@ -7,6 +7,7 @@ use super::content::{Page, Shown};
 use super::pieces::{scrolling, signed, title};
 use super::sections::{of_view, section};
 use crate::marked::Piece;
+use crate::row_values::RowValues;
 use crate::words::minus;
 use hindcast_analyzer::scores::Spread;
 
@@ -95,8 +96,18 @@ pub(super) fn percent(share: f64) -> String {
 fn place(example: &Example) -> Markup {
     html! {
         "row " (example.row)
-        @if !example.file.is_empty() { " of " bdi { (short(&example.file)) } }
+        @if !example.file.is_empty() { " of " (path(&example.file)) }
     }
+}
+
+/// A path, which may break after its separators.
+pub(super) fn path(path: &str) -> Markup {
+    html! { bdi {
+        @for (at, part) in short(path).split('/').enumerate() {
+            @if at > 0 { "/" wbr; }
+            (part)
+        }
+    } }
 }
 
 /// The alternative text of a picture.
@@ -124,7 +135,12 @@ fn words(example: &Example) -> String {
 
 pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
     let named = examples.iter().any(|e| e.name.is_some());
-    let valued = examples.iter().any(|e| !e.values.is_empty());
+    let valued = examples.iter().map(|e| &e.values);
+    let first = valued.clone().find(|values| !values.is_empty());
+    // Cells of a file get a column each, named as in the file.
+    let columns = first.filter(|values| values.from_file);
+    let heading = first.filter(|values| !values.from_file);
+    let more = valued.map(|values| values.more).max().unwrap_or_default();
     let known = examples.iter().any(|e| e.really.is_some());
     let filed = examples.iter().any(|e| !e.file.is_empty());
     let spread = examples.iter().any(|e| e.spread.is_some());
@@ -144,11 +160,14 @@ pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
                     @if filed { th scope="col" { "File" } }
                     th scope="col" { "Label" }
                     @if known { th scope="col" { "Really" } }
-                    th.n scope="col" { "Seen" } th.n scope="col" { "Influence" }
+                    th.n scope="col" { "Influence" }
                     @if shared { th.n scope="col" { "Share" } }
                     @if spread { th.n scope="col" { "sd" } th.n scope="col" { "t" } }
+                    th.n scope="col" { "Seen" }
                     @if named { th scope="col" { "Name" } }
-                    @if valued { th scope="col" { "Values in the model's input" } }
+                    @if let Some(values) = heading { th scope="col" { (values.heading()) } }
+                    @for (name, _) in columns.iter().flat_map(|values| &values.named) { th.cell scope="col" { bdi { (short(name)) } } }
+                    @if columns.is_some() && more > 0 { th scope="col" { "And " (more) " more" } }
                     @if texts { th scope="col" { @if marked { "Text, with the influence of its tokens" } @else { "Text" } } }
                 } }
                 tbody { @for e in examples { tr {
@@ -156,25 +175,44 @@ pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
                     @if filed { td { bdi { (short(&e.file)) } } }
                     td { bdi { (e.label) } }
                     @if known { td.mark { bdi { (e.really.as_deref().unwrap_or_default()) } } }
-                    td.n { (e.occurrences) }
                     td.n.harm[e.score < 0.0].help[e.score > 0.0] { (signed(e.score)) }
                     @if shared { td.n { (e.share.map(percent).unwrap_or_default()) } }
                     @if let Some(Spread { sd, t }) = e.spread {
                         td.n { (sd.map_or(String::new(), |sd| format!("{sd:.1e}"))) }
                         td.n { (t.map_or(String::new(), |t| minus(&format!("{t:+.1}")))) }
                     }
+                    td.n { (e.occurrences) }
                     @if named { td.long { bdi { (e.name.as_deref().map(short).unwrap_or_default()) } } }
-                    @if valued { td.values {
-                        @for (i, (name, value)) in e.values.iter().enumerate() {
-                            @if i > 0 { ", " }
-                            bdi { (name) " " } span style="white-space:nowrap" { (minus(&format!("{value:.3}"))) }
-                        }
-                    } }
+                    @if heading.is_some() { td.values { (named_values(&e.values)) } }
+                    @if let Some(columns) = columns {
+                        @for at in 0..columns.named.len() { (cell(&e.values, at)) }
+                        @if more > 0 { td {} }
+                    }
                     @if texts { td.tokens { (pieces(&e.pieces)) } }
                 } } }
             }
         },
     )
+}
+
+/// A cell of the file. A short one isn't broken into lines.
+fn cell(values: &RowValues, at: usize) -> Markup {
+    const SHORT: usize = 24;
+    let text = values.named.get(at).map_or("", |(_, text)| text.as_str());
+    let long = text.chars().nth(SHORT).is_some();
+    html! { td.cell.whole[!long] { bdi { (short(text)) } } }
+}
+
+/// Names with values, separated by commas.
+pub(super) fn named_values(values: &RowValues) -> Markup {
+    html! {
+        @for (i, (name, value)) in values.named.iter().enumerate() {
+            @if i > 0 { ", " }
+            @let value = if values.from_file { short(value) } else { minus(value) };
+            bdi { (short(name)) } " " b { bdi { (value) } }
+        }
+        @if values.more > 0 { " … and " (values.more) " more" }
+    }
 }
 
 /// A sequence's text. The colour of a piece is its sign, and its strength how much it weighs in its sequence. Pointing at it

@@ -5,10 +5,10 @@ use maud::{Markup, html};
 use super::super::examples::Content;
 use super::super::predicted::{Explained, Pushed};
 use super::content::Page;
-use super::ends::{rows, short, tile};
+use super::ends::{named_values, rows, short, tile};
 use super::pieces::{method_name, signed};
 use super::sections::section;
-use crate::words::{at_model, grouped, minus};
+use crate::words::{at_model, grouped};
 
 /// The section.
 pub(super) fn explained(page: &Page) -> Markup {
@@ -62,12 +62,7 @@ fn example(one: &Explained) -> Markup {
 pub(super) fn words(content: &Content) -> Markup {
     html! {
         @if let Some(text) = &content.text { p { bdi { (short(text)) } } }
-        @if !content.values.is_empty() { p.quiet { "In the model's input: "
-            @for (i, (name, value)) in content.values.iter().enumerate() {
-                @if i > 0 { ", " }
-                bdi { (name) " " } span style="white-space:nowrap" { (minus(&format!("{value:.3}"))) }
-            }
-        } }
+        @if !content.values.is_empty() { p.values.quiet { (content.values.heading()) ": " (named_values(&content.values)) } }
     }
 }
 

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::super::predicted::{Predicted, Wrong};
 use super::content::Page;
-use super::ends::short;
+use super::ends::{path, short};
 use super::explained::words;
 use super::pieces::scrolling;
 use super::sections::section;
@@ -161,7 +161,7 @@ fn tile(predicted: &Predicted, one: &Wrong) -> Markup {
                 br;
                 span.quiet { "#" (row.index) }
                 br;
-                span.quiet { "row " (row.row) " of " bdi { (short(&row.file)) } }
+                span.quiet { "row " (row.row) " of " (path(&row.file)) }
             }
         } }
     }

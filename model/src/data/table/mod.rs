@@ -7,8 +7,10 @@ mod fit;
 mod raw;
 mod read;
 mod spec;
+mod written;
 
 pub(super) use read::read;
 pub use spec::{Constant, Fill, MissingSpec, TfidfSpec};
 
 pub(super) use columns::label_column;
+pub(super) use written::WrittenTables;

@@ -11,6 +11,7 @@ use crate::data::spec::{DataSpec, Target};
 use crate::data::store::SourceRows;
 use crate::data::texts::{MAX_DISTINCT, Sorted, is_missing, listed, shortened};
 use crate::data::{DataError, encoding, files};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Reads all files of a table. Categories and classes are those that occur in any file.
@@ -59,30 +60,52 @@ pub(in crate::data) fn read(
     })
 }
 
+/// Opens a file of a table.
+pub(super) fn open(
+    path: &Path,
+    spec: &DataSpec,
+) -> Result<CsvRows<Box<dyn Read + Send>>, DataError> {
+    let encoding = encoding::named(spec.encoding.as_deref())?;
+    Ok(CsvRows::separated(
+        files::open_text(path, encoding)?,
+        spec.delimiter.map_or(b',', |c| c as u8),
+        spec.comment.map(|c| c as u8),
+    ))
+}
+
+/// Says in which file a row couldn't be read.
+pub(super) fn broken(path: &Path, error: CsvError) -> DataError {
+    match error {
+        CsvError::Io(e) => files::unpacking(path, e),
+        e @ CsvError::Text { .. } => {
+            DataError::malformed(path, format!("{e}, {}", encoding::ADVICE))
+        }
+        e => DataError::malformed(path, e.to_string()),
+    }
+}
+
+/// The names of the columns: those that the Task lists, or those of the first row, which is read.
+pub(super) fn header<R: Read>(
+    rows: &mut CsvRows<R>,
+    path: &Path,
+    spec: &DataSpec,
+) -> Result<Vec<String>, DataError> {
+    if !spec.columns.is_empty() {
+        return Ok(spec.columns.clone());
+    }
+    let row = rows.read().map_err(|e| broken(path, e))?;
+    let cells = row.map(|row| row.cells()).transpose();
+    let cells = cells.map_err(|e| broken(path, e))?;
+    Ok(cells.into_iter().flatten().map(String::from).collect())
+}
+
 impl Table<'_> {
     /// Reads one file.
     fn file(&mut self, path: &Path) -> Result<Raw, DataError> {
         let spec = self.spec;
-        let encoding = encoding::named(spec.encoding.as_deref())?;
-        let mut rows = CsvRows::separated(
-            files::open_text(path, encoding)?,
-            spec.delimiter.map_or(b',', |c| c as u8),
-            spec.comment.map(|c| c as u8),
-        );
-        let broken = |e: CsvError| match e {
-            CsvError::Io(e) => files::unpacking(path, e),
-            e @ CsvError::Text { .. } => {
-                DataError::malformed(path, format!("{e}, {}", encoding::ADVICE))
-            }
-            e => DataError::malformed(path, e.to_string()),
-        };
-        let header: Vec<String> = if spec.columns.is_empty() {
-            let row = rows.read().map_err(broken)?;
-            let cells = row.map(|row| row.cells()).transpose().map_err(broken)?;
-            cells.into_iter().flatten().map(String::from).collect()
-        } else {
-            spec.columns.clone()
-        };
+        let mut rows = open(path, spec)?;
+        let broken = |e: CsvError| broken(path, e);
+        let header = header(&mut rows, path, spec)?;
         self.header(path, &header)?;
         let texts = self.uses.iter().filter(|u| matches!(u, Use::Text(_)));
         let mut raw = Raw {

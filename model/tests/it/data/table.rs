@@ -26,6 +26,39 @@ fn numbers_stay_and_categories_become_columns() {
 }
 
 #[test]
+fn the_cells_of_a_row_are_as_its_file_writes_them() {
+    let table = "age;height;note;id;income\n39;1,80;\"a; b\";x1;low\n?;1,75;caf\u{e9};x2;high\n41;1,9;;x3;low\n";
+    let (latin, _, _) = encoding_rs::WINDOWS_1252.encode(table);
+    let test = "age;height;note;id;income\n7;0,5;last;x4;low\n";
+    let dir = folder(&[("a.csv", &latin), ("t.csv", test.as_bytes())]);
+    let task = "source = 'csv'\ntrain_files = 'a.csv'\ntest_files = 't.csv'\nlabel = -1\ndelimiter = ';'\ndecimal = ','\n\
+        encoding = 'windows-1252'\nignore = ['id']\nstandardise = true\nlog1p = ['height']\n\
+        missing = { fill = 'drop', texts = ['?'] }\ntfidf = { columns = ['note'] }";
+    let set = open(task, dir.path()).unwrap();
+    let row = |split, index| -> Vec<String> {
+        let cells = set.cells(split, index).unwrap();
+        let names: Vec<&str> = cells.iter().map(|cell| cell.column.as_str()).collect();
+        assert_eq!(names, ["age", "height", "note", "id"]);
+        cells.into_iter().map(|cell| cell.text).collect()
+    };
+    // The second row is in no split, because a value is missing.
+    assert_eq!(row(Split::Train, 0), ["39", "1,80", "a; b", "x1"]);
+    assert_eq!(row(Split::Train, 1), ["41", "1,9", "", "x3"]);
+    assert_eq!(row(Split::Test, 0), ["7", "0,5", "last", "x4"]);
+    assert!(set.cells(Split::Train, 2).unwrap().is_empty());
+
+    // A file that has become shorter since it was read.
+    let set = open(task, dir.path()).unwrap();
+    std::fs::write(
+        dir.path().join("a.csv"),
+        "age;height;note;id;income\n39;1,80;a;x1;low\n",
+    )
+    .unwrap();
+    let error = set.cells(Split::Train, 1).unwrap_err().to_string();
+    says(&error, &["a.csv", "no row 2"]);
+}
+
+#[test]
 fn categories_and_classes_are_those_of_all_files() {
     let test = "age,sex,id,income\n20,Other,9,?\n";
     let dir = folder(&[("a.csv", PEOPLE.as_bytes()), ("t.csv", test.as_bytes())]);

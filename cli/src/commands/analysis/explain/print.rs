@@ -10,7 +10,7 @@ use super::found::{Explained, Found};
 use crate::commands::analysis::asked::at_model_of;
 use crate::commands::analysis::tables::{file_width, planted, short};
 use crate::marked::text_of;
-use crate::report::examples::values;
+use crate::row_values::RowValues;
 use crate::terminal::field;
 use crate::words::{counted, duration, steps};
 use hindcast_analyzer::output::sidecar_path;
@@ -116,16 +116,24 @@ fn title(out: &mut dyn Write, one: &Explained<'_>) -> io::Result<()> {
 /// Prints the example's text, or the values of its features.
 fn content(out: &mut dyn Write, one: &Explained<'_>, data: &dyn DataSet) -> anyhow::Result<()> {
     let index = one.row.index;
-    if let Some(text) = text_of(data, one.split, index) {
-        writeln!(out, "  {}", short(&text))?;
-    } else if data.image(one.split, index).is_none() {
-        let values = values(data, one.split, index)?;
-        if !values.is_empty() {
-            let words = values
-                .iter()
-                .map(|(name, x)| format!("{} {x:.3}", field(name)));
+    if data.image(one.split, index).is_some() {
+        return Ok(());
+    }
+    let values = RowValues::of(data, one.split, index)?;
+    let text = text_of(data, one.split, index);
+    match text.filter(|_| !values.from_file) {
+        Some(text) => writeln!(out, "  {}", short(&text))?,
+        None if values.is_empty() => {}
+        None => {
+            let named = values.named.iter();
+            let words = named.map(|(name, value)| format!("{} {}", field(name), short(value)));
             let words: Vec<String> = words.collect();
-            writeln!(out, "  in the model's input: {}", words.join(", "))?;
+            let more = match values.more {
+                0 => String::new(),
+                more => format!(" … and {more} more"),
+            };
+            let heading = values.heading().to_lowercase();
+            writeln!(out, "  {heading}: {}{more}", words.join(", "))?;
         }
     }
     Ok(())
