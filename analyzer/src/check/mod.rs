@@ -1,6 +1,7 @@
 //! Checks before an analysis: of a model's derivatives, of a run's steps, and of its data.
 
 pub(crate) mod derivatives;
+mod draw;
 pub(crate) mod replay;
 pub(crate) mod rule;
 
@@ -9,6 +10,7 @@ pub use derivatives::{
     check_objective, check_run, signature,
 };
 pub use replay::{
-    DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data, replay_check,
+    Contradiction, DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data,
+    replay_check,
 };
 pub use rule::{Cause, RuleCheckOptions, RuleCheckReport, RuleCheckStep, rule_check};

@@ -10,7 +10,7 @@ use hindcast_model::train::{ModelState, Stepper, WeightedBatch};
 use crate::error::{Missing, Result};
 use crate::run::anchor::known_state;
 use crate::run::recorded::RecordedRun;
-use crate::run::source::weights_of;
+use crate::run::source::{RecordedKey, weights_of};
 use crate::run::walk::{Order, WithBuffers};
 
 /// Converts to the run's float type. Exact for recorded values, which have that type.
@@ -26,6 +26,8 @@ pub struct StateBefore<T> {
     pub state: ModelState<T>,
     /// r_{t+1}, as recorded after the step's forward pass.
     pub buffers_after: Vec<f64>,
+    /// What a keyframe records in addition.
+    pub key: Option<RecordedKey>,
 }
 
 /// Calls `see` with the steps of `range`, oldest first, and the state before each. `optimizer` is the optimizer's
@@ -49,6 +51,7 @@ pub fn each_state<T: Real>(
             meta: step.meta,
             state,
             buffers_after: step.buffers_after.to_vec(),
+            key: step.key,
         })? {
             Some(after) => optimizer = after,
             None => return Ok(()),

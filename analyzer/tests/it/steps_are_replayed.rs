@@ -40,18 +40,65 @@ fn correct_runs_are_reproduced_bit_for_bit() {
             assert!(report.passed() && report.bit_identical(), "{report:#?}");
             assert_eq!(report.steps.len(), 10, "{text}");
             assert_eq!((report.note.as_str(), report.by_rounding()), ("", 0));
-            // A few steps: spread over the run, or near a known state.
+            assert!(report.is_complete() && report.caught(0.01) == Some(1.0));
+            // A few steps: random ones, with those since the last known state; or the first ones.
             let few = check(&recipe, &recorded, 3);
             assert!(few.passed() && few.bit_identical(), "{few:#?}");
             let steps: Vec<u64> = few.steps.iter().map(|s| s.step).collect();
-            let (expected, note): (&[u64], _) = match (text, keep_state) {
-                ("kind = \"sgd\"", _) => (&[0, 4, 9], ""),
-                (_, true) => (&[0, 4, 9], "keyframes"),
-                (_, false) => (&[0, 1, 2], "the first steps were chosen"),
-            };
-            assert_eq!(steps, expected, "{text}");
-            assert!(few.note.contains(note), "{}", few.note);
+            if text != "kind = \"sgd\"" && !keep_state {
+                assert_eq!(
+                    (steps, few.drawn, few.caught(0.5)),
+                    (vec![0, 1, 2], None, None)
+                );
+                assert!(
+                    few.note.contains("the first steps were chosen"),
+                    "{}",
+                    few.note
+                );
+            } else {
+                assert_eq!(
+                    (few.drawn, few.caught(0.5), few.note.as_str()),
+                    (Some(3), Some(0.875), "")
+                );
+                assert!(steps.len() >= 3 && !few.is_complete(), "{steps:?}");
+                assert_eq!(
+                    text == "kind = \"sgd\"",
+                    steps.len() == 3,
+                    "{text}: {steps:?}"
+                );
+            }
         }
+    }
+}
+
+#[test]
+fn another_optimizer_state_at_a_keyframe_is_found() {
+    let rule = UpdateRule::from_toml("kind = \"sgd\"\nmomentum = 0.9").unwrap();
+    let recipe = Recipe::new(rule, 0.1);
+    let honest = train(&recipe, &TinyNet::new(0.0), None);
+    let keyframes: Vec<usize> = (1..honest.steps.len())
+        .filter(|&at| honest.steps[at].key.is_some())
+        .collect();
+    assert!(
+        !keyframes.is_empty(),
+        "the recipe records no state between its steps"
+    );
+    for at in keyframes {
+        let mut other = honest.clone();
+        for value in &mut other.steps[at].key.as_mut().unwrap().optimizer {
+            *value *= 1.5;
+        }
+        let report = check(&recipe, &other, 0);
+        let before = &report.steps[at - 1];
+        assert!(
+            !before.passed && before.comparison.bit_identical,
+            "{before:?}"
+        );
+        assert!(
+            (before.state_error.unwrap() - 1.0 / 3.0).abs() < 0.05,
+            "{before:?}"
+        );
+        assert!(!report.passed());
     }
 }
 

@@ -192,6 +192,7 @@ pub(super) const RECORD_JSON: &str = "\
   run, steps, seconds    the folder, number of steps in the run, time taken
   resumed_at             the first step recorded by --resume, or null
   head_digest            keep it outside of the trace; `verify --head` compares the trace with it
+  first_epoch_loss, last_epoch_loss   mean batch loss in the first and the last epoch that this command trained
   written, skipped, thinned, lost, non_finite_steps   number of steps with each outcome
   lost_steps             ranges [start, end) of the steps lost after storage failed
   failure                why storage failed, or null
@@ -227,9 +228,12 @@ pub(crate) const VERIFY_JSON: &str = "\
   segments, steps, steps_ok, gaps, bytes, head_digest
   findings, more         a list of {kind, severity, file, segment, step, tensors, text}, and the number of findings beyond the list; severity is note, warning or error
   head_matches           only with --head
-  replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, steps: [{step, comparison, loss, update_error, update_tensor,
-                         by_rounding, cause, trained_differs, passed}], note}
-  never_trained          names of the parameter tensors that no step of the trace trained; absent if there are none";
+  replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, seed, replayable, drawn, pieces, contradictions:
+                         [{about, step, steps, text}], steps: [{step, comparison, loss, update_error, update_tensor, by_rounding, cause,
+                         trained_differs, state_error, statistics_agree, loss_agrees, passed}], note}; replayable is the number of steps whose next state
+                         is recorded, drawn the number of steps drawn at random, or null
+  never_trained          names of the parameter tensors that no step of the trace trained; absent if there are none
+  recovered              what a run that `recover` wrote lacks; absent for other runs";
 
 pub(crate) const INFO_JSON: &str = "\
 --json prints an object with

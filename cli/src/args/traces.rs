@@ -31,7 +31,7 @@ pub struct Verify {
     /// For scripts: print JSON (--help lists the fields)
     #[arg(long)]
     pub json: bool,
-    /// Recompute sampled steps from the data and compare them with the recorded ones
+    /// Recompute steps from the data and compare them with the recorded ones; and compare batches, rates and initial weights with the run's task
     #[arg(long)]
     pub replay: bool,
     /// Folder with the data files, for --replay
@@ -40,9 +40,12 @@ pub struct Verify {
     /// File with the labels that the run was recorded with (`record --labels`), for --replay
     #[arg(long, value_name = "FILE", requires = "replay")]
     pub labels: Option<PathBuf>,
-    /// How many steps --replay recomputes (0: all)
+    /// How many steps --replay draws at random and recomputes (0: all). An optimizer with a state adds the steps since the last recorded state
     #[arg(long, value_name = "N", default_value_t = 20, requires = "replay", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub steps: usize,
+    /// Seed of the choice of steps, to repeat a check [default: another one in each call]
+    #[arg(long, value_name = "SEED", requires = "replay", value_parser = whole::<u64>, allow_negative_numbers = true)]
+    pub check_seed: Option<u64>,
     /// Head digest that you kept outside of the trace: fail unless it is the head of this trace
     #[arg(long, value_name = "HEX")]
     pub head: Option<String>,

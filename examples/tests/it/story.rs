@@ -70,7 +70,7 @@ pub fn told(program: Program, dir: &Path) -> Story {
     );
 
     let said = program.fine(dir, &["verify", "run", "--replay", "--steps", "0"]);
-    let all = format!("replayed: {0} of {0} sampled steps", program.steps);
+    let all = format!("replayed: {0} of {0} steps", program.steps);
     assert!(said.contains(&all), "{said}");
 
     ranked(program, dir, "all")

@@ -1,8 +1,9 @@
 //! Chooses the steps that a replay check recomputes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
+use super::super::draw::draw;
 use crate::error::{AnalysisError, Result};
 use crate::run::anchor::{anchor, known_state};
 use crate::run::recorded::RecordedRun;
@@ -14,7 +15,13 @@ pub(super) struct Sample {
     pub unknown: Vec<u64>,
     /// Why the first of them isn't known.
     pub why_unknown: Option<AnalysisError>,
-    /// How the choice deviates from steps spread evenly over the recorded ones; empty if it doesn't.
+    /// The number of steps whose successor is recorded.
+    pub replayable: u64,
+    /// The number of steps that were drawn at random; `None` if all were chosen, or the choice isn't random.
+    pub drawn: Option<u64>,
+    /// Whether every step whose successor is recorded was chosen.
+    pub all: bool,
+    /// How the choice deviates from random steps of the whole run; empty if it doesn't.
     pub note: String,
 }
 
@@ -22,32 +29,36 @@ pub(super) struct Sample {
 pub(super) struct Stretch {
     /// The steps to walk over.
     pub range: Range<u64>,
-    /// The chosen ones, ascending.
+    /// Those that are judged, ascending.
     pub chosen: VecDeque<u64>,
 }
 
-/// Chooses at most `samples` steps whose successor is recorded, or all of them if `samples` is 0.
-pub(super) fn choose(run: &RecordedRun<'_>, samples: usize) -> Result<Sample> {
+/// Chooses `samples` random steps whose successor is recorded, or all of them if `samples` is 0. A rule with a state adds all
+/// steps from the last recorded state to a chosen step, because they are computed anyway.
+pub(super) fn choose(run: &RecordedRun<'_>, samples: usize, seed: u64) -> Result<Sample> {
     let stateful = run.rule().state_values(1) > 0;
     let ranges = replayable(run)?;
+    let replayable: u64 = ranges.iter().map(|r| r.end - r.start).sum();
+    let samples = samples as u64;
+    let all = samples == 0 || samples >= replayable;
     let rule = run.rule().describe();
-    let (chosen, note) = if !stateful || samples == 0 {
-        (
-            spread(ranges.into_iter().flatten().collect(), samples),
-            String::new(),
-        )
-    } else if run.source().optimizer_state().is_empty() {
-        let first = first(run, ranges, samples)?;
-        let note = format!(
+    let mut note = String::new();
+    let (chosen, drawn) = if all {
+        (ranges.into_iter().flatten().collect(), None)
+    } else if stateful && run.source().optimizer_state().is_empty() {
+        note = format!(
             "{rule} has a state that the trace doesn't contain. It is rebuilt from the optimizer's first step, so the first steps were chosen; a check of all steps rebuilds it to the end"
         );
-        (first, note)
+        (first(run, ranges, samples as usize)?, None)
     } else {
-        let near = near_keyframes(run, ranges)?;
-        let note = format!(
-            "{rule} has a state, which is recorded at keyframes: only steps there were chosen"
-        );
-        (spread(near, samples), note)
+        let drawn = draw(&ranges, samples, seed);
+        let count = drawn.len() as u64;
+        let chosen = if stateful {
+            from_known_states(run, &drawn)?
+        } else {
+            drawn
+        };
+        (chosen, Some(count))
     };
     let mut sample = stretches(run, chosen)?;
     sample.note = if sample.stretches.is_empty() && sample.unknown.is_empty() {
@@ -55,6 +66,7 @@ pub(super) fn choose(run: &RecordedRun<'_>, samples: usize) -> Result<Sample> {
     } else {
         note
     };
+    (sample.replayable, sample.drawn, sample.all) = (replayable, drawn, all);
     Ok(sample)
 }
 
@@ -64,23 +76,17 @@ fn replayable(run: &RecordedRun<'_>) -> Result<Vec<Range<u64>>> {
     let ranges = run.source().ranges()?.into_iter();
     Ok(ranges
         .map(|r| r.start..if r.end == end { r.end } else { r.end - 1 })
+        .filter(|r| !r.is_empty())
         .collect())
 }
 
-/// Each keyframe and the step after it, which uses a rebuilt state, ascending.
-fn near_keyframes(run: &RecordedRun<'_>, ranges: Vec<Range<u64>>) -> Result<Vec<u64>> {
-    let mut near = Vec::new();
-    for range in ranges {
-        let mut at = range.end;
-        while at > range.start {
-            let key = run.source().keyframe(at - 1)?.max(range.start);
-            near.extend((key..range.end.min(key + 2)).rev());
-            at = key;
-        }
+/// The steps, and all steps between each of them and the last state that the trace can contain before it. Ascending.
+fn from_known_states(run: &RecordedRun<'_>, steps: &[u64]) -> Result<Vec<u64>> {
+    let mut all = BTreeSet::new();
+    for &step in steps {
+        all.extend(anchor(run, step)?..step + 1);
     }
-    near.sort_unstable();
-    near.dedup();
-    Ok(near)
+    Ok(all.into_iter().collect())
 }
 
 /// The first steps of the ranges whose first state is known. If none is known, the first steps of all.
@@ -97,19 +103,6 @@ fn first(run: &RecordedRun<'_>, ranges: Vec<Range<u64>>, samples: usize) -> Resu
     Ok(from.into_iter().flatten().take(samples).collect())
 }
 
-/// At most `samples` of the steps, evenly spread; 0 for all.
-fn spread(steps: Vec<u64>, samples: usize) -> Vec<u64> {
-    let all = steps.len();
-    if samples == 0 || all <= samples {
-        return steps;
-    }
-    let mut chosen: Vec<u64> = (0..samples)
-        .map(|i| steps[i * (all - 1) / (samples - 1).max(1)])
-        .collect();
-    chosen.dedup();
-    chosen
-}
-
 /// Groups the steps by the step from which the state is known.
 fn stretches(run: &RecordedRun<'_>, chosen: Vec<u64>) -> Result<Sample> {
     let stateful = run.rule().state_values(1) > 0;
@@ -117,6 +110,9 @@ fn stretches(run: &RecordedRun<'_>, chosen: Vec<u64>) -> Result<Sample> {
         stretches: Vec::new(),
         unknown: Vec::new(),
         why_unknown: None,
+        replayable: 0,
+        drawn: None,
+        all: false,
         note: String::new(),
     };
     // The start of the newest group, and whether the state is known there.

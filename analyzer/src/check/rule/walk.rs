@@ -1,5 +1,6 @@
 //! Recomputes a range of consecutive steps.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use candle_core::{DType, Device};
@@ -41,6 +42,16 @@ pub(crate) struct Recomputed<'a> {
     pub trained_differs: &'a [String],
     /// Number of elements that are left out because rounding explains their difference.
     pub by_rounding: u64,
+    /// What the trace records about the state before the next step, apart from the parameters.
+    pub next: Next<'a>,
+}
+
+/// A recorded keyframe's or final state's part, beside what the step before it leads to.
+pub(crate) struct Next<'a> {
+    /// The optimizer's state, as computed and as recorded; `None` if it isn't recorded there.
+    pub optimizer: Option<(Vec<f64>, &'a [f64])>,
+    /// Whether the buffers are those that were recorded after the step. `true` if they aren't recorded there.
+    pub buffers_agree: bool,
 }
 
 impl Recomputed<'_> {
@@ -99,7 +110,13 @@ fn typed<T: Real>(
     let mut rounding = Rounding::new(run.blocks());
     each_state(run, known..last, optimizer, &mut |step| {
         if let Some(pending) = pending.take() {
-            finish(run, &pending, &wide(&step.state.parameters), see)?;
+            let key = step.key.as_ref();
+            let recorded = Recorded {
+                parameters: &wide(&step.state.parameters),
+                buffers: key.map(|key| key.buffers_before.as_slice().to_f64()),
+                optimizer: key.map_or(&[], |key| &key.optimizer),
+            };
+            finish(run, &pending, &recorded, see)?;
         }
         if step.meta.step >= stretch.end {
             return Ok(None);
@@ -114,7 +131,12 @@ fn typed<T: Real>(
             let step = pending.meta.step + 1;
             return Err(AnalysisError::Missing(Missing::Step { step }));
         }
-        finish(run, &pending, &end.parameters, see)?;
+        let recorded = Recorded {
+            parameters: &end.parameters,
+            buffers: Some(Cow::Borrowed(&end.buffers)),
+            optimizer: end.optimizer.as_deref().unwrap_or_default(),
+        };
+        finish(run, &pending, &recorded, see)?;
     }
     Ok(())
 }
@@ -129,6 +151,7 @@ fn compute<T: Real>(
         meta,
         state: before,
         buffers_after,
+        key: _,
     } = step;
     let stepper = stepper(run);
     let parts = parts::<T>(run, &meta, device)?;
@@ -175,13 +198,29 @@ fn wide<T: Real>(x: &[T]) -> Vec<f64> {
     x.iter().map(|x| x.wide()).collect()
 }
 
+/// The state after a step, as the trace records it.
+struct Recorded<'a> {
+    parameters: &'a [f64],
+    /// `None` where only the step itself records them.
+    buffers: Option<Cow<'a, [f64]>>,
+    /// Empty where it isn't recorded.
+    optimizer: &'a [f64],
+}
+
 fn finish<T: Real>(
     run: &RecordedRun<'_>,
     pending: &Pending<T>,
-    recorded: &[f64],
+    next: &Recorded<'_>,
     see: &mut dyn FnMut(&Recomputed<'_>) -> Result<()>,
 ) -> Result<()> {
     let (before, got) = (&pending.before, &pending.after);
+    let recorded = next.parameters;
+    let same = |a: &f64, b: &f64| a.to_bits() == b.to_bits();
+    let buffers_agree = next.buffers.as_ref().is_none_or(|buffers| {
+        let after = &pending.buffers_after;
+        buffers.len() == after.len() && buffers.iter().zip(after).all(|(a, b)| same(a, b))
+    });
+    let known = next.optimizer.len() == got.optimizer.len() && !got.optimizer.is_empty();
     let (theta, computed) = (wide(&before.parameters), wide(&got.parameters));
     let source = run.source();
     let (left_out, by_rounding) = explained(&computed, recorded, &pending.bounds);
@@ -205,5 +244,9 @@ fn finish<T: Real>(
         loss: pending.meta.loss.map(|recorded| (pending.loss, recorded)),
         trained_differs: &pending.trained_differs,
         by_rounding,
+        next: Next {
+            optimizer: known.then(|| (wide(&got.optimizer), next.optimizer)),
+            buffers_agree,
+        },
     })
 }

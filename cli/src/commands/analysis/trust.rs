@@ -141,7 +141,7 @@ fn warned(note: String) -> String {
 }
 
 /// A seed from the clock, so that each call checks other steps.
-fn clock() -> u64 {
+pub(crate) fn clock() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |t| u64::from(t.subsec_nanos()) ^ t.as_secs()) % 1_000_000
 }

@@ -1,9 +1,11 @@
 //! `hindcast verify`: check that a trace is complete and unaltered, and (`--replay`) that its steps are training steps on this
 //! data.
 
+mod replayed;
+
 use std::io::Write;
 
-use hindcast_format::{Severity, Status, VerifyReport};
+use hindcast_format::{Severity, Status, Trace, VerifyReport};
 use hindcast_model::data::Given;
 use serde::Serialize;
 
@@ -34,6 +36,9 @@ struct Report {
     /// What the print says about them.
     #[serde(skip)]
     untrained: Option<String>,
+    /// That the run was written by `recover`, and what it lacks; `None` for other runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<String>,
 }
 
 pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
@@ -55,16 +60,20 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
             .is_some_and(|got| got.eq_ignore_ascii_case(want.trim()))
     });
     // A damaged trace is not replayed: the result would say nothing about the data.
-    let replay = (args.replay && !damaged)
-        .then(|| replay(args, models, memory))
-        .transpose()?;
-    let (never_trained, untrained) = if damaged {
+    let replay = (args.replay && !damaged).then(|| replay(args, models, memory));
+    // What was found in the trace is also printed if the replay fails, for example because its data isn't there.
+    let (replay, not_replayed) = match replay {
+        None => (None, None),
+        Some(Ok(report)) => (Some(report), None),
+        Some(Err(error)) => (None, Some(error)),
+    };
+    let (never_trained, untrained, recovered) = if damaged {
         Default::default()
     } else {
         let trace = context::open_trace_within(&args.run, memory)?;
         let found = never_trained(&trace);
         let text = about_never_trained(&found, trace.layout().parameters().len());
-        (found.names, text)
+        (found.names, text, recovered(&trace)?)
     };
     let report = Report {
         trace,
@@ -72,6 +81,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         replay,
         never_trained,
         untrained,
+        recovered,
     };
 
     let mut out = terminal::stdout();
@@ -81,6 +91,9 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     } else {
         print(&mut out, &report, args)?;
     }
+    if let Some(error) = not_replayed {
+        return Err(error.context("--replay: nothing was recomputed"));
+    }
     Ok(if damaged || report.head_matches == Some(false) {
         Outcome::Damaged
     } else if report.replay.as_ref().is_some_and(|r| !r.passed()) {
@@ -88,6 +101,31 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     } else {
         Outcome::Fine
     })
+}
+
+/// Says what a run that `recover` wrote lacks.
+fn recovered(trace: &Trace) -> anyhow::Result<Option<String>> {
+    // `recover` adds such a note at each recovery.
+    let notes = trace.info().notes.iter();
+    let of_recoveries =
+        notes.filter(|(key, _)| key.starts_with("recovery-") && key.ends_with(".lost"));
+    let lost: Vec<&str> = of_recoveries.map(|(_, lost)| lost.as_str()).collect();
+    if lost.is_empty() {
+        return Ok(None);
+    }
+    let pieces = trace.ranges()?;
+    let mut text = format!(
+        "`hindcast recover` wrote this run from a damaged one. What was lost: {}",
+        lost.join("; ")
+    );
+    if pieces.len() > 1 {
+        text += &format!(
+            "; its steps are {} pieces: {}",
+            pieces.len(),
+            words::ranges(&pieces)
+        );
+    }
+    Ok(Some(text))
 }
 
 /// Refuses a truncated or mistyped digest, because comparing it would say nothing about the trace.
@@ -117,6 +155,7 @@ fn replay(
     let bar = progress::bar(0, "replaying", "steps");
     let options = ReplayCheckOptions {
         samples: args.steps,
+        seed: args.check_seed.unwrap_or_else(trust::clock),
         ..ReplayCheckOptions::new(&run)
     };
     let report = replay_check(&run, &options, &mut |done, total| {
@@ -157,6 +196,9 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
             }
         )?;
     }
+    if let Some(text) = &report.recovered {
+        writeln!(out, "note: {}", field(text))?;
+    }
     if let Some(text) = &report.untrained {
         writeln!(out, "note: {}", field(text))?;
     }
@@ -177,8 +219,10 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         _ => {}
     }
     match &report.replay {
-        Some(replay) => print_replay(out, replay)?,
-        None if args.replay => writeln!(out, "not replayed: the trace is damaged")?,
+        Some(replay) => replayed::print(out, replay)?,
+        None if args.replay && !trace.is_ok() => {
+            writeln!(out, "not replayed: the trace is damaged")?
+        }
         None => {}
     }
     Ok(())
@@ -230,86 +274,6 @@ fn summary(
             trace.steps_ok,
             counted(trace.steps, "step", "steps")
         )?;
-    }
-    Ok(())
-}
-
-fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Result<()> {
-    for check in report.steps.iter().filter(|c| !c.passed) {
-        write!(
-            out,
-            "NOT REPRODUCED: step {}: relative error {:.2e}",
-            check.step, check.comparison.max_relative_error
-        )?;
-        if let Some(tensor) = &check.comparison.tensor {
-            write!(out, " in {}", field(tensor))?;
-        }
-        if check.update_error > report.update_tolerance
-            && let Some(tensor) = &check.update_tensor
-        {
-            write!(
-                out,
-                "; the update of {} differs by {:.2e} of its size",
-                field(tensor),
-                check.update_error
-            )?;
-        }
-        if !check.trained_differs.is_empty() {
-            write!(
-                out,
-                "; different tensors had a gradient: {}",
-                field(check.trained_differs.join(", "))
-            )?;
-        }
-        writeln!(out)?;
-    }
-    if report.steps.iter().all(|c| c.passed) && !report.updates_agree() {
-        writeln!(
-            out,
-            "NOT REPRODUCED: the updates differ by {:.2e} of their size on the median, more than rounding explains ({:.0e})",
-            report.median_update_error(),
-            report.median_tolerance
-        )?;
-    }
-    let failed = report.worst_update().filter(|_| !report.passed());
-    if let Some(cause) = failed.and_then(|c| c.cause.as_ref()) {
-        writeln!(out, "{}", field(cause))?;
-    }
-    let passed = report.steps.iter().filter(|c| c.passed).count();
-    write!(
-        out,
-        "replayed: {passed} of {} sampled steps give the next recorded state",
-        report.steps.len()
-    )?;
-    if report.bit_identical() {
-        writeln!(out, ", bit for bit")?;
-    } else {
-        let worst = report
-            .worst()
-            .map_or(f64::NAN, |w| w.comparison.max_relative_error);
-        writeln!(
-            out,
-            " within {:.0e} (largest relative error {worst:.1e})",
-            report.tolerance
-        )?;
-    }
-    let by_rounding = report.by_rounding();
-    if by_rounding > 0 {
-        writeln!(
-            out,
-            "{} whose gradients are zero up to rounding {} judged by what rounding explains there, up to a whole step of the optimizer",
-            counted(by_rounding, "update", "updates"),
-            if by_rounding == 1 { "was" } else { "were" }
-        )?;
-    }
-    if let Some((step, got, want)) = report.other_loss() {
-        writeln!(
-            out,
-            "warning: the recorded batch losses differ from the computed ones (step {step}: {want:.6} recorded, {got:.6} computed)"
-        )?;
-    }
-    if !report.note.is_empty() {
-        writeln!(out, "note: {}", field(&report.note))?;
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ fn recovered_with_a_hole() -> State {
                 "recovery-1.lost: step 5",
             ]),
             ok(&["ok: 11 steps"]),
-            ok(&["10 of 10 sampled steps"]),
+            ok(&["10 of 10 steps"]),
             fails(&[HOLE]),
             predicted("at the averaged model mean:last-epoch"),
             fails(&[HOLE]),

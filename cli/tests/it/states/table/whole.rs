@@ -15,7 +15,7 @@ fn finished() -> State {
         cells: [
             ok(&["finished", "12 steps in 0..12, 3 epochs"]),
             ok(&["ok: 12 steps in 4 segments are whole"]),
-            ok(&["12 of 12 sampled steps give the next recorded state, bit for bit"]),
+            ok(&["12 of 12 steps give the next recorded state, bit for bit"]),
             ok(&["at the averaged model mean:last-epoch; window 0..12 of 12 steps"]),
             predicted("at the averaged model mean:last-epoch"),
             explained("window 0..12 of 12 steps"),
@@ -43,7 +43,7 @@ fn unfinished() -> State {
         cells: [
             ok(&["unfinished: training stopped before it called finish"]),
             ok(&["ok: 10 steps", "unfinished"]),
-            ok(&["9 of 9 sampled steps"]),
+            ok(&["9 of 9 steps"]),
             ok(&[
                 NO_END,
                 "the run has no final state",
@@ -78,7 +78,7 @@ fn ring_dropped() -> State {
                 "note: manifest.json: 1 segment was dropped on purpose",
                 "ok: 8 steps",
             ]),
-            ok(&["8 of 8 sampled steps"]),
+            ok(&["8 of 8 steps"]),
             ok(&["window 4..12 of 12 steps"]),
             predicted("at the averaged model mean:last-epoch"),
             explained("window 4..12 of 12 steps"),
@@ -106,7 +106,7 @@ fn resumed() -> State {
         cells: [
             ok(&["resumed", "at step 6", "steps up to 10 were superseded"]),
             ok(&["ok: 12 steps"]),
-            ok(&["12 of 12 sampled steps"]),
+            ok(&["12 of 12 steps"]),
             ok(&["window 0..12 of 12 steps"]),
             predicted("at the averaged model mean:last-epoch"),
             explained("window 0..12 of 12 steps"),

@@ -1,0 +1,201 @@
+//! Prints what `verify --replay` found.
+
+use std::io::{self, Write};
+
+use crate::terminal::field;
+use crate::words::{self, counted};
+use hindcast_analyzer::check::{ReplayCheckReport, StepCheck};
+
+/// The shares of wrong steps for which the probability to catch them is printed.
+const SHARES: [f64; 3] = [0.01, 0.05, 0.2];
+
+pub(super) fn print(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
+    for check in report.steps.iter().filter(|c| !c.passed) {
+        not_reproduced(out, report, check)?;
+    }
+    if report.steps.iter().all(|c| c.passed) && !report.updates_agree() {
+        writeln!(
+            out,
+            "NOT REPRODUCED: the updates differ by {:.2e} of their size on the median, more than rounding explains ({:.0e})",
+            report.median_update_error(),
+            report.median_tolerance
+        )?;
+    }
+    let failed = report.worst_update().filter(|_| !report.passed());
+    if let Some(cause) = failed.and_then(|c| c.cause.as_ref()) {
+        writeln!(out, "{}", field(cause))?;
+    }
+    contradictions(out, report)?;
+    result(out, report)?;
+    power(out, report)?;
+    let by_rounding = report.by_rounding();
+    if by_rounding > 0 {
+        writeln!(
+            out,
+            "{} whose gradients are zero up to rounding {} judged by what rounding explains there, up to a whole step of the optimizer",
+            counted(by_rounding, "update", "updates"),
+            if by_rounding == 1 { "was" } else { "were" }
+        )?;
+    }
+    if let Some((step, got, want)) = report.other_loss() {
+        writeln!(
+            out,
+            "warning: the recorded batch losses differ from the computed ones (step {step}: {want:.6} recorded, {got:.6} computed)"
+        )?;
+    }
+    if !report.note.is_empty() {
+        writeln!(out, "note: {}", field(&report.note))?;
+    }
+    pieces(out, report)
+}
+
+fn not_reproduced(
+    out: &mut dyn Write,
+    report: &ReplayCheckReport,
+    check: &StepCheck,
+) -> io::Result<()> {
+    write!(
+        out,
+        "NOT REPRODUCED: step {}: relative error {:.2e}",
+        check.step, check.comparison.max_relative_error
+    )?;
+    if let Some(tensor) = &check.comparison.tensor {
+        write!(out, " in {}", field(tensor))?;
+    }
+    if check.update_error > report.update_tolerance
+        && let Some(tensor) = &check.update_tensor
+    {
+        write!(
+            out,
+            "; the update of {} differs by {:.2e} of its size",
+            field(tensor),
+            check.update_error
+        )?;
+    }
+    if let Some(error) = check.state_error.filter(|error| *error > 0.0) {
+        write!(
+            out,
+            "; the optimizer's state after it differs by {error:.2e} of its size"
+        )?;
+    }
+    if !check.statistics_agree {
+        write!(
+            out,
+            "; the next keyframe begins with other running statistics"
+        )?;
+    }
+    if let Some((got, want)) = check.loss.filter(|_| !check.loss_agrees) {
+        write!(
+            out,
+            "; the batch loss is {got:.6} computed and {want:.6} recorded"
+        )?;
+    }
+    if !check.trained_differs.is_empty() {
+        write!(
+            out,
+            "; different tensors had a gradient: {}",
+            field(check.trained_differs.join(", "))
+        )?;
+    }
+    writeln!(out)
+}
+
+/// What the task says and the steps contradict.
+fn contradictions(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
+    for found in &report.contradictions {
+        write!(out, "NOT AS THE TASK SAYS: {}", found.about)?;
+        if let Some(step) = found.step {
+            write!(out, " of step {step}")?;
+        }
+        write!(out, ": {}", field(&found.text))?;
+        if found.steps > 1 {
+            write!(
+                out,
+                " (and {})",
+                counted(found.steps - 1, "other step", "other steps")
+            )?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn result(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
+    let passed = report.steps.iter().filter(|c| c.passed).count();
+    let count = report.steps.len();
+    let which = match report.drawn {
+        _ if report.is_complete() => "steps".to_owned(),
+        Some(drawn) if drawn == count as u64 => {
+            format!("steps chosen at random (seed {})", report.seed)
+        }
+        Some(drawn) => format!(
+            "steps, {drawn} of them chosen at random (seed {}),",
+            report.seed
+        ),
+        None => "chosen steps".to_owned(),
+    };
+    write!(
+        out,
+        "replayed: {passed} of {count} {which} give the next recorded state"
+    )?;
+    if report.bit_identical() {
+        return writeln!(out, ", bit for bit");
+    }
+    let worst = report
+        .worst()
+        .map_or(f64::NAN, |w| w.comparison.max_relative_error);
+    writeln!(
+        out,
+        " within {:.0e} (largest relative error {worst:.1e})",
+        report.tolerance
+    )
+}
+
+/// How likely this check would have caught a false run.
+fn power(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
+    if report.is_complete() || report.steps.is_empty() {
+        return Ok(());
+    }
+    let of = report.replayable;
+    if report.drawn.is_none() {
+        return writeln!(
+            out,
+            "nothing is said about the other {}; --steps 0 recomputes all",
+            counted(of - report.steps.len() as u64, "step", "steps")
+        );
+    }
+    let shares = SHARES.iter().filter_map(|&share| {
+        let caught = report.caught(share)?;
+        Some(format!(
+            "{:.0} % if {:.0} % of them were",
+            100.0 * caught,
+            100.0 * share
+        ))
+    });
+    let shares: Vec<String> = shares.collect();
+    writeln!(
+        out,
+        "the probability to catch steps that are no training steps, among {of}: {}; --steps 0 recomputes all",
+        shares.join(", ")
+    )
+}
+
+/// Where the recorded steps begin and where they are interrupted.
+fn pieces(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
+    if let Some(first) = report.pieces.first().filter(|first| first.start > 0) {
+        writeln!(
+            out,
+            "note: the recorded steps begin at step {}: nothing shows how the state before it was reached",
+            first.start
+        )?;
+    }
+    if report.pieces.len() > 1 {
+        writeln!(
+            out,
+            "note: the recorded steps are {} pieces ({}): nothing shows that a piece follows from the one before it",
+            report.pieces.len(),
+            words::ranges(&report.pieces)
+        )?;
+    }
+    Ok(())
+}
