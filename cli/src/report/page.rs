@@ -42,7 +42,7 @@ impl Page {
                     a.skip href="#answer" { "Skip to the report" }
                     (self.head())
                     nav aria-label="Sections" {
-                        ul { @for (anchor, title) in SECTIONS { li { a href={ "#" (anchor) } { (title) } } } }
+                        ul { @for (anchor, title) in SECTIONS.iter().filter(|(anchor, _)| self.has(anchor)) { li { a href={ "#" (anchor) } { (title) } } } }
                         (self.choice())
                     }
                     main {
@@ -65,6 +65,18 @@ impl Page {
             }
         };
         Ok(page.into_string())
+    }
+
+    /// Whether a section has more to show than what would fill it. The navigation leaves the others out.
+    fn has(&self, anchor: &str) -> bool {
+        match anchor {
+            "explained" => !self.explained.is_empty(),
+            "predictions" => self.predicted.is_some(),
+            "retraining" => !self.removals.is_empty(),
+            "epochs" => self.shown.iter().any(|s| !s.view.epochs.is_empty()),
+            "classes" => self.shown.iter().any(|s| !s.view.classes.is_empty()),
+            _ => true,
+        }
     }
 
     /// Chooses which query's results are visible, if there are several. Without scripts, all are.

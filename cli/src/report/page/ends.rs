@@ -142,7 +142,16 @@ pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
     let heading = first.filter(|values| !values.from_file);
     let more = valued.map(|values| values.more).max().unwrap_or_default();
     let known = examples.iter().any(|e| e.really.is_some());
+    // A column in which all rows say the same would only take the place of the file's cells.
+    let first_file = examples.first().map(|e| &e.file);
+    let one_file = examples.iter().all(|e| Some(&e.file) == first_file);
     let filed = examples.iter().any(|e| !e.file.is_empty());
+    let from = if one_file && filed {
+        examples.first()
+    } else {
+        None
+    };
+    let filed = filed && !one_file;
     let spread = examples.iter().any(|e| e.spread.is_some());
     let shared = examples.iter().any(|e| e.share.is_some());
     let texts = examples.iter().any(|e| !e.pieces.is_empty());
@@ -155,6 +164,7 @@ pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
         html! {
             table.sortable {
                 @if marked { caption { "A token is shaded if it weighs at least an eighth as much as the heaviest token of its sequence, bold from a quarter and underlined from half. Tokens that harm have a wavy line, tokens that help a straight one." } }
+                @else if let Some(one) = from { caption { "Rows of " (path(&one.file)) ", counted from 0." } }
                 thead { tr {
                     th.n scope="col" { "Index" } th.n scope="col" { "Row" }
                     @if filed { th scope="col" { "File" } }
@@ -198,9 +208,11 @@ pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
 /// A cell of the file. A short one isn't broken into lines.
 fn cell(values: &RowValues, at: usize) -> Markup {
     const SHORT: usize = 24;
+    /// Longest text of a cell, in characters.
+    const CELL: usize = 80;
     let text = values.named.get(at).map_or("", |(_, text)| text.as_str());
     let long = text.chars().nth(SHORT).is_some();
-    html! { td.cell.whole[!long] { bdi { (short(text)) } } }
+    html! { td.cell.whole[!long] { bdi { (shortened(text, CELL)) } } }
 }
 
 /// Names with values, separated by commas.
@@ -232,8 +244,12 @@ fn pieces(pieces: &[Piece]) -> Markup {
 /// Shortens a name, which may be a long text.
 pub(super) fn short(name: &str) -> String {
     const LONGEST: usize = 160;
-    let mut out: String = name.chars().take(LONGEST).collect();
-    if name.chars().nth(LONGEST).is_some() {
+    shortened(name, LONGEST)
+}
+
+fn shortened(text: &str, longest: usize) -> String {
+    let mut out: String = text.chars().take(longest).collect();
+    if text.chars().nth(longest).is_some() {
         out.push('…');
     }
     out

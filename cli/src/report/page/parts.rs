@@ -149,8 +149,9 @@ pub(super) fn in_words(view: &View) -> Markup {
     let scored = view.examples - view.never_seen;
     html! {
         p {
-            @if view.value.is_finite() { em { (view.query) } " is " (minus(&format!("{:.6}", view.value))) " " (at_model(&view.at)) ". " }
-            "Of " (grouped(scored as u64)) " scored examples, " span.harm { (grouped(t.harmful as u64)) " harm" } " and " span.help { (grouped(t.helpful as u64)) " help" } ". "
+            @if view.value.is_finite() { (asked(&view.query)) " is " (minus(&format!("{:.6}", view.value))) " " (at_model(&view.at)) ". " }
+            "Of " (grouped(scored as u64)) " scored examples, " span.harm { (grouped(t.harmful as u64)) " harm" } " (without one of them, it would fall) and "
+            span.help { (grouped(t.helpful as u64)) " help" } ". "
             @if t.harm < 0.0 {
                 "The most harmful " @if t.hundredth == 1 { "example causes " } @else { (grouped(t.hundredth as u64)) " examples cause " }
                 (format!("{:.0} %", 100.0 * t.hundredth_harm / t.harm)) " of all harm."
@@ -161,6 +162,17 @@ pub(super) fn in_words(view: &View) -> Markup {
             }
             @if view.never_seen > 0 { " " (grouped(view.never_seen as u64)) " examples were in no batch of the window and have no score." }
         }
+    }
+}
+
+/// What the query asks about.
+fn asked(query: &str) -> Markup {
+    let (split, example) = query.split_once(':').unwrap_or((query, ""));
+    let known = matches!(split, "train" | "validation" | "test");
+    html! {
+        @if known && example.is_empty() { "The mean loss of the " em { (query) } " split" }
+        @else if known && example.bytes().all(|b| b.is_ascii_digit()) { "The loss of " em { (query) } }
+        @else { em { (query) } }
     }
 }
 

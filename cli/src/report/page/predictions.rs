@@ -76,7 +76,7 @@ fn matrix(confusion: &Confusion) -> Markup {
         "Confusion matrix",
         html! {
             table.confusion {
-                caption { "How often the examples of each label (rows) were predicted as each class (columns). Numbers off the diagonal are mistakes; the most frequent ones are shaded." }
+                caption { "How often the examples of each label (rows) were predicted as each class (columns). Numbers off the diagonal are mistakes, which are shaded; the most frequent ones are bold and underlined." }
                 thead {
                     tr { th scope="col" { "Label" } @for class in &confusion.classes { th.n scope="col" { bdi { (short(class)) } } } th.n scope="col" { "Right" } }
                 }
