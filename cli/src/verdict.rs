@@ -232,10 +232,15 @@ fn sentence(finding: &Finding, kind: &str) -> String {
                 ", so don't remove groups by these scores"
             }
         ),
-        Finding::WrongSize(group) => format!(
-            "{}: the sign is right, the size is not (× {:.2}).",
+        Finding::WrongSize { group, negligible } => format!(
+            "{}: the sign is right, the size is not (× {:.2}){}.",
             changed(group),
-            group.ratio()
+            group.ratio(),
+            if negligible {
+                ", but the change is too small to judge"
+            } else {
+                ""
+            }
         ),
         Finding::Drift { drift, typical } => format!(
             "Retraining with all examples moves the query by {drift:.1e}, and the typical change is {typical:.1e}: the control is not close enough to the recorded run."

@@ -64,7 +64,7 @@ pub enum Finding {
     },
     /// Groups that were removed.
     Groups {
-        /// Number of groups, without those whose change is negligible and has the wrong sign.
+        /// Number of groups, without those whose change is negligible and has the wrong sign or size.
         groups: usize,
         /// How many changed the query as predicted: by sign, and by size within a factor of 1.5.
         right: usize,
@@ -79,7 +79,12 @@ pub enum Finding {
         negligible: bool,
     },
     /// A group whose real change has the predicted sign and another size.
-    WrongSize(SetChange),
+    WrongSize {
+        /// The group.
+        group: SetChange,
+        /// As for [`Finding::WrongSign`].
+        negligible: bool,
+    },
     /// The control drifts.
     Drift {
         /// Difference of the query between the recorded run and the control.
@@ -226,12 +231,22 @@ fn groups(sets: &[SetChange], drift: f64) -> Judgement {
             group,
             negligible: small,
         };
-        if !group.right_sign() && small {
+        let sized = (1.0 / GROUP_FACTOR..=GROUP_FACTOR).contains(&group.ratio());
+        let (level, finding) = match (group.right_sign(), sized) {
+            (true, true) => continue,
+            (true, false) => (
+                Level::Careful,
+                Finding::WrongSize {
+                    group,
+                    negligible: small,
+                },
+            ),
+            (false, _) => (Level::Doubtful, finding),
+        };
+        if small {
             negligible.push(finding);
-        } else if !group.right_sign() {
-            wrong.push((Level::Doubtful, finding, group));
-        } else if !small && !(1.0 / GROUP_FACTOR..=GROUP_FACTOR).contains(&group.ratio()) {
-            wrong.push((Level::Careful, Finding::WrongSize(group), group));
+        } else {
+            wrong.push((level, finding, group));
         }
     }
     let judged = sorted.len() - negligible.len();
@@ -300,6 +315,34 @@ mod tests {
     fn levels(evidence: &Evidence) -> (Level, Level) {
         let verdict = Verdict::of(evidence);
         (verdict.one.level, verdict.together.level)
+    }
+
+    #[test]
+    fn a_group_whose_change_is_too_small_is_not_counted_as_right_or_wrong() {
+        let verdict = Verdict::of(&of(&[
+            (15, -1.0, -0.9),
+            (15, 0.0002, 0.0013),
+            (30, -2.0, -1.9),
+        ]));
+        assert_eq!(verdict.together.level, Level::Confirmed);
+        assert_eq!(
+            verdict.together.findings[0],
+            Finding::Groups {
+                groups: 2,
+                right: 2,
+                up_to: Some(30)
+            }
+        );
+        assert!(
+            matches!(
+                verdict.together.findings[1],
+                Finding::WrongSize {
+                    negligible: true,
+                    ..
+                }
+            ),
+            "{verdict:?}"
+        );
     }
 
     #[test]

@@ -29,12 +29,15 @@ enum Comparison {
     AtLeast,
 }
 
-/// `COLUMN=VALUE`, or another comparison: `!=`, `<`, `<=`, `>`, `>=`. An empty value stands for a missing one.
+/// `COLUMN=VALUE`, or another comparison: `!=`, `<`, `<=`, `>`, `>=`. An empty value stands for a missing one. With `=` and `!=`,
+/// the name of another column of texts, such as `label!=predicted`, stands for its value in the row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     column: Column,
     comparison: Comparison,
     value: String,
+    /// The column whose value is compared instead of `value`.
+    other: Option<Column>,
 }
 
 /// A column by which a table is sorted.
@@ -129,10 +132,17 @@ impl ScoreTable {
                 "no number is below or above `{value}`: compare column `{name}` with a number, or with = or !="
             ));
         }
+        // A class may have the name of a column. Then its name is a value.
+        let other = self.columns().into_iter().find(|(name, other)| {
+            let texts = column.is_text() && other.is_text() && *other != column;
+            let occurs = |row: &ScoreRow| cell(row, column).to_string() == value;
+            texts && !order && *name == value && !self.rows.iter().any(occurs)
+        });
         Ok(Condition {
             column,
             comparison,
             value,
+            other: other.map(|(_, column)| column),
         })
     }
 
@@ -239,6 +249,13 @@ impl Condition {
 
     fn holds(&self, row: &ScoreRow) -> bool {
         use Comparison::{Above, AtLeast, AtMost, Below, Differs, Equals};
+        if let Some(other) = self.other {
+            // A row without one of them is neither equal nor different.
+            let (a, b) = (cell(row, self.column), cell(row, other));
+            let (a, b) = (a.to_string(), b.to_string());
+            let known = !a.is_empty() && !b.is_empty();
+            return known && (a == b) == (self.comparison == Equals);
+        }
         let cell = cell(row, self.column);
         if self.value.is_empty() {
             let empty = cell.to_string().is_empty();
@@ -374,6 +391,24 @@ mod tests {
         assert_eq!(kept(&["influence[validation]!="]), [0, 2, 3]);
         assert_eq!(kept(&["row=12.0"]), [2]);
         assert_eq!(kept(&["file=b.csv", "row!=12"]), [3]);
+    }
+
+    #[test]
+    fn two_columns_of_texts_are_compared_row_by_row() {
+        let of = |condition: &str, label: &str| {
+            let mut table = table();
+            table.rows[0].label = label.to_owned();
+            for row in &mut table.rows {
+                row.name = Some(if row.index == 2 { "7" } else { "x" }.to_owned());
+            }
+            table.keep(&[table.condition(condition).unwrap()]);
+            table.rows.iter().map(|r| r.index).collect::<Vec<_>>()
+        };
+        assert_eq!(of("label=name", "3"), [2]);
+        assert_eq!(of("label!=name", "3"), [0, 1, 3]);
+        assert_eq!(of("label!=name", ""), [1, 3], "a row without a label");
+        // If a label is the column's name, it is a value.
+        assert_eq!(of("label=name", "name"), [0]);
     }
 
     /// A label is a text: `03` and `3` are two classes, and neither is `3.0`.

@@ -170,7 +170,7 @@ pub struct Scores {
     /// Sort descending
     #[arg(long)]
     pub descending: bool,
-    /// Keep only rows that meet this condition: --where label=3 --where 'influence<0'; may be given several times
+    /// Keep only rows that meet this condition: --where label=3 --where 'influence<0' --where 'label!=predicted'; may be given several times
     #[arg(long = "where", value_name = "CONDITION")]
     pub conditions: Vec<String>,
     /// Keep only the first K rows that have a value in the sorted column

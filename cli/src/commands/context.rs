@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use candle_core::Device;
-use hindcast_format::{FormatError, FsStorage, Storage, Trace};
+use hindcast_format::{FormatError, FsStorage, MANIFEST, Storage, Trace};
 
 use super::Usage;
 use super::memory::Limit;
@@ -97,13 +97,28 @@ pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
             Some(left) => anyhow::anyhow!(
                 "{error}; {left} next to it was left by a recorder that was killed while it created the run: nothing was recorded in it, so remove it and record again"
             ),
-            None => error.into(),
+            None => match runs_within(run).as_slice() {
+                [] => error.into(),
+                [one] => anyhow::anyhow!("{error}; it contains a run: {one}"),
+                [first, .., last] => anyhow::anyhow!(
+                    "{error}; it contains runs: name one of them, or several for verbs that rank over runs: {first} … {last}"
+                ),
+            },
         },
         e if e.is_damage() || matches!(e, FormatError::NewerVersion { .. }) => {
             anyhow::Error::from(e).context(run.display().to_string())
         }
         e => e.into(),
     }
+}
+
+/// The runs in a folder, such as those of `record --seeds`.
+fn runs_within(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let runs = entries.filter(|entry| entry.path().join(MANIFEST).is_file());
+    let mut names: Vec<String> = runs.map(|run| run.path().display().to_string()).collect();
+    names.sort();
+    names
 }
 
 /// The temporary folder of a recorder that was killed while it created this run.

@@ -10,7 +10,7 @@ use super::tables;
 use crate::args::Scores;
 use crate::commands::{Outcome, Usage, context};
 use crate::terminal;
-use crate::terminal::field;
+use crate::terminal::{field, say};
 use hindcast_analyzer::output::{Kind, apart, sidecar_path};
 use hindcast_analyzer::scores::Condition;
 use hindcast_analyzer::{ScoreTable, output};
@@ -49,6 +49,9 @@ pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
         asked.insert(0, key);
     }
     table.keep(&conditions);
+    if table.rows.is_empty() && rows_in_table > 0 {
+        say!("note: none of the {rows_in_table} rows fulfils --where");
+    }
     table.sort_by(key, args.descending);
     if args.top.is_some() || args.bottom.is_some() {
         table.keep_valued(key);

@@ -9,7 +9,7 @@ use hindcast_recorder::Keep;
 
 use super::disk;
 use super::policies::Policies;
-use super::recorded::{Ended, show, stopped};
+use super::recorded::{Ended, Losses, show, stopped};
 use super::{labels, resume, seeds, task};
 use crate::args::Record;
 use crate::commands::context::{device, memory};
@@ -64,6 +64,7 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     let bar = progress::bar(0, "training", "steps");
     let time = progress::Estimate::from(0);
     let mut done = 0;
+    let mut losses = Losses::of(task.train.epochs);
     let summary = record_watched(
         &task,
         data.as_ref(),
@@ -77,6 +78,7 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         },
         &mut |now, total, loss| {
             done = now;
+            losses.add(now, total, loss);
             show(&bar, now, total, loss);
             time.after(now, total, &bar);
             interrupts.flow()
@@ -89,6 +91,7 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         summary: &summary,
         resumed_at: None,
         time: begun.elapsed(),
+        losses,
     };
     ended.tell(args.json)
 }

@@ -23,6 +23,74 @@ pub(super) fn show(bar: &progress::Bar, done: u64, total: u64, loss: f64) {
     }
 }
 
+/// The mean losses of the first and the last epoch that a command trains.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Losses {
+    epochs: u64,
+    first: Mean,
+    last: Mean,
+}
+
+/// A running mean over one epoch.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    epoch: u64,
+    steps: u64,
+    sum: f64,
+}
+
+impl Mean {
+    fn add(&mut self, loss: f64) {
+        self.steps += 1;
+        self.sum += loss;
+    }
+
+    fn value(&self) -> Option<f64> {
+        (self.steps > 0).then(|| self.sum / self.steps as f64)
+    }
+}
+
+impl Losses {
+    /// For a training of `epochs` epochs.
+    pub fn of(epochs: u64) -> Self {
+        Losses {
+            epochs,
+            ..Losses::default()
+        }
+    }
+
+    /// Takes the loss of the `done`-th of `total` steps.
+    pub fn add(&mut self, done: u64, total: u64, loss: f64) {
+        let per_epoch = (total / self.epochs.max(1)).max(1);
+        let epoch = done.saturating_sub(1) / per_epoch;
+        if self.first.steps == 0 {
+            self.first.epoch = epoch;
+        }
+        if epoch == self.first.epoch {
+            self.first.add(loss);
+        }
+        if epoch != self.last.epoch {
+            self.last = Mean {
+                epoch,
+                ..Mean::default()
+            };
+        }
+        self.last.add(loss);
+    }
+
+    /// The mean losses in words; empty without a step.
+    fn words(&self) -> String {
+        match (self.first.value(), self.last.value()) {
+            (Some(first), Some(last)) if self.first.epoch != self.last.epoch => format!(
+                "; mean loss {first:.4} in epoch {} and {last:.4} in epoch {}",
+                self.first.epoch, self.last.epoch
+            ),
+            (Some(only), _) => format!("; mean loss {only:.4}"),
+            _ => String::new(),
+        }
+    }
+}
+
 /// The error of a training that stopped early: what was recorded, and how to resume.
 pub(super) fn stopped(error: anyhow::Error, run: &Path, done: u64) -> anyhow::Error {
     let there = run.exists();
@@ -50,6 +118,7 @@ pub(super) struct Ended<'a> {
     /// The first step that this process recorded, if it resumed the run.
     pub resumed_at: Option<u64>,
     pub time: Duration,
+    pub losses: Losses,
 }
 
 impl Ended<'_> {
@@ -89,7 +158,10 @@ impl Ended<'_> {
             None => String::new(),
         };
         match self.summary.statistics.lost + self.summary.statistics.skipped {
-            0 => format!("trained and recorded {now} steps{whole} in {time}"),
+            0 => format!(
+                "trained and recorded {now} steps{whole} in {time}{}",
+                self.losses.words()
+            ),
             missing => format!(
                 "trained {now} steps{whole} in {time}; the tensors of {missing} of them were not recorded"
             ),
@@ -141,6 +213,8 @@ pub(super) fn report(ended: &Ended<'_>) -> Value {
         "steps": summary.steps,
         "resumed_at": ended.resumed_at,
         "seconds": ended.time.as_secs_f64(),
+        "first_epoch_loss": ended.losses.first.value(),
+        "last_epoch_loss": ended.losses.last.value(),
         "head_digest": summary.head.as_ref().map(|head| hex(head)),
         "written": counted.written,
         "skipped": counted.skipped,
@@ -154,4 +228,31 @@ pub(super) fn report(ended: &Ended<'_>) -> Value {
         "stalls": counted.stalls,
         "stalled_seconds": counted.stalled.as_secs_f64(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_losses_are_those_of_the_first_and_the_last_epoch() {
+        let all = |epochs: u64, from: u64| {
+            let mut losses = Losses::of(epochs);
+            for step in from..6 {
+                losses.add(step + 1, 6, step as f64);
+            }
+            losses.words()
+        };
+        assert_eq!(
+            all(3, 0),
+            "; mean loss 0.5000 in epoch 0 and 4.5000 in epoch 2"
+        );
+        assert_eq!(all(1, 0), "; mean loss 2.5000");
+        // A resumed run begins within an epoch.
+        assert_eq!(
+            all(3, 3),
+            "; mean loss 3.0000 in epoch 1 and 4.5000 in epoch 2"
+        );
+        assert_eq!(all(3, 6), "");
+    }
 }

@@ -10,7 +10,7 @@ use hindcast_model::task::Task;
 use hindcast_recorder::Recorder;
 
 use super::policies::Policies;
-use super::recorded::{Ended, show, stopped};
+use super::recorded::{Ended, Losses, show, stopped};
 use super::{labels, task};
 use crate::args::Record;
 use crate::commands::context::{memory, open_trace_within};
@@ -36,6 +36,7 @@ pub(super) fn run(
     let bar = progress::bar(0, "rebuilding the last step", "steps");
     let time = std::cell::OnceCell::new();
     let (mut at, mut done) = (None, 0);
+    let mut losses = Losses::of(subject.task().map_or(1, |task| task.train.epochs));
     let summary = resume_watched(
         &subject,
         device,
@@ -57,6 +58,7 @@ pub(super) fn run(
             },
             progress: &mut |now, total, loss| {
                 done = now;
+                losses.add(now, total, loss);
                 show(&bar, now, total, loss);
                 if let Some(time) = time.get() {
                     time.after(now, total, &bar);
@@ -77,6 +79,7 @@ pub(super) fn run(
         summary: &summary,
         resumed_at: at,
         time: begun.elapsed(),
+        losses,
     };
     ended.tell(args.json)
 }

@@ -116,6 +116,7 @@ fn of_run(job: &Job, run: Option<&Trained>) -> Value {
             summary: &run.summary,
             resumed_at: run.resumed_at,
             time: run.time,
+            losses: run.losses,
         }),
         (None, Found::Whole { steps, head }) => {
             json!({ "run": job.run.display().to_string(), "steps": steps, "head_digest": head })

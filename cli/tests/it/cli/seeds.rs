@@ -77,6 +77,13 @@ fn runs_share_the_split_and_equal_single_recordings() {
     assert_eq!(trained[0]["steps"], trained[2]["written"]);
     assert_eq!([0, 1, 2].map(|seed| run(seed).head_digest()), heads);
     assert_eq!(run(3).status(), Status::Finished);
+
+    // The folder of the runs isn't a run, and the message names those in it.
+    let said = hindcast(dir, &["influence", "runs"]);
+    assert_eq!(code(&said), 1);
+    let said = stderr(&said);
+    assert!(said.contains("not a recorded run"), "{said}");
+    assert!(said.contains("runs/seed-0 … runs/seed-3"), "{said}");
 }
 
 #[test]

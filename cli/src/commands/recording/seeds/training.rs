@@ -14,7 +14,7 @@ use hindcast_recorder::{Estimate, Recorder, Summary};
 use super::job::{Found, Job, Plan};
 use crate::commands::context::{memory, open_trace_within};
 use crate::commands::interrupt::{Interrupted, Interrupts};
-use crate::commands::recording::recorded::stopped;
+use crate::commands::recording::recorded::{Losses, stopped};
 use crate::commands::recording::{disk, resume};
 use crate::commands::{in_one_line, progress, threads};
 use crate::terminal::{field, say};
@@ -27,6 +27,7 @@ pub(super) struct Trained {
     pub summary: Summary,
     pub resumed_at: Option<u64>,
     pub time: Duration,
+    pub losses: Losses,
 }
 
 /// What the threads share.
@@ -129,8 +130,10 @@ impl Work<'_> {
         let (plan, run) = (self.plan, job.run.as_path());
         let begun = Instant::now();
         let (mut done, mut resumed_at) = (0, None);
-        let mut progress = |now: u64, _: u64, _: f64| {
+        let mut losses = Losses::of(job.task.train.epochs);
+        let mut progress = |now: u64, total: u64, loss: f64| {
             done = now;
+            losses.add(now, total, loss);
             let all = self.done.fetch_add(1, Ordering::Relaxed) + 1;
             self.bar.at(all, self.total);
             self.time.after(all, self.total, &self.bar);
@@ -178,6 +181,7 @@ impl Work<'_> {
             summary,
             resumed_at,
             time,
+            losses,
         })
     }
 
