@@ -91,24 +91,6 @@ fn add(sum: &mut GradStore, gradients: &GradStore, variables: &[Var]) -> Result<
     Ok(())
 }
 
-/// Scales the gradients to a joint norm of at most `most`, as PyTorch's `clip_grad_norm_`.
-fn clip(gradients: &mut GradStore, variables: &[Var], most: f64) -> Result<()> {
-    let mut squares = 0.0;
-    for gradient in variables.iter().filter_map(|var| gradients.get(var)) {
-        let square = gradient.to_dtype(DType::F64)?.sqr()?.sum_all()?;
-        squares += square.to_scalar::<f64>()?;
-    }
-    let scale = most / (squares.sqrt() + 1e-6);
-    if scale < 1.0 {
-        for var in variables {
-            if let Some(gradient) = gradients.remove(var) {
-                gradients.insert(var, (gradient * scale)?);
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Record a training
 #[derive(Parser)]
 #[command(bin_name = "groups train")]
@@ -160,10 +142,9 @@ fn train(args: &Train) -> anyhow::Result<()> {
             let loss = (losses.sum_all()? / BATCH as f64)?;
             add(&mut gradients, &loss.backward()?, &all)?;
         }
-        clip(&mut gradients, &all, CLIP)?;
         let parts = [MICRO_BATCH as u32; BATCH / MICRO_BATCH];
-        let batch = BatchInfo::new(epoch, &indices);
-        run.batch_with(batch.micro_batches(&parts).clip_norm(CLIP))?;
+        run.batch_with(BatchInfo::new(epoch, &indices).micro_batches(&parts))?;
+        run.clip_grad_norm(&mut gradients, &all, CLIP)?;
         run.step_with(&gradients, None, &mut [&mut matrices, &mut vectors])?;
     }
     println!("{}", run.finish()?);

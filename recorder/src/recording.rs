@@ -220,6 +220,35 @@ impl Recording {
         self.batches.book().missing(lost)
     }
 
+    /// Checks that a batch is announced whose gradients can be clipped at this norm.
+    pub(crate) fn expect_clipping(&self, most: f64) -> Result<(), RecorderError> {
+        self.ready()?;
+        let Some(waiting) = &self.pending else {
+            return Err(RecorderError::NoBatch {
+                run: self.shared.run.clone(),
+                step: self.next_step,
+            });
+        };
+        if !(most.is_finite() && most > 0.0) {
+            let why =
+                format!("the largest norm of a gradient must be positive and finite, got {most}");
+            return Err(self.at().wrong(why));
+        }
+        match waiting.meta.clip_norm {
+            None => Ok(()),
+            Some(before) => Err(self.at().wrong(format!(
+                "the gradients are clipped twice: at {before} (BatchInfo::clip_norm, or an earlier call) and at {most}"
+            ))),
+        }
+    }
+
+    /// Says that the gradients of the announced batch are clipped at this norm.
+    pub(crate) fn clipped(&mut self, most: f64) {
+        if let Some(waiting) = &mut self.pending {
+            waiting.meta.clip_norm = Some(most);
+        }
+    }
+
     fn expect_no_batch(&self) -> Result<(), RecorderError> {
         self.ready()?;
         match &self.pending {

@@ -4,6 +4,7 @@ mod adamw;
 mod adopt;
 mod bound;
 mod checkpoint;
+mod clip;
 mod create;
 mod describe;
 mod frozen;

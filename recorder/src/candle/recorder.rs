@@ -1,7 +1,7 @@
 //! [`Recorder`], the user's handle on a run that is being recorded.
 
-use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
 use candle_nn::Optimizer;
 use hindcast_format::RowSplit;
 use hindcast_format::layout::Layout;
@@ -120,6 +120,44 @@ impl Recorder {
     pub fn test_of(&self, tensors: &[&Tensor]) -> Result<(), RecorderError> {
         let rows = block(tensors);
         self.handle.lock().hold_out(RowSplit::Test, rows)
+    }
+
+    /// Clips gradients as PyTorch's `clip_grad_norm_`, and records it with the announced batch: it multiplies them by
+    /// `max_norm / (norm + 1e-6)` if that is below 1. `variables` are the parameters that the step trains, in any order. Returns their
+    /// joint norm before.
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use candle_nn::{Module, VarBuilder, VarMap, linear, loss::mse};
+    /// # use hindcast_recorder::{AdamW, Recorder};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("run");
+    /// # let variables = VarMap::new();
+    /// # let model = linear(3, 1, VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu))?;
+    /// # let (x, y) = (Tensor::ones((2, 3), DType::F32, &Device::Cpu)?, Tensor::ones((2, 1), DType::F32, &Device::Cpu)?);
+    /// let run = Recorder::builder(&path).create(&variables)?;
+    /// let mut adam = run.wrap(AdamW::new_lr(variables.all_vars(), 1e-3)?);
+    /// run.batch(0, &[0, 1])?;
+    /// let loss = mse(&model.forward(&x)?, &y)?;
+    /// let mut gradients = loss.backward()?;
+    /// run.clip_grad_norm(&mut gradients, &variables.all_vars(), 1.0)?;
+    /// adam.step_with(&gradients, Some(&loss))?;
+    /// run.finish()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// No batch is announced, its gradients are clipped already, `max_norm` isn't positive and finite, or a variable isn't a
+    /// parameter of the run. The gradients are unchanged then.
+    pub fn clip_grad_norm(
+        &self,
+        gradients: &mut GradStore,
+        variables: &[Var],
+        max_norm: f64,
+    ) -> Result<f64, RecorderError> {
+        self.handle.lock().clip(gradients, variables, max_norm)
     }
 
     /// Withdraws the announced batch. For loops that leave out a step, for example because its loss is not finite.

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::{Deref, DerefMut};
 
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, TensorId};
+use candle_core::{Tensor, TensorId, Var};
 use hindcast_format::KeyState;
 use hindcast_format::meta::StepMeta;
 
+use super::clip::clip;
 use super::describe::StateVariable;
 use super::frozen::Frozen;
 use super::loss::loss_value;
@@ -279,6 +280,35 @@ impl StepRecorder {
             self.turns.take(&job.meta.trained, job.meta.optimizer_step);
         }
         self.recording.hand_over();
+    }
+
+    /// Clips the gradients of these variables, and records at which norm. Returns their norm before.
+    pub(crate) fn clip(
+        &mut self,
+        gradients: &mut GradStore,
+        variables: &[Var],
+        most: f64,
+    ) -> Result<f64, RecorderError> {
+        self.expect_clipping(most)?;
+        // In the order of the layout, in which a replay adds.
+        let mut ordered: Vec<(usize, &Var)> = Vec::with_capacity(variables.len());
+        for var in variables {
+            let Some(position) = self.tensors.position(var.id()) else {
+                let why = format!(
+                    "a variable of shape {:?} isn't a parameter of the run",
+                    var.dims()
+                );
+                return Err(self.at().wrong(why));
+            };
+            ordered.push((position, var));
+        }
+        ordered.sort_by_key(|(position, _)| *position);
+        ordered.dedup_by_key(|(position, _)| *position);
+        let ordered: Vec<&Var> = ordered.into_iter().map(|(_, var)| var).collect();
+        let norm = clip(gradients, &ordered, most)
+            .map_err(|error| self.at().candle("clipping the gradients", error))?;
+        self.clipped(most);
+        Ok(norm)
     }
 
     /// Compares the parameters with their recorded values after the optimizer's update, then queues the step. `unseen`

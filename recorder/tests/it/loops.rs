@@ -542,3 +542,55 @@ fn a_loop_whose_functions_return_candles_result_can_use_the_question_mark() {
     whole().unwrap();
     let _ = Recorder::builder("nowhere").keep("last-steps=3".parse().unwrap());
 }
+
+#[test]
+fn clip_grad_norm_clips_as_pytorch_and_is_recorded() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.create(&net.map).unwrap();
+    let mut sgd = sgd(&run, &net);
+    let vars = net.map.all_vars();
+    let gradients = || net.loss(&indices(0)).unwrap().backward().unwrap();
+    let squares = |store: &candle_core::backprop::GradStore| -> f64 {
+        let of = |var: &Var| {
+            let g = store.get(var).unwrap().to_dtype(DType::F64).unwrap();
+            let sum = g.sqr().unwrap().sum_all().unwrap();
+            sum.to_scalar::<f64>().unwrap()
+        };
+        vars.iter().map(of).sum()
+    };
+    let norm = squares(&gradients()).sqrt();
+    assert!(norm > 0.0);
+
+    let mut clipped = gradients();
+    let early = run.clip_grad_norm(&mut clipped, &vars, 1.0).unwrap_err();
+    assert!(early.to_string().contains("batch"), "{early}");
+    for (step, most) in [0.5 * norm, 2.0 * norm].into_iter().enumerate() {
+        run.batch(0, &indices(step as u64)).unwrap();
+        for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let error = run.clip_grad_norm(&mut clipped, &vars, wrong).unwrap_err();
+            assert!(error.to_string().contains("positive and finite"), "{error}");
+        }
+        let other = Var::from_tensor(&Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
+        let error = run
+            .clip_grad_norm(&mut clipped, &[other.unwrap()], most)
+            .unwrap_err();
+        assert!(error.to_string().contains("isn't a parameter"), "{error}");
+        clipped = gradients();
+        let before = run.clip_grad_norm(&mut clipped, &vars, most).unwrap();
+        let again = run.clip_grad_norm(&mut clipped, &vars, most).unwrap_err();
+        assert!(again.to_string().contains("clipped twice"), "{again}");
+        let here = squares(&gradients()).sqrt();
+        assert!((before / here - 1.0).abs() < 1e-12, "{before} {here}");
+        let want = here * (most / (here + 1e-6)).min(1.0);
+        let after = squares(&clipped).sqrt();
+        assert!((after / want - 1.0).abs() < 1e-6, "{after} {want}");
+        sgd.step_with(&clipped, None).unwrap();
+    }
+    run.finish().unwrap();
+    let trace = open(&storage);
+    for (step, most) in [0.5 * norm, 2.0 * norm].into_iter().enumerate() {
+        let meta = trace.read(step as u64).unwrap().meta;
+        assert_eq!(meta.clip_norm, Some(most));
+    }
+}
