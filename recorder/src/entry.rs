@@ -32,9 +32,8 @@ pub(crate) fn newest(options: &Options) -> Result<Option<Newest>, RecorderError>
         Err(error) => return Err(failed(error)),
     };
     if let (Status::Finished, Some(end)) = (trace.status(), trace.final_step()) {
-        return Err(options.setup(format!(
-            "it is finished, after {end} steps; to continue training anyway, resume it at step {end} (Builder::resume with candle, Builder::resume_of without)"
-        )));
+        let run = options.name.clone();
+        return Err(RecorderError::Finished { run, end });
     }
     let newest = trace.newest_checkpoint().map_err(failed)?;
     let held = trace.span().end;

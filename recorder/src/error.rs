@@ -26,6 +26,18 @@ pub enum RecorderError {
         why: String,
     },
 
+    /// The run to be continued is finished. A program that is started again after its end can test for it.
+    #[error(
+        "cannot start recording the run {run}: it is finished, after {end} steps; to continue training anyway, resume it at step {end} (Builder::resume with \
+         candle, Builder::resume_of without)"
+    )]
+    Finished {
+        /// The run's path.
+        run: String,
+        /// Number of steps.
+        end: u64,
+    },
+
     /// The run could not be created or resumed.
     #[error("cannot open the run {run}{}: {source}{}", at_step(*.step), what_to_do(.source))]
     Open {

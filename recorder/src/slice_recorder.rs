@@ -157,7 +157,7 @@ impl Builder {
     /// run, the program then takes the values from [`ResumedSlices`], and continues with its step.
     ///
     /// # Errors
-    /// As [`create_of`](Self::create_of) and [`resume_of`](Self::resume_of). A finished run is refused.
+    /// As [`create_of`](Self::create_of) and [`resume_of`](Self::resume_of). A finished run is refused with [`RecorderError::Finished`].
     pub fn create_or_resume_of(
         self,
         tensors: &[Slice<'_>],

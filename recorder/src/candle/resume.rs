@@ -149,8 +149,8 @@ impl Builder {
     /// [`restart_optimizer`](Self::restart_optimizer) accepts that.
     ///
     /// # Errors
-    /// As [`create`](Self::create) and [`resume`](Self::resume). A finished run is refused; [`resume`](Self::resume)
-    /// continues one.
+    /// As [`create`](Self::create) and [`resume`](Self::resume). A finished run is refused with [`RecorderError::Finished`];
+    /// [`resume`](Self::resume) continues one.
     pub fn create_or_resume(
         self,
         variables: &VarMap,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use hindcast_format::{MemStorage, Status};
-use hindcast_recorder::{BatchInfo, Keep, LoadInto, OptimizerState, StepInfo};
+use hindcast_recorder::{BatchInfo, Keep, LoadInto, OptimizerState, RecorderError, StepInfo};
 
 use crate::common::*;
 
@@ -300,11 +300,10 @@ fn create_or_resume_continues_where_the_trace_ends() {
             open(&storage).final_state().unwrap()
         ) == whole
     );
-    let error = again()
-        .create_or_resume(&Linear::new().map)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("it is finished, after 20 steps"), "{error}");
+    let error = again().create_or_resume(&Linear::new().map).unwrap_err();
+    assert!(matches!(error, RecorderError::Finished { end: 20, .. }));
+    let said = error.to_string();
+    assert!(said.contains("it is finished, after 20 steps"), "{said}");
     assert_eq!(
         kept(&open(&storage)).len(),
         20,
