@@ -3,6 +3,7 @@
 //! [`run_with`] is the `main` of a program that analyses the runs of one model. The program has the verbs, messages and exit
 //! codes of `hindcast`.
 
+mod allocator;
 mod args;
 mod commands;
 mod contents;
@@ -16,12 +17,7 @@ mod terminal;
 mod verdict;
 mod words;
 
-/// The allocator of the program `hindcast`, for programs with models of their own: `#[global_allocator] static ALLOCATOR:
-/// hindcast::Allocator = hindcast::Allocator;`.
-///
-/// Every pass over a model frees and allocates tensors of the same sizes. The system's allocator may return their pages to the
-/// system and fault them in again, which takes long for large models; this one keeps them.
-pub use mimalloc::MiMalloc as Allocator;
+pub use allocator::Allocator;
 pub use own::{OwnProgram, run_with, run_with_rows};
 pub use program::main;
 

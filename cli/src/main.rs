@@ -1,9 +1,9 @@
 //! The `hindcast` command.
 
 /// Every step frees and allocates tensors of the same sizes. glibc's allocator returns their pages to the system and faults
-/// them in again, which takes longer than the arithmetic; mimalloc keeps them.
+/// them in again, which takes longer than the arithmetic; this one keeps them.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: hindcast::Allocator = hindcast::Allocator;
 
 /// The variable that sets how many threads candle's element-wise operations use. The expensive operations run in a pool of
 /// ours on all cores. The waiting threads of a second pool would spin and take those cores from training and the recorder.
