@@ -18,6 +18,7 @@
 //! | [`update`] | SGD, Adam, AdamW, RMSprop, Adagrad, LAMB, Lion and Muon: the step, and its exact backward pass (Lion has none) |
 //! | [`train`] | gradients on flat vectors, a training step, the training loop |
 //! | [`vectors`] | dot products, norms and sums of float64 vectors |
+//! | [`wide`] | loops compiled for the widest vectors of the processor |
 //! | [`random`] | random numbers as a function of seed, step, example and purpose |
 //!
 //! Formulas and their sources are in docs/math.md.
@@ -37,3 +38,4 @@ pub mod task;
 pub mod train;
 pub mod update;
 pub mod vectors;
+pub mod wide;

@@ -12,13 +12,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use candle_core::{D, DType, Device, Result, Tensor};
-use candle_nn::{Embedding, Linear, Module, Optimizer, VarBuilder, VarMap, embedding, linear};
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::{Embedding, Module, Optimizer, VarBuilder, VarMap, embedding};
 use hindcast::OwnProgram;
 use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
-use hindcast_model::own::{self, LayerNorm, OwnModel};
+use hindcast_model::own::{self, LayerNorm, Linear, OwnModel, linear};
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_recorder::{AdamW, Recorder};
 
@@ -82,22 +82,9 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        let (b, t, w) = x.dims3()?;
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.norms[0].forward(x)?)?;
-        let head = |k: usize| {
-            qkv.narrow(D::Minus1, k * w, w)?
-                .reshape((b, t, self.heads, w / self.heads))?
-                .transpose(1, 2)?
-                .contiguous()
-        };
-        let scale = ((w / self.heads) as f64).powf(-0.5);
-        let scores = (head(0)?.matmul(&head(1)?.t()?.contiguous()?)? * scale)?;
-        let weights = own::ops::softmax_last_dim(&scores.broadcast_add(mask)?)?;
-        let mixed = weights
-            .matmul(&head(2)?)?
-            .transpose(1, 2)?
-            .reshape((b, t, w))?;
+        let mixed = ops::self_attention(&qkv, self.heads, true)?;
         let x = (x + self.out.forward(&mixed)?)?;
         let inner = ops::gelu(&self.up.forward(&self.norms[1].forward(&x)?)?)?;
         x + self.down.forward(&inner)?
@@ -132,12 +119,8 @@ impl Gpt {
             .tokens
             .forward(ids)?
             .broadcast_add(&self.positions.forward(&places)?)?;
-        let mask: Vec<f32> = (0..t * t)
-            .map(|i| if i % t > i / t { -1e4 } else { 0.0 })
-            .collect();
-        let mask = Tensor::from_vec(mask, (t, t), ids.device())?.to_dtype(x.dtype())?;
         for block in &self.blocks {
-            x = block.forward(&x, &mask)?;
+            x = block.forward(&x)?;
         }
         self.head.forward(&self.norm.forward(&x)?)
     }
@@ -218,6 +201,8 @@ fn train(path: Option<&Path>, steps: usize) -> anyhow::Result<()> {
 }
 
 fn main() -> ExitCode {
+    // The layers divide their work among the threads of rayon's pool. Those of a second pool would spin and take the cores.
+    ops::threads::one_for_elements();
     let words: Vec<OsString> = std::env::args_os().collect();
     let verb = words.get(1).and_then(|word| word.to_str());
     if let Some(verb @ ("train" | "plain")) = verb {

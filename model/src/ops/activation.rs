@@ -54,20 +54,6 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// x Φ(x) with the normal distribution function Φ (the exact form, not its tanh approximation).
-///
-/// # Errors
-/// If the type isn't f32 or f64.
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    same_kind("gelu", x, &[])?;
-    // The backward pass of candle's `gelu_erf` has only six digits of 1/√(2π). That of `erf` is exact.
-    let cdf = x
-        .affine(std::f64::consts::FRAC_1_SQRT_2, 0.0)?
-        .erf()?
-        .affine(0.5, 0.5)?;
-    x.mul(&cdf)
-}
-
 struct Relu;
 /// g where the ReLU's output `y` is above 0, otherwise 0. It is linear in g and its own transpose.
 pub(super) struct ReluGate {

@@ -173,6 +173,47 @@ pub(super) fn softplus(x: &Tensor) -> Result<Tensor> {
     x.mul(&positive)?.add(&tail)
 }
 
+/// x (1 + erf(x/√2)) / 2. The backward pass of candle's `gelu_erf` has only six digits of 1/√(2π). That of `erf` is exact.
+pub(super) fn gelu(x: &Tensor) -> Result<Tensor> {
+    let cdf = x
+        .affine(std::f64::consts::FRAC_1_SQRT_2, 0.0)?
+        .erf()?
+        .affine(0.5, 0.5)?;
+    x.mul(&cdf)
+}
+
+/// Self-attention of packed queries, keys and values, (B, T, 3W), with `tokens` T and `size` values per head.
+pub(super) fn self_attention(
+    qkv: &Tensor,
+    (tokens, size): (usize, usize),
+    heads: usize,
+    causal: bool,
+) -> Result<Tensor> {
+    let parts = qkv
+        .contiguous()?
+        .reshape(((), tokens, 3, heads, size))?
+        .permute((2, 0, 3, 1, 4))?;
+    let part = |k: usize| parts.get(k)?.contiguous();
+    let scores = part(0)?.matmul(&part(1)?.transpose(2, 3)?.contiguous()?)?;
+    let mut scores = (scores * (size as f64).powf(-0.5))?;
+    if causal {
+        let later = |i: usize| i % tokens > i / tokens;
+        let hidden = (0..tokens * tokens).map(|i| if later(i) { f32::NEG_INFINITY } else { 0.0 });
+        let mask = Tensor::from_iter(hidden, qkv.device())?
+            .reshape((tokens, tokens))?
+            .to_dtype(qkv.dtype())?;
+        scores = scores.broadcast_add(&mask)?;
+    }
+    let shifted = scores
+        .broadcast_sub(&scores.detach().max_keepdim(D::Minus1)?)?
+        .exp()?;
+    let weights = shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?;
+    weights
+        .matmul(&part(2)?)?
+        .transpose(1, 2)?
+        .reshape(((), tokens, heads * size))
+}
+
 /// Σ over batch and positions: (B, C, ...) to (C,).
 pub(super) fn channel_sum(x: &Tensor) -> Result<Tensor> {
     match x.rank() {
@@ -295,9 +336,23 @@ mod tests {
             |t| softplus(&t[0]),
             |t| ops::softplus(&t[0]),
         );
+        agree("gelu", &x, |t| gelu(&t[0]), |t| ops::gelu(&t[0]));
         let far = Tensor::new(&[-800f64, 800.0], &Device::Cpu).unwrap();
         let y: Vec<f64> = softplus(&far).unwrap().to_vec1().unwrap();
         assert_eq!(y, [0.0, 800.0]);
+    }
+
+    #[test]
+    fn composed_attention_agrees() {
+        let qkv = [ramp(&[2, 5, 12], 0.8)];
+        for (heads, causal) in [(2, true), (1, false), (4, true)] {
+            agree(
+                "self-attention",
+                &qkv,
+                |t| self_attention(&t[0], (5, 4 / heads), heads, causal),
+                |t| ops::self_attention(&t[0], heads, causal),
+            );
+        }
     }
 
     #[test]

@@ -205,6 +205,7 @@ pub fn derivative_check() -> Result<Vec<DerivativeReport>> {
         let mut rows = Vec::new();
         let n = &mut Noise::new(7);
         dense(n, &mut rows)?;
+        attention(n, &mut rows)?;
         convolutions(n, &mut rows)?;
         pooling(n, &mut rows)?;
         pointwise(n, &mut rows)?;
@@ -225,6 +226,17 @@ fn dense(n: &mut Noise, rows: &mut Reports) -> Result<()> {
     rows.push(check_derivatives("linear 5->3", &inputs, |t| {
         linear(&t[0], &t[1], Some(&t[2]))
     })?);
+    Ok(())
+}
+
+fn attention(n: &mut Noise, rows: &mut Reports) -> Result<()> {
+    for (heads, causal) in [(2, true), (3, false)] {
+        let qkv = [n.tensor(&[2, 4, 18], -1., 1.)?];
+        let name = format!("self_attention {heads} heads, causal {causal}");
+        rows.push(check_derivatives(&name, &qkv, |t| {
+            self_attention(&t[0], heads, causal)
+        })?);
+    }
     Ok(())
 }
 

@@ -20,6 +20,14 @@ pub(crate) trait Element:
     fn ln_1p(self) -> Self;
     fn abs(self) -> Self;
     fn is_nan(self) -> bool;
+    fn sqrt(self) -> Self;
+    /// The sum, with the bits of candle's sum over a last dimension.
+    fn sum_of(values: &[Self]) -> Self {
+        let mut sum = Self::ZERO;
+        // SAFETY: the pointer is to as many values as the last argument says.
+        unsafe { Self::vec_reduce_sum(values.as_ptr(), &raw mut sum, values.len()) };
+        sum
+    }
 }
 
 macro_rules! element {
@@ -42,6 +50,10 @@ macro_rules! element {
             #[inline(always)]
             fn is_nan(self) -> bool {
                 <$t>::is_nan(self)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                <$t>::sqrt(self)
             }
         }
     };
@@ -140,6 +152,22 @@ fn collect<T: Copy>(
         }
     }
     Some(())
+}
+
+/// Checks that all operands have one shape.
+pub(crate) fn same_shape(op: &str, layouts: &[&Layout]) -> Result<()> {
+    let differ = |pair: &&[&Layout]| pair[0].dims() != pair[1].dims();
+    match layouts.windows(2).find(differ) {
+        None => Ok(()),
+        Some(pair) => Err(error(
+            op,
+            format!(
+                "the shapes {:?} and {:?} differ",
+                pair[0].dims(),
+                pair[1].dims()
+            ),
+        )),
+    }
 }
 
 /// Wraps a result for candle.

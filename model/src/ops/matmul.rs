@@ -1,4 +1,4 @@
-//! Matrix products on slices with the `gemm` crate, on the calling thread. Callers divide the work.
+//! Matrix products on slices with the `gemm` crate. Most run on the calling thread, and callers divide the work.
 
 use super::element::Element;
 
@@ -53,6 +53,25 @@ pub(crate) fn product<T: Element>(
     b: Matrix<'_, T>,
     accumulate: bool,
 ) {
+    product_with(out, a, b, accumulate, gemm::Parallelism::None);
+}
+
+/// `out = a b` on the threads of the current rayon pool, with the bits of [`product`]. `out` is row-major.
+pub(crate) fn product_on_threads<T: Element>(out: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>) {
+    let threads = match rayon::current_num_threads() {
+        0 | 1 => gemm::Parallelism::None,
+        several => gemm::Parallelism::Rayon(several),
+    };
+    product_with(out, a, b, false, threads);
+}
+
+fn product_with<T: Element>(
+    out: &mut [T],
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    accumulate: bool,
+    threads: gemm::Parallelism,
+) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "inner dimensions of a matrix product");
     assert!(m * n <= out.len(), "result of a matrix product");
@@ -78,7 +97,7 @@ pub(crate) fn product<T: Element>(
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            threads,
         );
     }
 }

@@ -12,19 +12,23 @@
 //! height, width), transposed convolution weights (in, out, height, width). Losses are (batch,).
 
 mod activation;
+mod attention;
 mod block;
 mod channel;
+pub(crate) mod columns;
 mod composed;
 mod conv;
 mod convolve;
 mod derivatives;
 mod element;
 mod environment;
+mod gelu;
 mod geometry;
 mod linear;
 mod loss;
 mod matmul;
 mod norm;
+pub(crate) mod normal;
 mod normalise;
 mod operand;
 mod parallel;
@@ -33,13 +37,17 @@ mod pool;
 mod products;
 pub mod second_order;
 mod sequence;
+pub(crate) mod softmax;
 pub mod threads;
 
-pub use activation::{gelu, relu, sigmoid, softplus, tanh};
+pub use activation::{relu, sigmoid, softplus, tanh};
+pub use attention::self_attention;
 pub use block::{conv2d_relu, conv2d_relu_max_pool2d};
 pub use conv::{conv_transpose2d, conv2d};
 pub use derivatives::{DerivativeReport, check_derivatives, derivative_check};
+pub use gelu::gelu;
 pub(crate) use geometry::Conv;
+pub(crate) use linear::affine;
 pub use linear::{flatten, linear};
 pub use loss::{binary_cross_entropy_with_logits, cross_entropy, log_softmax, mean_squared_error};
 pub use norm::batch_norm;

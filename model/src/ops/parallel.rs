@@ -43,6 +43,24 @@ pub(crate) fn rows<T: Copy + Default + Send>(
     })
 }
 
+/// A vector of `len` elements in rows of `size`, of which a thread computes several at a time. `f(at, row, scratch)` fills the row that
+/// begins at position `at`. `scratch` makes memory that a thread reuses for the next row. An element takes about `work` operations.
+pub(crate) fn each_row<T: Copy + Default + Send, S>(
+    len: usize,
+    size: usize,
+    work: usize,
+    scratch: impl Fn() -> S + Send + Sync,
+    f: impl Fn(usize, &mut [T], &mut S) + Send + Sync,
+) -> Vec<T> {
+    let piece = (PIECE / size.max(1)).max(1) * size;
+    rows(len, piece, work * piece, |i, rows| {
+        let mut scratch = scratch();
+        for (k, row) in rows.chunks_exact_mut(size).enumerate() {
+            f(i * piece + k * size, row, &mut scratch);
+        }
+    })
+}
+
 /// Two vectors of `len` elements, computed in rows as in [`rows`] by `f(i, first, second)`.
 pub(crate) fn row_pairs<T: Copy + Default + Send, U: Copy + Default + Send>(
     len: usize,

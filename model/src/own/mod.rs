@@ -71,6 +71,7 @@ mod constants;
 mod conv;
 mod draws;
 mod index;
+mod linear;
 pub mod loss;
 mod norm;
 pub mod ops;
@@ -90,6 +91,7 @@ pub use conv::{
 };
 pub use draws::{Dropout, randn_like, with_draws};
 pub use index::{gather, scatter_add};
+pub use linear::{Linear, linear, linear_b, linear_no_bias};
 pub use norm::{LayerNorm, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm};
 pub use pool::{avg_pool2d, avg_pool2d_with_stride, max_pool2d, max_pool2d_with_stride};
 pub use seeded::seeded;

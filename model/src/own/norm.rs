@@ -4,6 +4,8 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::{LayerNormConfig, Module, VarBuilder};
 
 use super::value::with_derivative;
+use crate::ops::columns;
+use crate::ops::normal::{self, Norm};
 
 /// Layer normalisation over the last dimension, a replacement of `candle_nn::LayerNorm`.
 ///
@@ -141,15 +143,23 @@ pub(super) fn layer_normalised(
     bias: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    if !has_kernel(&[x, weight, bias]) {
-        return candle_nn::ops::layer_norm_slow(x, weight, bias, eps as f32);
-    }
-    let value = candle_nn::ops::layer_norm(
-        &x.detach().contiguous()?,
-        &weight.detach().contiguous()?,
-        &bias.detach().contiguous()?,
-        eps as f32,
-    )?;
+    let kind = Kind::of(&[x, weight, bias]);
+    let value = match kind {
+        Kind::Composed => return candle_nn::ops::layer_norm_slow(x, weight, bias, eps as f32),
+        Kind::Slow => candle_nn::ops::layer_norm_slow(
+            &x.detach(),
+            &weight.detach(),
+            &bias.detach(),
+            eps as f32,
+        )?,
+        Kind::Kernel | Kind::Half => candle_nn::ops::layer_norm(
+            &x.detach().contiguous()?,
+            &weight.detach().contiguous()?,
+            &bias.detach().contiguous()?,
+            eps as f32,
+        )?,
+    };
+    let norm = Normal::new(kind, true, eps);
     with_derivative(
         "layer-norm",
         &[x, weight, bias],
@@ -159,9 +169,9 @@ pub(super) fn layer_normalised(
                 candle_core::bail!("layer-norm: expected three inputs, got {}", inputs.len())
             };
             Ok(vec![
-                Box::new(move || Normal::of(x, true, eps)?.gradient(g, weight, true)),
-                Box::new(move || over_rows(&g.mul(&Normal::of(x, true, eps)?.value)?, weight)),
-                Box::new(move || over_rows(g, bias)),
+                Box::new(move || norm.gradient(g, x, weight)),
+                Box::new(move || norm.weights_gradient(g, x, weight)),
+                Box::new(move || columns::sum(g)?.reshape(bias.dims())),
             ])
         },
     )
@@ -169,69 +179,128 @@ pub(super) fn layer_normalised(
 
 /// `x / √(mean(x²) + eps) · weight` over the last dimension.
 pub(super) fn rms_normalised(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    if !has_kernel(&[x, weight]) {
-        return candle_nn::ops::rms_norm_slow(x, weight, eps as f32);
-    }
-    let value = candle_nn::ops::rms_norm(
-        &x.detach().contiguous()?,
-        &weight.detach().contiguous()?,
-        eps as f32,
-    )?;
+    let kind = Kind::of(&[x, weight]);
+    let value = match kind {
+        Kind::Composed => return candle_nn::ops::rms_norm_slow(x, weight, eps as f32),
+        Kind::Slow => candle_nn::ops::rms_norm_slow(&x.detach(), &weight.detach(), eps as f32)?,
+        Kind::Kernel | Kind::Half => candle_nn::ops::rms_norm(
+            &x.detach().contiguous()?,
+            &weight.detach().contiguous()?,
+            eps as f32,
+        )?,
+    };
+    let norm = Normal::new(kind, false, eps);
     with_derivative("rms-norm", &[x, weight], value, move |inputs, _, g| {
         let [x, weight] = *inputs else {
             candle_core::bail!("rms-norm: expected two inputs, got {}", inputs.len())
         };
         Ok(vec![
-            Box::new(move || Normal::of(x, false, eps)?.gradient(g, weight, false)),
-            Box::new(move || over_rows(&g.mul(&Normal::of(x, false, eps)?.value)?, weight)),
+            Box::new(move || norm.gradient(g, x, weight)),
+            Box::new(move || norm.weights_gradient(g, x, weight)),
         ])
     })
 }
 
-/// candle's kernels of both norms don't exist in f64. There, and on other devices, the composed form is used.
-fn has_kernel(inputs: &[&Tensor]) -> bool {
-    let x = inputs[0];
-    // If the types differ, the composed operations say so. The kernel's message would only name the type of the weight.
-    let same = inputs.iter().all(|input| input.dtype() == x.dtype());
-    same && x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16)
+/// How the values and the derivatives of a norm are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// f32 on the CPU: candle's kernel, and our derivatives.
+    Kernel,
+    /// f64 on the CPU, where candle has no kernel: its composed form, and our derivatives.
+    Slow,
+    /// f16 and bf16 on the CPU: candle's kernel, and derivatives composed of its operations.
+    Half,
+    /// Other devices: candle's composed form, and candle's derivatives.
+    Composed,
 }
 
-/// The normalised rows, before the weight.
+impl Kind {
+    fn of(inputs: &[&Tensor]) -> Self {
+        let x = inputs[0];
+        // If types or shapes don't fit, the composed operations say so. The kernel's message would only name the type of the weight.
+        let fits = |input: &&Tensor| {
+            input.dtype() == x.dtype() && x.dims().last().is_some_and(|&n| input.dims() == [n])
+        };
+        if !inputs[1..].iter().all(fits) || !x.device().is_cpu() {
+            return Self::Composed;
+        }
+        match x.dtype() {
+            DType::F32 => Self::Kernel,
+            DType::F64 => Self::Slow,
+            DType::F16 | DType::BF16 => Self::Half,
+            _ => Self::Composed,
+        }
+    }
+}
+
+/// The normalisation of rows, before the weight.
+#[derive(Debug, Clone, Copy)]
 struct Normal {
+    norm: Norm,
+    /// Whether the derivatives are composed of candle's operations.
+    composed: bool,
+}
+
+impl Normal {
+    fn new(kind: Kind, remove_mean: bool, eps: f64) -> Self {
+        Self {
+            norm: Norm { eps, remove_mean },
+            composed: kind == Kind::Half,
+        }
+    }
+
+    /// The gradient of x for the gradient g of the result.
+    fn gradient(self, g: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let h = columns::scale(g, weight)?;
+        if self.composed {
+            Rows::of(x, self.norm)?.pulled(&h, self.norm)
+        } else {
+            normal::pulled(self.norm, &h, x)
+        }
+    }
+
+    /// The gradient of the weight.
+    fn weights_gradient(self, g: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let rows = if self.composed {
+            Rows::of(x, self.norm)?.value
+        } else {
+            normal::normalised(self.norm, x)?
+        };
+        columns::dot(g, &rows)?.reshape(weight.dims())
+    }
+}
+
+/// The normalised rows, composed of candle's operations.
+struct Rows {
     value: Tensor,
     /// 1 / √(var + eps), with a last dimension of 1.
     inverse: Tensor,
 }
 
-impl Normal {
-    fn of(x: &Tensor, remove_mean: bool, eps: f64) -> Result<Self> {
-        let x = if remove_mean {
+impl Rows {
+    fn of(x: &Tensor, norm: Norm) -> Result<Self> {
+        let x = if norm.remove_mean {
             x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?
         } else {
             x.clone()
         };
-        let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?;
+        let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + norm.eps)?
+            .sqrt()?
+            .recip()?;
         Ok(Self {
             value: x.broadcast_mul(&inverse)?,
             inverse,
         })
     }
 
-    /// The gradient in x: with h = g · weight and the normalised n, it is (h − mean(h) − n mean(h n)) / √(var + eps). RMS
-    /// norm has no mean(h).
-    fn gradient(&self, g: &Tensor, weight: &Tensor, remove_mean: bool) -> Result<Tensor> {
-        let h = g.broadcast_mul(weight)?;
+    /// The gradient in x for the gradient h of the normalised n: (h − mean(h) − n mean(h n)) / √(var + eps). RMS norm has no
+    /// mean(h).
+    fn pulled(&self, h: &Tensor, norm: Norm) -> Result<Tensor> {
         let along = h.mul(&self.value)?.mean_keepdim(D::Minus1)?;
         let mut out = h.sub(&self.value.broadcast_mul(&along)?)?;
-        if remove_mean {
+        if norm.remove_mean {
             out = out.broadcast_sub(&h.mean_keepdim(D::Minus1)?)?;
         }
         out.broadcast_mul(&self.inverse)
     }
-}
-
-/// The sum over all dimensions but the last, in the shape of `like`.
-fn over_rows(g: &Tensor, like: &Tensor) -> Result<Tensor> {
-    let size = g.dim(D::Minus1)?;
-    g.reshape(((), size))?.sum(0)?.reshape(like.dims())
 }

@@ -10,6 +10,8 @@ use crate::ops::{noise, values};
 
 mod draws;
 mod functions;
+mod fused;
+mod linear;
 mod norms;
 mod windows;
 

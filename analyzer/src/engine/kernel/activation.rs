@@ -4,7 +4,7 @@
 //! in place.
 
 use super::number::Number;
-use super::wide::{Loop, wide};
+use hindcast_model::wide::{Loop, wide};
 
 /// Replaces x and ẋ, blocks of `block` values back to back, by y and ẏ.
 pub(super) fn relu<T: Number>(values: &mut [T], block: usize) {

@@ -37,7 +37,6 @@ mod program;
 mod replay;
 mod squares;
 mod totals;
-mod wide;
 
 use std::sync::Arc;
 

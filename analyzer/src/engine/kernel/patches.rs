@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::number::Number;
 use super::program::Geometry;
-use super::wide::{Loop, wide};
+use hindcast_model::wide::{Loop, wide};
 
 /// Images. Element (channel, example, pixel) is at `channel * channel_by + example * example_by + pixel`.
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::number::Number;
 use super::program::Windows;
-use super::wide::{Loop, wide};
+use hindcast_model::wide::{Loop, wide};
 
 impl Windows {
     /// Input rows of the window in output row `row`.

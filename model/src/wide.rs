@@ -6,7 +6,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 /// A loop over `A`. `run` and all functions that it calls must be `#[inline(always)]`: only inlined code is compiled
 /// for the processor's features. (A closure or a function passed as a value is called, not inlined.)
-pub(super) trait Loop<A> {
+pub trait Loop<A> {
+    /// Runs the loop.
     fn run(arguments: A);
 }
 
@@ -24,6 +25,6 @@ impl<A, L: Loop<A>> WithSimd for Call<L, A> {
 /// Runs a loop with the processor's features, detected at run time. The order of operations, and so the bits of a
 /// result, is the same on all processors.
 #[inline(always)]
-pub(super) fn wide<L: Loop<A>, A>(arguments: A) {
+pub fn wide<L: Loop<A>, A>(arguments: A) {
     Arch::new().dispatch(Call::<L, A>(arguments, PhantomData));
 }

@@ -1,0 +1,131 @@
+//! The derivatives of the softmax over the last dimension, in one pass per row.
+//!
+//! For y = softmax(x) and the gradient g of y, the gradient of x is [`pulled`]: y (g − ⟨y, g⟩). For an adjoint a of it, the gradient of g
+//! is the same with a in place of g, and that of y is [`Bend`]: a g − ⟨y, g⟩ a − ⟨a, y⟩ g. `pulled` has the bits of the same formula
+//! composed of candle's operations. `Bend` has no derivative.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+
+use super::element::{Element, by_dtype, elements, error, same_shape, storage};
+use super::operand::wanted;
+use super::parallel::each_row;
+
+/// The gradient of x for the gradient g of its softmax y (..., m), f32 or f64 on the CPU.
+pub(crate) fn pulled(y: &Tensor, g: &Tensor) -> Result<Tensor> {
+    y.apply_op2(g, Pull)
+}
+
+/// (y, g) -> y (g − ⟨y, g⟩).
+struct Pull;
+/// (a, g, y) -> a g − ⟨y, g⟩ a − ⟨a, y⟩ g.
+struct Bend;
+
+/// Operations per value, about.
+const WORK: usize = 8;
+
+/// A tensor in y's shape, computed row by row. `f` gets the first position of the row, the row of the result, and scratch memory.
+fn by_rows<T: Element>(l: &Layout, f: impl Fn(usize, &mut [T], &mut [T]) + Send + Sync) -> Vec<T> {
+    let size = l.dims().last().copied().unwrap_or(1);
+    each_row(
+        l.shape().elem_count(),
+        size,
+        WORK,
+        || vec![T::ZERO; size],
+        |at, out, products| {
+            f(at, out, products);
+        },
+    )
+}
+
+/// ⟨x, y⟩, with the products in `products`.
+fn along<T: Element>(x: &[T], y: &[T], products: &mut [T]) -> T {
+    for ((p, &x), &y) in products.iter_mut().zip(x).zip(y) {
+        *p = x * y;
+    }
+    T::sum_of(products)
+}
+
+impl CustomOp2 for Pull {
+    fn name(&self) -> &'static str {
+        "softmax gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        y: &CpuStorage,
+        yl: &Layout,
+        g: &CpuStorage,
+        gl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        same_shape(self.name(), &[yl, gl])?;
+        by_dtype!(self.name(), y, T => {
+            let y = elements::<T>(self.name(), y, yl)?;
+            let g = elements::<T>(self.name(), g, gl)?;
+            let out = by_rows::<T>(yl, |at, out, products| {
+                let of = at..at + out.len();
+                let (y, g) = (&y[of.clone()], &g[of]);
+                let yg = along(y, g, products);
+                for ((out, &y), &p) in out.iter_mut().zip(y).zip(products.iter()) {
+                    *out = p - y * yg;
+                }
+            });
+            Ok((storage(out), yl.shape().clone()))
+        })
+    }
+
+    fn bwd(
+        &self,
+        y: &Tensor,
+        g: &Tensor,
+        _: &Tensor,
+        a: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((
+            wanted(y, || a.apply_op3(g, y, Bend))?,
+            wanted(g, || pulled(y, a))?,
+        ))
+    }
+}
+
+impl CustomOp3 for Bend {
+    fn name(&self) -> &'static str {
+        "softmax second derivative"
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        al: &Layout,
+        g: &CpuStorage,
+        gl: &Layout,
+        y: &CpuStorage,
+        yl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        same_shape(self.name(), &[al, gl, yl])?;
+        by_dtype!(self.name(), y, T => {
+            let a = elements::<T>(self.name(), a, al)?;
+            let g = elements::<T>(self.name(), g, gl)?;
+            let y = elements::<T>(self.name(), y, yl)?;
+            let out = by_rows::<T>(yl, |at, out, products| {
+                let of = at..at + out.len();
+                let (a, g, y) = (&a[of.clone()], &g[of.clone()], &y[of]);
+                let (yg, ay) = (along(y, g, products), along(a, y, products));
+                for ((out, &a), &g) in out.iter_mut().zip(a).zip(g) {
+                    *out = a * g - yg * a - ay * g;
+                }
+            });
+            Ok((storage(out), yl.shape().clone()))
+        })
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        Err(error(self.name(), "there is no third derivative"))
+    }
+}
