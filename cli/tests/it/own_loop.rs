@@ -263,6 +263,10 @@ fn an_own_loop_is_verified_by_replay_analysed_and_retrained() {
 
     candle_loads_the_final_state(dir);
 
+    for option in ["--labels", "--truth"] {
+        refuses_labels(dir, &["report", "run", "scores.csv", option, "mine.csv"]);
+    }
+
     // `hindcast` itself says that it lacks the model.
     let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
         .args(["influence", "run"])
@@ -271,6 +275,34 @@ fn an_own_loop_is_verified_by_replay_analysed_and_retrained() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("run_with"));
+}
+
+/// Checks that the program, which loads its own labels, doesn't take a file of labels.
+fn refuses_labels(dir: &Path, words: &[&str]) {
+    let output = own_model(dir, words);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+    assert!(said.contains("for runs of tasks"), "{words:?}: {said}");
+}
+
+#[test]
+fn labels_of_a_program_with_its_own_loader_are_not_taken_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("without.txt"), "0\n").unwrap();
+    let verbs: [&[&str]; 7] = [
+        &["influence", "run"],
+        &["counterfactual", "run", "--without", "without.txt"],
+        &["clean", "run"],
+        &["predict", "run"],
+        &["explain", "run", "validation:0"],
+        &["dynamics", "run"],
+        &["spikes", "run"],
+    ];
+    for verb in verbs {
+        for option in ["--labels", "--truth"] {
+            refuses_labels(dir.path(), &[verb, &[option, "mine.csv"]].concat());
+        }
+    }
 }
 
 /// The predicted and the real change that `counterfactual` printed: "change: P predicted (by the table), R real".

@@ -78,7 +78,9 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     let opened = match models.open(&args.run, args.own.given(args.data.as_deref()), memory) {
         Ok(run) => Some(run),
         // Without data, the page has no pictures. Data that is given but doesn't fit is a mistake.
-        Err(error) if args.data.is_none() && args.own.labels.is_none() => {
+        Err(error)
+            if args.data.is_none() && args.own.labels.is_none() && args.own.truth.is_none() =>
+        {
             missing = Some(error);
             None
         }
