@@ -95,12 +95,15 @@ pub struct TaskNew {
     /// Whether labels that are numbers are classes or values to predict [default: values if there are many or they have fractions]
     #[arg(long, value_enum, value_name = "WHAT")]
     pub target: Option<NewTarget>,
-    /// Files with validation examples, in the same form [default: a fifth of the training examples is drawn]
+    /// Files with validation examples, in the same form [default: files beside the training files with validation, valid, val or dev in their names; otherwise a fifth of the training examples is drawn]
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub validation: Vec<PathBuf>,
-    /// Files with test examples, in the same form [default: a fifth of the training examples is drawn]
+    /// Files with test examples, in the same form [default: files beside the training files with test in their names; otherwise a fifth of the training examples is drawn, unless there are validation files]
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub test: Vec<PathBuf>,
+    /// Draw no validation and test examples from the training files, so that all of them are trained on, as `clean` needs it to judge all of their labels
+    #[arg(long)]
+    pub train_on_all: bool,
     /// Write the task to this file (.toml), which must not exist [default: print it]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use hindcast_model::objective::Split;
-use raw_files::{opened, self_confidence, share_found};
+use raw_files::{Made, SEED, opened, self_confidence, share_found};
 
 use crate::cli::fine;
 
@@ -53,135 +53,145 @@ impl Cleaned {
     }
 }
 
-/// Checks a cleaning against the planted labels, by row of the training file, and against the usual recipe.
-fn judge(dir: &Path, task: &str, data: &str, said: &str, wrong: &BTreeSet<usize>) {
-    let cleaned = Cleaned::read(dir, said);
-    let (task, data) = opened(&dir.join(task), &dir.join(data));
-    let wrong: BTreeSet<u64> = (0..data.len(Split::Train))
-        .filter(|&index| wrong.contains(&(data.origin(Split::Train, index) as usize)))
-        .collect();
-    let ours = share_found(&cleaned.ranked, &wrong);
-    let usual = share_found(&self_confidence(&task, data.as_ref()), &wrong);
-    let right = cleaned.issues.intersection(&wrong).count() as f64;
-    let (recall, precision) = (
-        right / wrong.len() as f64,
-        right / cleaned.issues.len() as f64,
-    );
-    let (loss, error) = (cleaned.gain("loss"), cleaned.gain("error_rate"));
-    println!(
-        "{}: {} planted; first as many of the ranking: {ours:.3}, cross-validated self-confidence {usual:.3}; {} issues, recall {recall:.3}, precision {precision:.3}; test loss {:.4} -> {:.4}, error {:.4} -> {:.4}",
-        task.name,
-        wrong.len(),
-        cleaned.issues.len(),
-        loss.0,
-        loss.1,
-        error.0,
-        error.1,
-    );
-    assert!(ours >= usual - 0.02, "{ours} {usual}");
-    assert!(recall > 0.6 && precision > 0.7, "{recall} {precision}");
-    assert!(loss.1 < loss.0 && error.1 < error.0 + 0.01);
+/// What a transcript found and gained.
+#[derive(Debug, Clone, Copy, Default)]
+struct Outcome {
+    /// Shares of the planted labels among as many of the first of a ranking: by `clean`, by cross-validated self-confidence,
+    /// and by the distribution that the files were drawn from (not a number if it isn't known).
+    ours: f64,
+    usual: f64,
+    best: f64,
+    issues: f64,
+    recall: f64,
+    precision: f64,
+    /// Of the test split: as recorded, and trained again with all decisions.
+    loss: (f64, f64),
+    error: (f64, f64),
 }
 
-const EMBEDDINGS: &str = r#"
-name = "embeddings"
-description = "Embeddings of six classes"
-[data]
-source = "npy"
-train_files = { inputs = "x.npy", labels = "y.npy" }
-validation_files = { inputs = "validation-x.npy", labels = "validation-y.npy" }
-test_files = { inputs = "test-x.npy", labels = "test-y.npy" }
-standardise = true
-[model]
-input = [24]
-layers = [{ kind = "linear", out = 6 }]
-[loss]
-kind = "cross-entropy"
-[optimizer]
-kind = "sgd"
-[schedule]
-kind = "constant"
-learning_rate = 0.05
-[train]
-epochs = 10
-batch = 32
-seed = 0
-"#;
+impl Outcome {
+    /// Checks a cleaning against the planted labels, by row of the training file, and against the usual recipe.
+    ///
+    /// Without `compare`, the usual recipe isn't tried: it trains five more models.
+    fn of(dir: &Path, said: &str, made: &Made, compare: bool) -> Self {
+        let cleaned = Cleaned::read(dir, said);
+        let (task, data) = opened(&dir.join("task.toml"), &dir.join("data"));
+        let row = |index: u64| data.origin(Split::Train, index) as usize;
+        let examples = 0..data.len(Split::Train);
+        let wrong: BTreeSet<u64> = examples
+            .clone()
+            .filter(|&index| made.wrong.contains(&row(index)))
+            .collect();
+        let best: Vec<(u64, f64)> = match made.posterior.as_slice() {
+            [] => Vec::new(),
+            known => examples.map(|index| (index, known[row(index)])).collect(),
+        };
+        let right = cleaned.issues.intersection(&wrong).count() as f64;
+        Outcome {
+            ours: share_found(&cleaned.ranked, &wrong),
+            usual: if compare {
+                share_found(&self_confidence(&task, data.as_ref()), &wrong)
+            } else {
+                f64::NAN
+            },
+            best: match best.as_slice() {
+                [] => f64::NAN,
+                best => share_found(best, &wrong),
+            },
+            issues: cleaned.issues.len() as f64,
+            recall: right / wrong.len() as f64,
+            precision: right / cleaned.issues.len() as f64,
+            loss: cleaned.gain("loss"),
+            error: cleaned.gain("error_rate"),
+        }
+    }
 
-const CUSTOMERS: &str = r#"
-name = "customers"
-description = "Whether a customer stays"
-[data]
-source = "csv"
-train_files = "train.csv"
-test_files = "test.csv"
-label = "outcome"
-categorical = ["plan"]
-standardise = true
-[data.tfidf]
-columns = ["note"]
-max_features = 12
-[data.missing]
-fill = "mean"
-[model]
-input = [18]
-layers = [{ kind = "linear", out = 16 }, { kind = "relu" }, { kind = "linear", out = 2 }]
-[loss]
-kind = "cross-entropy"
-[optimizer]
-kind = "sgd"
-[schedule]
-kind = "constant"
-learning_rate = 0.05
-[train]
-epochs = 10
-batch = 20
-seed = 0
-"#;
+    fn mean(all: &[Outcome]) -> Self {
+        let of =
+            |number: fn(&Outcome) -> f64| all.iter().map(number).sum::<f64>() / all.len() as f64;
+        Outcome {
+            ours: of(|o| o.ours),
+            usual: of(|o| o.usual),
+            best: of(|o| o.best),
+            issues: of(|o| o.issues),
+            recall: of(|o| o.recall),
+            precision: of(|o| o.precision),
+            loss: (of(|o| o.loss.0), of(|o| o.loss.1)),
+            error: (of(|o| o.error.0), of(|o| o.error.1)),
+        }
+    }
 
-const DIGITS: &str = r#"
-name = "drawn"
-description = "Drawn digits in a folder per class"
-[data]
-source = "images"
-train_files = "train"
-test_files = "test"
-[data.images]
-channels = 1
-[model]
-input = [1, 28, 28]
-layers = [
-  { kind = "conv2d", out = 8, kernel = 5, stride = 2 },
-  { kind = "relu" },
-  { kind = "conv2d", out = 16, kernel = 5, stride = 2 },
-  { kind = "relu" },
-  { kind = "flatten" },
-  { kind = "linear", out = 10 },
-]
-[loss]
-kind = "cross-entropy"
-[optimizer]
-kind = "sgd"
-[schedule]
-kind = "constant"
-learning_rate = 0.05
-[train]
-epochs = 8
-batch = 32
-seed = 0
-"#;
+    fn print(&self, name: &str) {
+        println!(
+            "{name}: first of the ranking {:.3}, cross-validated self-confidence {:.3}, best possible {:.3}; {:.0} issues, recall {:.3}, precision {:.3}; test loss {:.4} -> {:.4}, error {:.4} -> {:.4}",
+            self.ours,
+            self.usual,
+            self.best,
+            self.issues,
+            self.recall,
+            self.precision,
+            self.loss.0,
+            self.loss.1,
+            self.error.0,
+            self.error.1,
+        );
+    }
 
-fn cleaning(files: fn(&Path) -> BTreeSet<usize>, task: &str) {
+    /// What holds for each of the files.
+    fn check(&self) {
+        assert!(
+            self.usual.is_nan() || self.ours >= self.usual - 0.02,
+            "{self:?}"
+        );
+        assert!(self.recall > 0.55 && self.precision > 0.7, "{self:?}");
+        // Where classes overlap, hard examples are relabelled, too, and the model becomes too sure.
+        assert!(self.loss.1 < 1.05 * self.loss.0, "{self:?}");
+        assert!(self.error.1 < self.error.0 + 0.01, "{self:?}");
+    }
+}
+
+/// A kind of raw files: how they are made, and the words of `task new` for them.
+struct Kind {
+    name: &'static str,
+    files: fn(&Path, u64) -> Made,
+    new: &'static [&'static str],
+    /// More words for `record`.
+    record: &'static [&'static str],
+}
+
+const EMBEDDINGS: Kind = Kind {
+    name: "embeddings",
+    files: raw_files::embeddings,
+    new: &["npy", "data/x.npy", "data/y.npy"],
+    record: &[],
+};
+const CUSTOMERS: Kind = Kind {
+    name: "customers",
+    files: raw_files::customers,
+    new: &["csv", "data/train.csv", "--train-on-all"],
+    record: &[],
+};
+const DIGITS: Kind = Kind {
+    name: "drawn",
+    files: raw_files::digits,
+    new: &["images", "data/train", "--train-on-all"],
+    record: &["--set", "train.epochs=15"],
+};
+
+/// From raw files to a run on cleaned data, by the commands of the guide.
+fn cleaning(kind: &Kind, seed: u64, compare: bool) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fs::create_dir(dir.join("data")).unwrap();
-    let wrong = files(&dir.join("data"));
-    fs::write(dir.join("task.toml"), task).unwrap();
-    fine(
-        dir,
-        &["record", "task.toml", "--data", "data", "--out", "run"],
-    );
-    let words = [
+    let made = (kind.files)(&dir.join("data"), seed);
+    let new = [&["task", "new"], kind.new, &["--out", "task.toml"]].concat();
+    fine(dir, &new);
+    let record = |data: &str, out: &str| {
+        let words = ["record", "task.toml", "--data", data, "--out", out];
+        fine(dir, &[&words[..], kind.record].concat());
+    };
+    record("data", "run");
+    let clean = [
         "clean",
         "run",
         "--data",
@@ -189,22 +199,38 @@ fn cleaning(files: fn(&Path) -> BTreeSet<usize>, task: &str) {
         "--out-data",
         "cleaned",
         "--retrain",
+        "--json",
     ];
-    let said = fine(dir, &[&words[..], &["--json"]].concat());
-    judge(dir, "task.toml", "data", &said, &wrong);
+    let said = fine(dir, &clean);
+    let outcome = Outcome::of(dir, &said, &made, compare);
+    outcome.print(&format!("{} {seed}", kind.name));
+    record("cleaned", "run-cleaned");
+    outcome
 }
 
 #[test]
 fn embeddings_with_wrong_validation_labels_too() {
-    cleaning(raw_files::embeddings, EMBEDDINGS);
+    cleaning(&EMBEDDINGS, SEED, true).check();
 }
 
 #[test]
 fn a_table_of_customers() {
-    cleaning(raw_files::customers, CUSTOMERS);
+    cleaning(&CUSTOMERS, SEED, true).check();
 }
 
 #[test]
 fn drawn_images_in_folders() {
-    cleaning(raw_files::digits, DIGITS);
+    cleaning(&DIGITS, SEED, false).check();
+}
+
+/// The figures of the guide: means over other files of the same kinds.
+#[test]
+#[ignore = "trains for some minutes"]
+fn means_over_ten_seeds() {
+    for kind in [EMBEDDINGS, CUSTOMERS] {
+        let all: Vec<Outcome> = (11..21).map(|seed| cleaning(&kind, seed, true)).collect();
+        let mean = Outcome::mean(&all);
+        mean.print(&format!("{}, mean", kind.name));
+        assert!(mean.ours >= mean.usual, "{mean:?}");
+    }
 }

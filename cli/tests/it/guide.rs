@@ -189,9 +189,9 @@ fn prepare(name: &str, work: &Path) {
         fs::create_dir(&folder).unwrap();
         folder
     };
-    raw_files::embeddings(&folder("embeddings"));
-    raw_files::customers(&folder("customers"));
-    raw_files::digits(&folder("drawn"));
+    raw_files::embeddings(&folder("embeddings"), raw_files::SEED);
+    raw_files::customers(&folder("customers"), raw_files::SEED);
+    raw_files::digits(&folder("drawn"), raw_files::SEED);
 }
 
 /// Saves a whole task that a page shows, under its name.

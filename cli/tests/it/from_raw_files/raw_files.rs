@@ -13,9 +13,30 @@ use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::task::Task;
 use hindcast_model::train::{self, TrainError, Trainer};
 
+/// What is known about files that were made.
+pub(crate) struct Made {
+    /// The rows of the training file with a wrong label.
+    pub(crate) wrong: BTreeSet<usize>,
+    /// For each row of the training file, the probability of its given label by the distribution that it was drawn from, before
+    /// labels were made wrong. No ranking finds more wrong labels on average than the one by this probability, because they
+    /// were chosen at random. Empty if it isn't known.
+    pub(crate) posterior: Vec<f64>,
+}
+
+/// The seed of the files of the guide.
+pub(crate) const SEED: u64 = 7;
+
 /// Random numbers for the files of one kind.
-fn draws(of: u32) -> Stream {
-    Stream::of_run(7, Purpose::Other(1 << 30, of))
+fn draws(seed: u64, of: u32) -> Stream {
+    Stream::of_run(seed, Purpose::Other(1 << 30, of))
+}
+
+/// The probabilities that are proportional to the exponentials of these numbers.
+fn softmax(logits: &[f64]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let all: Vec<f64> = logits.iter().map(|z| (z - largest).exp()).collect();
+    let sum: f64 = all.iter().sum();
+    all.into_iter().map(|p| p / sum).collect()
 }
 
 /// Gives a tenth of the labels another class. Returns the rows with a wrong label.
@@ -45,29 +66,34 @@ const CLASSES: usize = 6;
 const DIMENSIONS: usize = 24;
 
 /// Embeddings of 2,000 training, 500 validation and 1,000 test examples: x.npy, y.npy, validation-x.npy and so on. The
-/// training labels and the validation labels have wrong ones. Returns the training rows with a wrong label.
-pub(crate) fn embeddings(to: &Path) -> BTreeSet<usize> {
-    let mut draws = draws(0);
+/// training labels and the validation labels have wrong ones.
+pub(crate) fn embeddings(to: &Path, seed: u64) -> Made {
+    let mut draws = draws(seed, 0);
     let centres: Vec<Vec<f64>> = (0..CLASSES)
         .map(|_| (0..DIMENSIONS).map(|_| 0.55 * draws.normal()).collect())
         .collect();
-    let mut wrong = BTreeSet::new();
+    let mut made = Made {
+        wrong: BTreeSet::new(),
+        posterior: Vec::new(),
+    };
     for (prefix, n) in [("", 2000), ("validation-", 500), ("test-", 1000)] {
         let mut labels: Vec<usize> = (0..n)
             .map(|_| draws.below(CLASSES as u64) as usize)
             .collect();
-        let mut x = Vec::new();
-        for &label in &labels {
-            for centre in &centres[label] {
-                x.extend(((centre + draws.normal()) as f32).to_le_bytes());
-            }
-        }
+        let rows: Vec<Vec<f64>> = labels
+            .iter()
+            .map(|&label| centres[label].iter().map(|c| c + draws.normal()).collect())
+            .collect();
         if prefix != "test-" {
             let planted = plant(&mut labels, CLASSES, &mut draws);
             if prefix.is_empty() {
-                wrong = planted;
+                made.wrong = planted;
+                let of = |(row, &label): (&Vec<f64>, &usize)| of_centres(row, &centres)[label];
+                made.posterior = rows.iter().zip(&labels).map(of).collect();
             }
         }
+        let values = rows.iter().flatten();
+        let x: Vec<u8> = values.flat_map(|x| (*x as f32).to_le_bytes()).collect();
         let y: Vec<u8> = labels
             .iter()
             .flat_map(|y| (*y as i64).to_le_bytes())
@@ -77,7 +103,16 @@ pub(crate) fn embeddings(to: &Path) -> BTreeSet<usize> {
         let y = npy("<i8", &format!("({n},)"), &y);
         fs::write(to.join(format!("{prefix}y.npy")), y).unwrap();
     }
-    wrong
+    made
+}
+
+/// The probability of each class for a point that was drawn around the centre of its class with variance 1.
+fn of_centres(point: &[f64], centres: &[Vec<f64>]) -> Vec<f64> {
+    let logit = |centre: &Vec<f64>| {
+        let squares = point.iter().zip(centre).map(|(x, c)| (x - c).powi(2));
+        -0.5 * squares.sum::<f64>()
+    };
+    softmax(&centres.iter().map(logit).collect::<Vec<f64>>())
 }
 
 const PLANS: [&str; 3] = ["free", "basic", "pro"];
@@ -97,66 +132,123 @@ const WORDS: [&str; 12] = [
     "competitor",
 ];
 
-/// A row of the table with numbers, a category, a text and gaps, and whether the customer stays.
-fn customer(draws: &mut Stream) -> (String, usize) {
+/// What a row of the table shows of a customer. `None` is a gap.
+struct Customer {
+    months: Option<f64>,
+    plan: Option<usize>,
+    tickets: Option<u64>,
+    spend: f64,
+    /// Numbers of words.
+    note: Vec<usize>,
+}
+
+/// How much a customer of these months, plan and tickets likes to stay, before chance.
+fn liking(months: f64, plan: usize, tickets: u64) -> f64 {
+    0.05 * (months - 30.0) + 0.8 * (plan as f64 - 1.0) - 0.4 * (tickets as f64 - 4.0)
+}
+
+/// A customer, and whether they stay.
+fn customer(draws: &mut Stream) -> (Customer, usize) {
     let plan = draws.below(3) as usize;
     let months = (draws.uniform_in(0.0, 60.0) * 10.0).round() / 10.0;
     let tickets = draws.below(9);
     let spend = 5.0 + 20.0 * plan as f64 + 3.0 * draws.normal();
-    let score = 0.05 * (months - 30.0) + 0.8 * (plan as f64 - 1.0) - 0.4 * (tickets as f64 - 4.0)
-        + 0.5 * draws.normal();
-    let stays = score > 0.0;
-    let note: Vec<&str> = (0..3)
+    let stays = liking(months, plan, tickets) + 0.5 * draws.normal() > 0.0;
+    let note = (0..3)
         .map(|_| {
             let of_leaving = draws.bernoulli(if stays { 0.25 } else { 0.75 });
-            WORDS[draws.below(6) as usize + 6 * usize::from(of_leaving)]
+            draws.below(6) as usize + 6 * usize::from(of_leaving)
         })
         .collect();
-    let mut gap = |text: String| {
-        if draws.bernoulli(0.05) {
-            String::new()
-        } else {
-            text
-        }
+    let mut is_gap = || draws.bernoulli(0.05);
+    let seen = Customer {
+        months: (!is_gap()).then_some(months),
+        tickets: (!is_gap()).then_some(tickets),
+        plan: (!is_gap()).then_some(plan),
+        spend,
+        note,
     };
-    let (months, tickets) = (gap(months.to_string()), gap(tickets.to_string()));
-    let plan = gap(PLANS[plan].to_owned());
-    (
-        format!(
-            "{months},{plan},{tickets},{spend:.2},\"{}\"",
-            note.join(", ")
-        ),
-        usize::from(stays),
-    )
+    (seen, usize::from(stays))
 }
 
-/// Customers: train.csv (1,500 rows) with wrong labels, and test.csv (1,000 rows). Returns the rows with a wrong label.
-pub(crate) fn customers(to: &Path) -> BTreeSet<usize> {
-    let mut draws = draws(1);
-    let mut wrong = BTreeSet::new();
+impl Customer {
+    fn text(&self) -> String {
+        let months = self.months.map_or(String::new(), |x| x.to_string());
+        let tickets = self.tickets.map_or(String::new(), |x| x.to_string());
+        let plan = self.plan.map_or("", |plan| PLANS[plan]);
+        let note: Vec<&str> = self.note.iter().map(|&word| WORDS[word]).collect();
+        format!(
+            "{months},{plan},{tickets},{:.2},\"{}\"",
+            self.spend,
+            note.join(", ")
+        )
+    }
+
+    /// The probability of leaving and of staying: Bayes' rule, with the mean over what a gap hides.
+    fn posterior(&self) -> Vec<f64> {
+        let months: Vec<f64> = match self.months {
+            Some(months) => vec![months],
+            None => (0..60).map(|month| f64::from(month) + 0.5).collect(),
+        };
+        let plans: Vec<usize> = self.plan.map_or((0..3).collect(), |plan| vec![plan]);
+        let tickets: Vec<u64> = self.tickets.map_or((0..9).collect(), |n| vec![n]);
+        // A plan's spending is normal around its price.
+        let of_plan: Vec<f64> = plans
+            .iter()
+            .map(|&plan| -0.5 * ((self.spend - 5.0 - 20.0 * plan as f64) / 3.0).powi(2))
+            .collect();
+        let mut stays = 0.0;
+        for (&plan, weight) in plans.iter().zip(softmax(&of_plan)) {
+            for &months in &months {
+                for &tickets in &tickets {
+                    stays += weight * normal_below(liking(months, plan, tickets) / 0.5);
+                }
+            }
+        }
+        stays /= (months.len() * tickets.len()) as f64;
+        let of_leaving = self.note.iter().filter(|word| **word >= 6).count() as f64;
+        let said = (self.note.len() as f64 - 2.0 * of_leaving) * 3f64.ln();
+        softmax(&[(1.0 - stays).ln(), stays.ln() + said])
+    }
+}
+
+/// The probability that a standard normal number is below x.
+fn normal_below(x: f64) -> f64 {
+    0.5 * libm::erfc(-x / std::f64::consts::SQRT_2)
+}
+
+/// Customers: train.csv (1,500 rows) with wrong labels, and test.csv (1,000 rows).
+pub(crate) fn customers(to: &Path, seed: u64) -> Made {
+    let mut draws = draws(seed, 1);
+    let mut made = Made {
+        wrong: BTreeSet::new(),
+        posterior: Vec::new(),
+    };
     for (name, n) in [("train.csv", 1500), ("test.csv", 1000)] {
-        let (rows, mut labels): (Vec<String>, Vec<usize>) =
+        let (rows, mut labels): (Vec<Customer>, Vec<usize>) =
             (0..n).map(|_| customer(&mut draws)).unzip();
         if name == "train.csv" {
-            wrong = plant(&mut labels, 2, &mut draws);
+            made.wrong = plant(&mut labels, 2, &mut draws);
+            let rows = rows.iter().zip(&labels);
+            made.posterior = rows.map(|(row, &label)| row.posterior()[label]).collect();
         }
         let mut text = "months,plan,tickets,spend,note,outcome\n".to_owned();
         for (row, label) in rows.iter().zip(&labels) {
-            let _ = writeln!(text, "{row},{}", ["leaves", "stays"][*label]);
+            let _ = writeln!(text, "{},{}", row.text(), ["leaves", "stays"][*label]);
         }
         fs::write(to.join(name), text).unwrap();
     }
-    wrong
+    made
 }
 
-/// Drawn digits in a folder per class: train (1,500 images) with images in a wrong folder, and test (500). Returns the images
-/// in a wrong folder, by their rows, which are their places in the sorted list of paths.
-pub(crate) fn digits(to: &Path) -> BTreeSet<usize> {
+/// Drawn digits in a folder per class: train (1,500 images) with images in a wrong folder, and test (500). An image's row is its
+/// place in the sorted list of paths.
+pub(crate) fn digits(to: &Path, seed: u64) -> Made {
     let mut spec = DataSpec::new(Source::Digits);
     (spec.train, spec.validation, spec.test) = (Some(1500), Some(1), Some(500));
     spec.flipped = Some(0.0);
-    let drawn = load(&spec, None, None, 5).unwrap();
-    let mut draws = draws(2);
+    let drawn = load(&spec, None, None, seed - 2).unwrap();
+    let mut draws = draws(seed, 2);
     let mut wrong = Vec::new();
     for split in [Split::Train, Split::Test] {
         let mut labels: Vec<usize> = (0..drawn.len(split))
@@ -181,7 +273,10 @@ pub(crate) fn digits(to: &Path) -> BTreeSet<usize> {
     }
     wrong.sort();
     let rows = wrong.iter().enumerate().filter(|(_, (_, wrong))| *wrong);
-    rows.map(|(row, _)| row).collect()
+    Made {
+        wrong: rows.map(|(row, _)| row).collect(),
+        posterior: Vec::new(),
+    }
 }
 
 /// The share of `wrong` among the first of a ranking of training examples, as many as there are wrong ones. The lowest scores

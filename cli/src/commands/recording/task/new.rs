@@ -1,6 +1,7 @@
 //! `hindcast task new`: a task for the user's own files.
 
 mod arrays;
+mod beside;
 mod csv;
 mod draft;
 mod look;
@@ -118,36 +119,81 @@ fn drafted(args: &TaskNew, places: &Places) -> anyhow::Result<Draft> {
 /// Adds the files of the other splits, or their numbers of examples.
 fn splits(draft: &mut Draft, args: &TaskNew, places: &Places) -> anyhow::Result<()> {
     let all = trial(&draft.data, &draft.tables, places)?.len(Split::Train);
-    for (key, files) in [
-        ("validation_files", &args.validation),
-        ("test_files", &args.test),
-    ] {
-        if !files.is_empty() {
-            let value = files_of(draft, files, places)?;
-            draft.set(key, value, "");
-        }
+    let given = (&args.validation, &args.test);
+    let validation = of_split(draft, args, places, given.0, Split::Validation)?;
+    let test = of_split(draft, args, places, given.1, Split::Test)?;
+    if args.train_on_all {
+        return Ok(());
     }
-    let share = |examples: u64| (examples / SHARE).min(LARGEST);
-    let drawn = share(all);
+    let drawn = (all / SHARE).min(LARGEST);
     if drawn == 0 {
         bail!(
             "{all} examples are too few: {SHARE} are the fewest of which validation examples can be drawn"
         );
     }
-    if args.test.is_empty() && args.validation.is_empty() {
+    if !test && !validation {
         draft.set("pool", "train", "the splits are drawn from these files");
     }
-    if args.validation.is_empty() {
+    if !validation {
         draft.set(
             "validation",
             to_i64(drawn),
             "examples to ask about, not trained on",
         );
     }
-    if args.test.is_empty() && args.validation.is_empty() {
+    if !test && !validation {
         draft.set("test", to_i64(drawn), "examples for a last comparison");
     }
     Ok(())
+}
+
+/// Adds the files of a split: those that the user names, or those that lie beside the training files. Returns whether there
+/// are any.
+fn of_split(
+    draft: &mut Draft,
+    args: &TaskNew,
+    places: &Places,
+    given: &[PathBuf],
+    split: Split,
+) -> anyhow::Result<bool> {
+    let key = format!("{}_files", split.name());
+    if !given.is_empty() {
+        let value = files_of(draft, given, places)?;
+        draft.set(&key, value, "");
+        return Ok(true);
+    }
+    let words: &[&str] = match split {
+        Split::Test => &beside::TEST,
+        _ => &beside::VALIDATION,
+    };
+    let Some(files) = beside::beside(&args.files, words) else {
+        return Ok(false);
+    };
+    let mut with = draft.clone();
+    with.set(&key, files_of(draft, &files, places)?, "");
+    let names: Vec<String> = files
+        .iter()
+        .map(|f| places.name(f))
+        .collect::<Result<_, _>>()?;
+    let names = names.join(" and ");
+    match trial(&with.data, &with.tables, places) {
+        Ok(data) => {
+            with.found.push(format!(
+                "{names}: {} {} examples, by the name.",
+                data.len(split),
+                split.name()
+            ));
+            *draft = with;
+            Ok(true)
+        }
+        Err(e) => {
+            draft.found.push(format!(
+                "{names} can't be used as {} examples: {e:#}",
+                split.name()
+            ));
+            Ok(false)
+        }
+    }
 }
 
 /// The value of `validation_files` or `test_files`.

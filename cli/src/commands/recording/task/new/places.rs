@@ -1,5 +1,6 @@
 //! The data folder of the files that a user names, and their names in it.
 
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use crate::commands::Usage;
@@ -55,12 +56,20 @@ fn shared(a: &Path, b: &Path) -> PathBuf {
     pairs.take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
 }
 
-/// A name for a task: that of the file without its extension, with plain characters.
+/// Names of files that say nothing about what is in them.
+const PLAIN: [&str; 8] = [
+    "train", "training", "x", "x_train", "x-train", "data", "images", "inputs",
+];
+
+/// A name for a task: that of the file without its extension, or of its folder if the file's says nothing, with plain
+/// characters.
 pub(super) fn stem(path: &Path) -> String {
-    let stem = path
-        .file_stem()
-        .and_then(|s| s.to_str())
-        .unwrap_or_default();
+    let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).unwrap_or_default().to_owned();
+    let mut stem = text(path.file_stem());
+    let folder = text(path.parent().and_then(Path::file_name));
+    if PLAIN.contains(&stem.to_lowercase().as_str()) && !folder.is_empty() {
+        stem = folder;
+    }
     let plain = |c: char| {
         if c.is_alphanumeric() || c == '-' || c == '_' {
             c
@@ -76,6 +85,18 @@ pub(super) fn stem(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_says_nothing_is_replaced_by_that_of_the_folder() {
+        for (path, name) in [
+            ("pets/train", "pets"),
+            ("embeddings/X.npy", "embeddings"),
+            ("train.csv", "train"),
+            ("a/my table.csv", "my-table"),
+        ] {
+            assert_eq!(stem(Path::new(path)), name);
+        }
+    }
 
     #[test]
     fn the_folder_is_the_innermost_that_holds_all_files() {
