@@ -62,8 +62,8 @@ pub struct Clean {
     /// The query of --method, or the column of --scores, as for `influence`
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: String,
-    /// Look at the forward passes of these steps: all, last-epoch, or A..B (B excluded)
-    #[arg(long, value_name = "WINDOW", default_value = "all")]
+    /// Look at the forward passes of these steps: auto (those that say most about the labels: the model has learned, and hasn't memorised wrong labels yet), all, last-epoch, or A..B (B excluded)
+    #[arg(long, value_name = "WINDOW", default_value = "auto")]
     pub window: String,
     /// Train again on the changed data, with the recorded batches, and print losses and errors before and after
     #[arg(long)]

@@ -135,6 +135,12 @@ impl LabelEvidence {
         Some(mean.map(|sum| sum / seen.uses as f64).collect())
     }
 
+    /// The class with the largest mean probability. `None` if no step used the example.
+    pub fn predicted(&self, example: usize) -> Option<usize> {
+        self.probabilities(example)
+            .and_then(|p| Some(largest(&p)?.0))
+    }
+
     #[cfg(test)]
     pub(super) fn made(rows: &[(u32, &[f64])]) -> Self {
         let seen = |&(given, p): &(u32, &[f64])| Seen {
@@ -148,4 +154,15 @@ impl LabelEvidence {
             sums: rows.iter().flat_map(|(_, p)| p.to_vec()).collect(),
         }
     }
+}
+
+/// The first of the largest values, with its position.
+pub(super) fn largest(values: &[f64]) -> Option<(usize, f64)> {
+    let mut best: Option<(usize, f64)> = None;
+    for (at, &value) in values.iter().enumerate() {
+        if best.is_none_or(|(_, largest)| value > largest) {
+            best = Some((at, value));
+        }
+    }
+    best
 }

@@ -1,6 +1,6 @@
 //! Which examples probably have a wrong label.
 
-use super::evidence::LabelEvidence;
+use super::evidence::{LabelEvidence, largest};
 
 /// What the recorded training says about one example's label.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,23 +56,21 @@ fn order(issue: &LabelIssue) -> f64 {
 
 /// Judges all examples that a step used.
 ///
-/// The suggested class c is the one with the largest mean probability. An example is *confidently another* if c isn't the
-/// given class, and its mean probability is at least that of c over the examples with label c: it looks as much like a c as
-/// those do that are called c. The number of such examples is the estimate of confident learning (Northcutt, Jiang, Chuang
-/// 2021) for the number of wrong labels, with the means over the recorded steps in place of a cross-validation's predictions.
-/// The issues are that many: the most suspicious of those examples whose suggested class isn't the given one.
+/// The suggested class c is the one with the largest mean probability. The issues are `count` examples: the most suspicious of
+/// those whose suggested class isn't the given one. By default, the count is [the estimate](confident) by this evidence.
 ///
 /// `ranking` has a score per training example, the lowest the most suspicious; by default it is the mean margin.
-pub fn find_issues(evidence: &LabelEvidence, ranking: Option<&[Option<f64>]>) -> Issues {
+pub fn find_issues(
+    evidence: &LabelEvidence,
+    count: Option<usize>,
+    ranking: Option<&[Option<f64>]>,
+) -> Issues {
     let thresholds = thresholds(evidence);
-    let mut confident = 0;
-    let mut judged = |example: usize| {
+    let count = count.unwrap_or_else(|| confident(evidence));
+    let judged = |example: usize| {
         let given = evidence.given(example)?;
         let probabilities = evidence.probabilities(example)?;
         let (suggested, suggested_probability) = largest(&probabilities)?;
-        let usual = thresholds.get(suggested).copied().flatten();
-        let is_usual = usual.is_some_and(|usual| suggested_probability >= usual);
-        confident += usize::from(suggested != given && is_usual);
         Some(LabelIssue {
             example,
             is_issue: false,
@@ -86,12 +84,31 @@ pub fn find_issues(evidence: &LabelEvidence, ranking: Option<&[Option<f64>]>) ->
             },
         })
     };
-    let mut examples: Vec<LabelIssue> = (0..evidence.len()).filter_map(&mut judged).collect();
-    mark(&mut examples, confident);
+    let mut examples: Vec<LabelIssue> = (0..evidence.len()).filter_map(judged).collect();
+    mark(&mut examples, count);
     Issues {
         examples,
         thresholds,
     }
+}
+
+/// The estimate of confident learning (Northcutt, Jiang, Chuang 2021) for the number of wrong labels, with means over recorded
+/// steps in place of a cross-validation's predictions. An example counts if the class c with its largest mean probability
+/// isn't the given one, and that probability is at least the mean probability of c over the examples with label c: it looks
+/// as much like a c as those do that are called c.
+pub fn confident(evidence: &LabelEvidence) -> usize {
+    let thresholds = thresholds(evidence);
+    let is_confident = |example: &usize| {
+        let (Some(given), Some(p)) = (evidence.given(*example), evidence.probabilities(*example))
+        else {
+            return false;
+        };
+        largest(&p).is_some_and(|(suggested, p)| {
+            let usual = thresholds.get(suggested).copied().flatten();
+            suggested != given && usual.is_some_and(|usual| p >= usual)
+        })
+    };
+    (0..evidence.len()).filter(is_confident).count()
 }
 
 /// Marks the first `count` examples of the ranking, of those with another suggested class.
@@ -126,17 +143,6 @@ fn thresholds(evidence: &LabelEvidence) -> Vec<Option<f64>> {
     sums.into_iter().map(mean).collect()
 }
 
-/// The first of the largest values, with its position.
-fn largest(values: &[f64]) -> Option<(usize, f64)> {
-    let mut best: Option<(usize, f64)> = None;
-    for (at, &value) in values.iter().enumerate() {
-        if best.is_none_or(|(_, largest)| value > largest) {
-            best = Some((at, value));
-        }
-    }
-    best
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +162,7 @@ mod tests {
 
     #[test]
     fn as_many_are_issues_as_look_like_another_class_as_much_as_that_class_does() {
-        let found = find_issues(&evidence(), None);
+        let found = find_issues(&evidence(), None, None);
         let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
         assert_eq!(
             found.thresholds,
@@ -168,6 +174,9 @@ mod tests {
         // Two of the three with another suggested class are confidently another.
         let worst: Vec<usize> = found.worst().iter().map(|e| e.example).collect();
         assert_eq!(worst, [5, 2], "the lowest margins first");
+        let one = find_issues(&evidence(), Some(1), None).worst();
+        assert_eq!(one.len(), 1);
+        assert_eq!(one[0].example, 5);
         let issue = found.examples[5];
         assert_eq!((issue.given, issue.suggested), (1, 0));
         assert_eq!(
@@ -183,7 +192,7 @@ mod tests {
             .into_iter()
             .map(|x| Some(x).filter(|x| !x.is_nan()))
             .collect();
-        let found = find_issues(&evidence(), Some(&scores));
+        let found = find_issues(&evidence(), None, Some(&scores));
         // Examples 4 and 0 rank first, but their suggested label is the given one.
         let worst: Vec<usize> = found.worst().iter().map(|e| e.example).collect();
         assert_eq!(worst, [6, 2]);
@@ -192,7 +201,7 @@ mod tests {
     #[test]
     fn a_class_without_examples_is_never_suggested() {
         let evidence = LabelEvidence::made(&[(0, &[0.2, 0.1, 0.7]), (1, &[0.1, 0.8, 0.1])]);
-        let found = find_issues(&evidence, None);
+        let found = find_issues(&evidence, None, None);
         assert_eq!(found.thresholds[2], None);
         assert!(found.examples.iter().all(|e| !e.is_issue));
     }

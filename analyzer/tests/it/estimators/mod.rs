@@ -1,5 +1,6 @@
 //! Compares methods with references that share no code with them. The forward estimates are tested in `theory`.
 
+mod cleaning;
 mod dynamics;
 mod koh_liang;
 mod sweeps;

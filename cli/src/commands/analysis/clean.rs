@@ -1,5 +1,6 @@
 //! `hindcast clean`: find the wrong labels, write decisions to edit, the cleaned data, and what training on it gains.
 
+mod evidence;
 mod print;
 mod ranking;
 mod scan;
@@ -16,8 +17,9 @@ use crate::commands::context::{self, Models};
 use crate::commands::{Outcome, Usage, ends_in, memory};
 use crate::terminal::say;
 use crate::words::duration;
+use evidence::{Evidence, Judged};
 use hindcast_analyzer::estimators::cleaning::{
-    Decisions, Issues, LabelEvidence, cleaned_files, find_issues, free, free_file, read_decisions,
+    Decisions, LabelEvidence, cleaned_files, find_issues, free, free_file, read_decisions,
     write_cleaned_file, write_cleaned_folder, write_decisions, write_issues, write_labels,
 };
 use hindcast_analyzer::output::{self, Kind, apart};
@@ -38,7 +40,7 @@ struct Asked<'a> {
 pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
     let asked = Asked::parse(args)?;
     let begun = Instant::now();
-    let (run, mut notes, issues, decisions) = match &args.decisions {
+    let (run, mut notes, judged, decisions) = match &args.decisions {
         Some(path) => {
             let run = models.open(
                 &args.run,
@@ -50,11 +52,11 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
             (run, Vec::new(), None, decisions)
         }
         None => {
-            let (run, notes, issues) = found(&asked, args, models)?;
-            write_issues(&issues, run.data(), &args.issues)?;
-            let decisions = Decisions::of(&issues, args.decide.into());
+            let (run, notes, judged) = found(&asked, args, models)?;
+            write_issues(&judged.issues, run.data(), &args.issues)?;
+            let decisions = Decisions::of(&judged.issues, args.decide.into());
             write_decisions(&decisions, run.data(), &args.write_decisions)?;
-            (run, notes, Some(issues), decisions)
+            (run, notes, Some(judged), decisions)
         }
     };
     let all = decisions;
@@ -71,7 +73,7 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
     let found = Found {
         args,
         run: &run,
-        issues: issues.as_ref(),
+        judged: judged.as_ref(),
         all: &all,
         decisions: &decisions,
         retrained: retrained.as_ref(),
@@ -93,7 +95,7 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
 impl<'a> Asked<'a> {
     fn parse(args: &'a Clean) -> anyhow::Result<Self> {
         let asked = Asked {
-            walk: Walk::parse(&args.window, &args.replay, args.json)?,
+            walk: Walk::parse(evidence::window(&args.window), &args.replay, args.json)?,
             ranking: Ranking::parse(args)?,
             query: parse_queries(&args.query)?,
             scan: args.scan.as_deref().map(scan::sizes).transpose()?,
@@ -145,28 +147,30 @@ fn found(
     asked: &Asked<'_>,
     args: &Clean,
     models: &Models,
-) -> anyhow::Result<(RecordedRun<'static>, Vec<String>, Issues)> {
-    let Opened {
-        run,
-        mut engine,
-        steps,
-        mut notes,
-    } = asked
-        .walk
-        .open(models, &args.run, args.own.given(args.data.as_deref()))?;
-    let classes = run.data().class_count().unwrap_or(2) as u64;
+) -> anyhow::Result<(RecordedRun<'static>, Vec<String>, Judged)> {
+    let given = args.own.given(args.data.as_deref());
+    let mut opened = asked.walk.open(models, &args.run, given)?;
+    let classes = opened.run.data().class_count().unwrap_or(2) as u64;
     memory::check_quietly(
         "the evidence about the labels",
-        LabelEvidence::memory(run.examples() as u64, classes),
+        LabelEvidence::memory(opened.run.examples() as u64, classes),
         context::memory(args.replay.memory.as_deref())?,
         "use a machine with more memory",
     )?;
-    let evidence = watched(args.json, "nothing was written", |observer| {
-        LabelEvidence::of(&run, engine.as_mut(), &steps, observer)
+    let evidence = Evidence::of(&args.window, &mut opened, args.json)?;
+    let Opened {
+        run,
+        mut engine,
+        mut notes,
+        ..
+    } = opened;
+    let labels = watched(args.json, "nothing was written", |observer| {
+        LabelEvidence::of(&run, engine.as_mut(), &evidence.steps, observer)
     })?;
     let query = one_query(&asked.query, run.data())?;
     let ranking = asked.ranking.scores(&run, &query, args, &mut notes)?;
-    Ok((run, notes, find_issues(&evidence, ranking.as_deref())))
+    let issues = find_issues(&labels, evidence.wrong(), ranking.as_deref());
+    Ok((run, notes, Judged { evidence, issues }))
 }
 
 /// Writes the cleaned file and the folder that were asked for.

@@ -120,8 +120,16 @@ fn wrong_labels_of_a_table_are_found_and_its_file_is_cleaned() {
     assert!(right * 10 >= wrong.len() * 7, "{found:?}");
     assert!(right * 10 >= found.len() * 9, "{found:?}");
 
-    // The table says what the steps' own forward passes gave.
-    fine(dir, &["dynamics", "run", "--data", "data"]);
+    // The table says what the forward passes of the evidence gave.
+    let evidence = |key: &str| said["evidence"][key].as_u64().unwrap();
+    assert_eq!(evidence("epochs"), 6);
+    assert_eq!(evidence("start"), (evidence("first_epoch") - 1) * 30);
+    assert_eq!(evidence("end"), evidence("last_epoch") * 30);
+    let steps = format!("{}..{}", evidence("start"), evidence("end"));
+    fine(
+        dir,
+        &["dynamics", "run", "--data", "data", "--window", &steps],
+    );
     let mut sums: BTreeMap<usize, (f64, f64, f64)> = BTreeMap::new();
     for row in rows(&dir.join("dynamics.csv")) {
         let sum = sums.entry(row["example"].parse().unwrap()).or_default();
@@ -499,4 +507,52 @@ fn generated_digits_have_issues_but_no_files() {
         "{}",
         stderr(&output)
     );
+}
+
+/// Records 40 epochs on 400 drawn digits, 40 of them with a wrong label, until the model knows all of them by heart.
+fn memorised(dir: &Path, more: &[&str]) {
+    let sets = [
+        "data.train=400",
+        "data.validation=50",
+        "data.flipped=0.1",
+        "train.epochs=40",
+        "optimizer.kind=adamw",
+        "schedule.kind=constant",
+        "schedule.learning_rate=0.005",
+    ];
+    let mut words = vec!["record", "digits", "--out", "run"];
+    words.extend(more);
+    for set in sets {
+        words.extend(["--set", set]);
+    }
+    fine(dir, &words);
+}
+
+#[test]
+fn memorised_labels_are_found_by_the_epochs_before_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    memorised(dir, &[]);
+    let said = json(dir, &["clean", "run"]);
+    let evidence = &said["evidence"];
+    assert_eq!(evidence["reason"], "memorising");
+    assert!(evidence["last_epoch"].as_u64().unwrap() < 20, "{evidence}");
+    assert_eq!(evidence["epochs"], 40);
+    let planted = &said["planted"];
+    assert_eq!(planted["labels"], 40);
+    assert!(planted["found"].as_u64().unwrap() >= 20, "{planted}");
+    let words = ["clean", "run", "--window", "all", "--write-decisions"];
+    let all = json(dir, &[&words[..], &["all.csv"]].concat());
+    assert_eq!(all["evidence"]["reason"], "asked");
+    assert!(all["planted"]["found"].as_u64().unwrap() < 10, "{all}");
+}
+
+#[test]
+fn a_run_of_its_last_epoch_says_that_its_evidence_is_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    memorised(dir, &["--keep", "last-epoch"]);
+    let said = fine(dir, &["clean", "run"]);
+    let late = "evidence from late training only (steps ";
+    assert!(said.contains(late), "{said}");
 }

@@ -7,6 +7,7 @@ use hindcast_model::data::Source;
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
+use super::evidence::{EvidenceJson, Judged};
 use super::scan::Retrained;
 use crate::args::Clean;
 use crate::terminal::{self, field};
@@ -20,7 +21,7 @@ pub(super) struct Found<'a> {
     pub args: &'a Clean,
     pub run: &'a RecordedRun<'static>,
     /// `None` if the decisions come from a file.
-    pub issues: Option<&'a Issues>,
+    pub judged: Option<&'a Judged>,
     /// The decisions of the file.
     pub all: &'a Decisions,
     /// Those that are applied.
@@ -37,6 +38,7 @@ struct Report<'a> {
     run_digest: String,
     examples: usize,
     issues: Option<usize>,
+    evidence: Option<EvidenceJson>,
     thresholds: Option<Vec<Threshold>>,
     planted: Option<Planted>,
     decisions: Counts,
@@ -85,8 +87,8 @@ impl Found<'_> {
             writeln!(out)?;
             return Ok(());
         }
-        if let Some(issues) = self.issues {
-            self.issues(&mut out, issues)?;
+        if let Some(judged) = self.judged {
+            self.issues(&mut out, judged)?;
         }
         self.files(&mut out)?;
         if let Some(retrained) = self.retrained {
@@ -101,8 +103,8 @@ impl Found<'_> {
 
     fn report(&self) -> Report<'_> {
         let data = self.run.data();
-        let thresholds = self.issues.map(|issues| {
-            let all = issues.thresholds.iter().enumerate();
+        let thresholds = self.judged.map(|judged| {
+            let all = judged.issues.thresholds.iter().enumerate();
             all.map(|(class, &probability)| Threshold {
                 class: name(self.run, class),
                 probability,
@@ -115,11 +117,12 @@ impl Found<'_> {
             run: self.args.run.display().to_string(),
             run_digest: self.run.head(),
             examples: data.len(Split::Train) as usize,
-            issues: self.issues.map(count),
+            issues: self.judged.map(|judged| count(&judged.issues)),
+            evidence: self.judged.map(|judged| judged.evidence.json()),
             thresholds,
             planted: self.planted(),
             decisions: counts(self.decisions),
-            issues_table: self.issues.map(|_| path(&self.args.issues)),
+            issues_table: self.judged.map(|_| path(&self.args.issues)),
             decisions_file: path(self.args.decisions.as_ref().unwrap_or(written)),
             cleaned_file: self.args.out.as_ref().map(path),
             cleaned_folder: self.args.out_data.as_ref().map(path),
@@ -136,7 +139,7 @@ impl Found<'_> {
     }
 
     fn planted(&self) -> Option<Planted> {
-        let (issues, data) = (self.issues?, self.run.data());
+        let (issues, data) = (&self.judged?.issues, self.run.data());
         let planted = |index: u64| data.planted(Split::Train, index);
         planted(0)?;
         let all = (0..data.len(Split::Train)).filter(|&i| planted(i) == Some(true));
@@ -149,7 +152,8 @@ impl Found<'_> {
         })
     }
 
-    fn issues(&self, out: &mut dyn Write, issues: &Issues) -> io::Result<()> {
+    fn issues(&self, out: &mut dyn Write, judged: &Judged) -> io::Result<()> {
+        let issues = &judged.issues;
         let (n, all) = (count(issues), issues.examples.len());
         writeln!(
             out,
@@ -160,6 +164,7 @@ impl Found<'_> {
                 None => field(&self.args.method).to_string(),
             }
         )?;
+        writeln!(out, "{}", judged.evidence)?;
         if let Some(planted) = self.planted() {
             writeln!(
                 out,
@@ -216,14 +221,14 @@ impl Found<'_> {
             keep,
         } = counts(self.all);
         let counts = format!("{relabel} relabel, {drop} drop, {keep} keep");
-        match (&self.args.decisions, self.issues) {
+        match (&self.args.decisions, self.judged) {
             (Some(path), _) => writeln!(out, "{}: {counts}", field(path.display()))?,
-            (None, issues) => {
+            (None, judged) => {
                 writeln!(
                     out,
                     "{} ({} rows)",
                     field(self.args.issues.display()),
-                    issues.map_or(0, |issues| issues.examples.len())
+                    judged.map_or(0, |judged| judged.issues.examples.len())
                 )?;
                 writeln!(
                     out,

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 
+use super::evidence;
 use crate::args::Clean;
 use crate::commands::analysis::answering::{Settings, answer};
 use crate::commands::analysis::asked::{chosen_method, parse_window};
@@ -55,7 +56,7 @@ impl<'a> Ranking<'a> {
                     quiet: args.json,
                     ..Settings::default()
                 };
-                let window = parse_window(&args.window)?;
+                let window = parse_window(evidence::window(&args.window))?;
                 let queries = std::slice::from_ref(query);
                 let table = answer(run, queries, &window, &settings, chosen)?.table;
                 notes.extend(table.metadata.notes.iter().cloned());
