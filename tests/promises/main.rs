@@ -4,6 +4,7 @@ mod adamw;
 mod beside;
 mod common;
 mod copies;
+mod forger;
 mod full_disk;
 mod kill;
 mod memory;
