@@ -161,6 +161,22 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     read_all(path, open(path)?)
 }
 
+/// Reads a whole data file, decompressed if its name ends in `.gz` or `.xz`.
+///
+/// # Errors
+/// If the file can't be read or decompressed, or is too large.
+pub fn unpacked(path: &Path) -> Result<Vec<u8>, DataError> {
+    read(path)
+}
+
+/// Reads a whole text file in UTF-8, decompressed if its name ends in `.gz` or `.xz`, without a byte order mark.
+///
+/// # Errors
+/// As [`unpacked`], and if the text is not UTF-8.
+pub fn unpacked_text(path: &Path) -> Result<String, DataError> {
+    read_text(path, None)
+}
+
 fn read_all(path: &Path, reader: impl Read) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
     let got = reader

@@ -60,6 +60,7 @@ pub use augment::AugmentSpec;
 pub use check::check;
 pub use documents::{DocumentsSpec, Strip};
 pub use error::DataError;
+pub use files::{unpacked, unpacked_text};
 pub use fingerprint::{
     DifferenceKind, Digest, Leaves, RawInput, RawLabel, SplitDifference, SplitFingerprint,
     differences, leaf,
@@ -72,7 +73,8 @@ pub use own::{Pairs, from_tensors};
 pub use sequences::Sequences;
 pub use set::{Cell, DataSet, Image};
 pub use spec::{AxisOrder, ClassRef, ColumnRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
-pub use table::{Constant, Fill, MissingSpec, TfidfSpec};
+pub use table::{Constant, Fill, MissingSpec, Numerals, TfidfSpec};
+pub use texts::is_missing;
 pub(crate) use texts::listed;
 pub use vocabulary::Vocabulary;
 pub use windows::TextSpec;

@@ -25,6 +25,14 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
             "holds records; expected an array of plain numbers",
         ));
     };
+    if let Some(advice) = of_texts(kind.type_char()) {
+        return Err(DataError::malformed(
+            path,
+            format!(
+                "holds elements of type {kind}; expected booleans, integers, float16, float32 or float64. {advice}"
+            ),
+        ));
+    }
     let width = usize::try_from(kind.size_field()).unwrap_or(usize::MAX);
     let header = file.header().clone();
     let body = file.into_inner();
@@ -89,6 +97,25 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
         },
     };
     Ok(Array { shape, elements })
+}
+
+/// What to do about an array whose elements are not numbers. `None` for numbers.
+fn of_texts(kind: TypeChar) -> Option<&'static str> {
+    match kind {
+        TypeChar::ByteStr | TypeChar::UnicodeStr => Some(
+            "These are texts. If they are labels, save their numbers: names, y = np.unique(labels, return_inverse=True); \
+             np.save(\"y.npy\", y), and write the names into the task: class_names = [\"…\", \"…\"], in the order of print(list(names))",
+        ),
+        TypeChar::Object => Some(
+            "These are Python objects, which only numpy reads (allow_pickle). Convert them there: a = np.load(FILE, allow_pickle=True); \
+             np.save(FILE, np.array(a.tolist(), dtype=\"float32\")); of labels that are texts, np.save(FILE, np.unique(a.astype(str), \
+             return_inverse=True)[1])",
+        ),
+        TypeChar::TimeDelta | TypeChar::DateTime => Some(
+            "These are times. Save numbers, such as days since a beginning: ((a - a.min()) / np.timedelta64(1, \"D\")).astype(\"float32\")",
+        ),
+        _ => None,
+    }
 }
 
 fn widen<T: Into<i64>>(values: Vec<T>) -> Elements {

@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use super::spec::{DataSpec, Files, Pair, Pool, Source};
-use super::store::{Rows, SourceRows};
+use super::store::{Labels, Rows, SourceRows};
 use super::{
     DataError, array, cifar10, digits, documents, encoding, files, idx, images, npy, table,
     tensors, windows,
@@ -96,8 +96,9 @@ fn folder<'a>(spec: &DataSpec, dir: Option<&'a Path>) -> Result<files::Folder<'a
     let below: &[&str] = match spec.source {
         Source::Idx => &["mnist", "MNIST/raw"],
         Source::Cifar10 => &["cifar10", "cifar-10-batches-bin"],
-        Source::Csv => &["adult"],
-        Source::Documents => &["20news"],
+        // Users' own tables and documents are not in these folders, so messages only name them if they exist.
+        Source::Csv if dir.join("adult").is_dir() => &["adult"],
+        Source::Documents if dir.join("20news").is_dir() => &["20news"],
         _ => &[],
     };
     Ok(files::Folder::new(dir, below))
@@ -215,8 +216,37 @@ fn pairs(
     };
     let [train, validation, test] = paths_of_pairs(spec, folder, usual)?;
     let missing = || DataError::spec("train_files", "name the files with the training examples");
+    let labels = |paths: &Option<Paths>| paths.as_ref().map(|(_, labels)| labels.clone());
+    let [first, second, third] = [labels(&train), labels(&validation), labels(&test)];
     let train = part(train)?.ok_or_else(missing)?;
-    Ok(SourceRows::of(train, part(validation)?, part(test)?))
+    let (validation, test) = (part(validation)?, part(test)?);
+    for (rows, labels) in [(&validation, second), (&test, third)] {
+        if let (Some(rows), Some(labels), Some(first)) = (rows, &labels, &first) {
+            alike((&train.labels, first), (&rows.labels, labels))?;
+        }
+    }
+    Ok(SourceRows::of(train, validation, test))
+}
+
+/// Checks that the labels of two files are both classes or both values.
+fn alike(a: (&Labels, &Path), b: (&Labels, &Path)) -> Result<(), DataError> {
+    let what = |labels: &Labels| match labels {
+        Labels::Classes(_) => "integers, which are classes",
+        Labels::Values { .. } => "floats, which are values",
+    };
+    if what(a.0) == what(b.0) {
+        return Ok(());
+    }
+    Err(DataError::malformed(
+        b.1,
+        format!(
+            "holds labels that are {}, but those of {} are {}: save both in the same type, or write target = \"class\" or \
+             target = \"value\" in [data], which reads both alike",
+            what(b.0),
+            a.1.display(),
+            what(a.0)
+        ),
+    ))
 }
 
 /// Reads a source with inputs and labels in the same file. Several files are read in parallel.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::documents::DocumentsSpec;
 use super::images::ImagesSpec;
-use super::table::{MissingSpec, TfidfSpec};
+use super::table::{MissingSpec, Numerals, TfidfSpec};
 use super::windows::TextSpec;
 
 /// The source of the examples: `data.source`.
@@ -186,6 +186,7 @@ pub enum Target {
 /// # delimiter = ";"                         # csv: separator of the cells (default a comma)
 /// # comment = "|"                           # csv: lines that begin with this character are skipped
 /// # decimal = ","                           # csv: decimal separator of numbers (default a point)
+/// # thousands = "."                         # csv: separator of thousands in numbers, as in 1.234,5 (default none)
 /// # encoding = "windows-1252"               # csv, documents, text: encoding of the files (default UTF-8)
 /// # missing = { fill = "mean" }             # csv: see MissingSpec
 /// # tfidf = { columns = ["review"] }        # csv: columns of free text; see TfidfSpec
@@ -280,6 +281,9 @@ pub struct DataSpec {
     /// Decimal separator of the numbers in a table: "." or ",". The default is ".".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decimal: Option<char>,
+    /// Separator of thousands in the numbers of a table: ",", ".", " " or "'". By default numbers have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thousands: Option<char>,
     /// Encoding of text files, such as "windows-1252" or "utf-16". The default is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
@@ -360,6 +364,14 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl DataSpec {
+    /// How the table writes numbers.
+    pub(super) fn numerals(&self) -> Numerals {
+        Numerals {
+            decimal: self.decimal.unwrap_or('.'),
+            thousands: self.thousands,
+        }
+    }
+
     /// A table with a source and otherwise defaults.
     pub fn new(source: Source) -> Self {
         Self {
@@ -381,6 +393,7 @@ impl DataSpec {
             delimiter: None,
             comment: None,
             decimal: None,
+            thousands: None,
             encoding: None,
             missing: None,
             tfidf: None,

@@ -132,7 +132,12 @@ impl Labels {
                 },
             ) if *width == w => data.append(&mut d),
             (Self::Values { .. }, Self::Values { .. }) => return Err("labels of another width"),
-            _ => return Err("labels of another type (classes in one, values in the other)"),
+            _ => {
+                return Err(
+                    "labels of another type (integers are classes, floats are values; \
+                     target = \"class\" or \"value\" in [data] reads both alike)",
+                );
+            }
         }
         Ok(())
     }

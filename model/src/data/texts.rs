@@ -40,8 +40,8 @@ pub(super) struct Numbered {
     pub(super) notes: Vec<String>,
 }
 
-/// Whether programs write this text for a missing value.
-pub(super) fn is_missing(text: &str) -> bool {
+/// Whether programs write this text for a missing value: an empty one, `NA`, `NaN`, `?` and the like.
+pub fn is_missing(text: &str) -> bool {
     text.is_empty() || MISSING.contains(&text.to_lowercase().as_str())
 }
 

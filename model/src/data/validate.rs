@@ -1,6 +1,7 @@
 //! Checks of the `[data]` table before any file is opened.
 
 use super::spec::{DataSpec, Files, Pick, Pool, Source};
+use super::table::Numerals;
 use super::{DataError, encoding};
 
 impl DataSpec {
@@ -64,6 +65,7 @@ impl DataSpec {
         only("images", self.images.is_some(), &[Images]);
         only("transpose", self.transpose, &[Idx]);
         only("decimal", self.decimal.is_some(), &[Csv]);
+        only("thousands", self.thousands.is_some(), &[Csv]);
         only("encoding", self.encoding.is_some(), &texts);
         only("missing", self.missing.is_some(), &[Csv]);
         only("tfidf", self.tfidf.is_some(), &[Csv]);
@@ -144,6 +146,16 @@ impl DataSpec {
             return Err(DataError::spec(
                 "decimal",
                 format!("expected \".\" or \",\", got {c:?}"),
+            ));
+        }
+        let numerals = self.numerals();
+        if self.thousands.is_some() && !Numerals::ALL.contains(&numerals) {
+            let decimal = numerals.decimal;
+            return Err(DataError::spec(
+                "thousands",
+                format!(
+                    "expected \",\", \".\", \" \" or \"'\", and another character than the decimal separator, which is {decimal:?}"
+                ),
             ));
         }
         if !self.class_names.is_empty() && self.class_names_file.is_some() {

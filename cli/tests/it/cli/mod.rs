@@ -65,6 +65,7 @@ mod task_check;
 mod task_keys;
 #[cfg(feature = "record")]
 mod task_new;
+mod task_new_messy;
 mod terminal;
 #[cfg(feature = "record")]
 mod text;

@@ -1,22 +1,16 @@
-//! The texts of cells: numbers, dates, and what to do if a cell is neither.
+//! The texts of cells: dates, and what to do if a cell is not a number.
 
+use super::numerals::Numerals;
+use super::spec::MissingSpec;
 use crate::data::texts::is_missing;
 
-/// The number that a cell spells. `decimal` is the decimal separator.
-pub(super) fn number(cell: &str, decimal: char) -> Option<f64> {
-    let parsed: Option<f64> = if decimal == '.' {
-        cell.parse().ok()
-    } else if cell.contains('.') {
-        // A point separates thousands here, and it isn't known where.
-        None
-    } else {
-        cell.replace(decimal, ".").parse().ok()
-    };
-    parsed.filter(|x| x.is_finite())
-}
-
-/// What to do about a cell of `column` that isn't a number.
-pub(super) fn advice(cell: &str, column: &str, decimal: char) -> String {
+/// What to do about a cell of `column` that isn't a number. `missing` is the Task's table of that name.
+pub(super) fn advice(
+    cell: &str,
+    column: &str,
+    numerals: Numerals,
+    missing: Option<&MissingSpec>,
+) -> String {
     if is_date(cell) {
         return format!(
             "It looks like a date or a time, which isn't a feature. Write what matters about it as numbers in columns of their \
@@ -24,14 +18,32 @@ pub(super) fn advice(cell: &str, column: &str, decimal: char) -> String {
              ignore = [{column:?}]"
         );
     }
-    if decimal == '.' && number(cell, ',').is_some() {
-        return "If a comma separates the decimals, write decimal = \",\" in [data]".to_owned();
-    }
-    if decimal != '.' && cell.contains('.') && number(&cell.replace('.', ""), decimal).is_some() {
+    // A way with a separator of thousands is named only if the cell has one.
+    let plain = |n: Numerals| {
+        Numerals {
+            thousands: None,
+            ..n
+        }
+        .number(cell)
+    };
+    let fits =
+        |n: &Numerals| n.number(cell).is_some() && (n.thousands.is_none() || plain(*n).is_none());
+    let written: Vec<String> = Numerals::ALL
+        .into_iter()
+        .filter(fits)
+        .map(Numerals::keys)
+        .collect();
+    if !written.is_empty() {
         return format!(
-            "With decimal = \"{decimal}\" a number has no point: remove those that separate thousands, or the key decimal if the point \
-             separates decimals"
+            "The Task says that numbers are written with {}. If the file writes them as this cell, change it to {} in [data]",
+            numerals.keys(),
+            written.join(", or to ")
         );
+    }
+    if is_missing(cell)
+        && let Some(missing) = missing
+    {
+        return unlisted(cell, column, missing);
     }
     if is_missing(cell) {
         let missing = "If the value is missing, say what takes its place: missing = { fill = \"mean\" } in [data], or \"drop\" to leave out such rows";
@@ -42,6 +54,24 @@ pub(super) fn advice(cell: &str, column: &str, decimal: char) -> String {
         };
     }
     of_text(column)
+}
+
+/// What to do about a missing value that the table `[data.missing]` doesn't cover.
+fn unlisted(cell: &str, column: &str, missing: &MissingSpec) -> String {
+    if missing.texts.is_empty() || missing.texts.iter().any(|text| text == cell) {
+        return format!(
+            "data.missing says nothing about this column: write fill = \"mean\" for all columns, or columns = {{ {column:?} = \"mean\" }}"
+        );
+    }
+    format!(
+        "data.missing.texts replaces the usual texts for a missing value and doesn't list {cell:?}: add it, texts = {:?}",
+        missing
+            .texts
+            .iter()
+            .map(String::as_str)
+            .chain([cell])
+            .collect::<Vec<_>>()
+    )
 }
 
 /// What to do about a column that holds text.
@@ -78,16 +108,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decimal_commas_are_read_and_points_then_refused() {
-        assert_eq!(number("1,5", ','), Some(1.5));
-        assert_eq!(number("-0,25e1", ','), Some(-2.5));
-        assert_eq!(number("7", ','), Some(7.0));
-        assert_eq!(number("1.234,5", ','), None);
-        assert_eq!(number("1,5", '.'), None);
-        assert_eq!(number("1,2,3", ','), None);
-        assert_eq!(number("NaN", '.'), None);
-        assert!(advice("1,5", "x", '.').contains("decimal = \",\""));
-        assert!(advice("1.234,5", "x", ',').contains("thousands"));
+    fn the_advice_names_the_keys_for_numbers_that_are_written_in_another_way() {
+        let of = |cell: &str, numerals| advice(cell, "x", numerals, None);
+        let [points, commas, ..] = Numerals::ALL;
+        assert!(of("1,5", points).contains("to decimal = \",\" in"));
+        let both = of("1,234", points);
+        assert!(
+            both.contains("decimal = \",\", or to thousands = \",\""),
+            "{both}"
+        );
+        let grouped = of("1.234,5", commas);
+        assert!(
+            grouped.contains("decimal = \",\" and thousands = \".\""),
+            "{grouped}"
+        );
     }
 
     #[test]
@@ -103,7 +137,7 @@ mod tests {
             "9:05:30",
         ] {
             assert!(is_date(date), "{date}");
-            assert!(advice(date, "when", '.').contains("date or a time"));
+            assert!(advice(date, "when", Numerals::default(), None).contains("date or a time"));
         }
         for other in [
             "1.5",

@@ -4,11 +4,13 @@ mod build;
 mod cells;
 mod columns;
 mod fit;
+mod numerals;
 mod raw;
 mod read;
 mod spec;
 mod written;
 
+pub use numerals::Numerals;
 pub(super) use read::read;
 pub use spec::{Constant, Fill, MissingSpec, TfidfSpec};
 

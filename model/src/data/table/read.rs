@@ -119,12 +119,7 @@ impl Table<'_> {
         while let Some(found) = rows.read().map_err(broken)? {
             let (line, cells) = (found.line(), found.cells().map_err(broken)?);
             if cells.len() != self.columns.len() {
-                let what = format!(
-                    "line {line} has {} cells, expected {} ({})",
-                    cells.len(),
-                    self.columns.len(),
-                    listed(&self.columns)
-                );
+                let what = self.other_length(&cells, line);
                 self.report.take(DataError::malformed(path, what))?;
                 row += 1;
                 continue;
@@ -136,6 +131,36 @@ impl Table<'_> {
             return Err(DataError::malformed(path, "holds no row of data"));
         }
         Ok(raw)
+    }
+
+    /// The problem of a row that has another number of cells than the header.
+    fn other_length(&self, cells: &[&str], line: u64) -> String {
+        let count = |n: usize| {
+            if n == 1 {
+                "1 cell".to_owned()
+            } else {
+                format!("{n} cells")
+            }
+        };
+        let what = format!(
+            "line {line} has {}, expected {} ({})",
+            count(cells.len()),
+            self.columns.len(),
+            listed(&self.columns)
+        );
+        let sign = cells.first().and_then(|cell| cell.chars().next());
+        let sign =
+            sign.filter(|c| c.is_ascii_punctuation() && !matches!(c, '"' | '\'' | '-' | '.'));
+        match (sign, cells) {
+            (Some(sign), [_]) => format!(
+                "{what}. If it is a comment, remove it, or write comment = {:?} in [data]: lines that begin with this character are skipped",
+                sign.to_string()
+            ),
+            (None, [_]) => {
+                format!("{what}. Remove titles and notes: a table has a header line and rows")
+            }
+            _ => format!("{what}. A cell that contains the separator has quotes around it"),
+        }
     }
 
     fn record(
@@ -188,6 +213,7 @@ impl Table<'_> {
             Some(missing) if !missing.texts.is_empty() => missing.texts.iter().any(|t| t == text),
             // `none` can be a category, a label or a word.
             _ if matches!(usage, Use::Number | Use::Log1p) => is_missing(text),
+            _ if usage == Use::Label && self.spec.target == Some(Target::Value) => is_missing(text),
             _ => text.is_empty(),
         }
     }
@@ -231,15 +257,15 @@ impl Table<'_> {
             got: shortened(text).into(),
             hint: hint.into(),
         };
-        let decimal = self.spec.decimal.unwrap_or('.');
-        let number = || cells::number(text, decimal);
+        let numerals = self.spec.numerals();
+        let number = || numerals.number(text);
         match usage {
             Use::Ignored => {}
             Use::Number => {
                 let value = number().ok_or_else(|| {
                     wrong(
                         "a finite number".into(),
-                        cells::advice(text, column, decimal),
+                        cells::advice(text, column, numerals, self.spec.missing.as_ref()),
                     )
                 })?;
                 raw.cells.push(value);
@@ -270,8 +296,15 @@ impl Table<'_> {
             }
             Use::Label if self.spec.target == Some(Target::Value) => {
                 let value = number().ok_or_else(|| {
-                    let hint = "With target = \"value\", labels are numbers";
-                    wrong("a finite number".into(), hint.into())
+                    let hint = if is_missing(text) {
+                        format!(
+                            "The label is missing. To leave out such rows, write missing = {{ columns = {{ {column:?} = \"drop\" }} }} in \
+                             [data]"
+                        )
+                    } else {
+                        "With target = \"value\", labels are numbers".to_owned()
+                    };
+                    wrong("a finite number".into(), hint)
                 })?;
                 raw.labels.push(value);
             }

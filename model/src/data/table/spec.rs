@@ -10,8 +10,8 @@ use crate::data::error::DataError;
 
 /// What happens to missing values in a table: the table `[data.missing]`.
 ///
-/// A cell is missing if it is empty. In a column of numbers, texts such as `NA`, `NaN` or `?` are missing, too. `texts` lists
-/// other texts instead. Means and most frequent values are those of the training split. For a column in `log1p`, the mean is
+/// A cell is missing if it is empty. In a column of numbers, and among labels that are numbers to predict, texts such as `NA`,
+/// `NaN` or `?` are missing, too. `texts` lists other texts instead, for all columns. Means and most frequent values are those of the training split. For a column in `log1p`, the mean is
 /// that of the logarithms.
 ///
 /// ```toml

@@ -146,7 +146,27 @@ fn wrong_npy_headers_are_refused() {
         ),
         (
             npy(&of("(3,)", "|S5"), &[0; 15]),
-            &["expected booleans, integers"],
+            &[
+                "expected booleans, integers",
+                "return_inverse",
+                "class_names",
+            ],
+        ),
+        (
+            npy(&of("(1,)", "<U1"), &[0; 4]),
+            &[
+                "expected booleans, integers",
+                "return_inverse",
+                "class_names",
+            ],
+        ),
+        (
+            npy(&of("(1,)", "|O"), &[0; 4]),
+            &["expected booleans, integers", "allow_pickle"],
+        ),
+        (
+            npy(&of("(1,)", "<M8[D]"), &[0; 8]),
+            &["expected booleans, integers", "timedelta64"],
         ),
         (
             npy(&of("(3,)", "<c16"), &[0; 48]),
@@ -164,6 +184,36 @@ fn wrong_npy_headers_are_refused() {
         (b"PK\x03\x04 an npz".to_vec(), &["50 4b 03 04"]),
     ] {
         says(&refused(text, folder(&[("x", &bytes)]).path()), pieces);
+    }
+}
+
+#[test]
+fn files_of_labels_of_two_types_are_named_with_the_remedy() {
+    let npy = |kind: &str, body: &[u8]| {
+        let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': (1,), }}\n");
+        let length = (header.len() as u16).to_le_bytes();
+        [
+            b"\x93NUMPY\x01\x00",
+            length.as_slice(),
+            header.as_bytes(),
+            body,
+        ]
+        .concat()
+    };
+    let dir = folder(&[
+        ("x", &npy("|u1", &[1])),
+        ("y", &npy("<f4", &1f32.to_le_bytes())),
+        ("v", &npy("|u1", &[1])),
+    ]);
+    let text = "source = 'npy'\ntrain_files = { inputs = 'x', labels = 'y' }\n\
+        validation_files = { inputs = 'x', labels = 'v' }";
+    says(
+        &refused(text, dir.path()),
+        &["/v: ", "/y are floats", "target = \"class\""],
+    );
+    for target in ["class", "value"] {
+        let text = format!("{text}\ntarget = '{target}'");
+        assert!(open(&text, dir.path()).is_ok(), "{target}");
     }
 }
 

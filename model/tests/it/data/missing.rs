@@ -235,3 +235,38 @@ fn text_stands_beside_numbers_and_categories() {
         ],
     );
 }
+
+#[test]
+fn texts_of_missing_values_replace_the_usual_ones_and_the_message_says_so() {
+    let dir = folder(&[("a.csv", GAPS.as_bytes())]);
+    let text = format!("{TABLE}\nmissing = {{ fill = 'mean', texts = ['NA', '?'] }}");
+    says(
+        &refused(&text, dir.path()),
+        &[
+            "row 1 (line 3)",
+            "doesn't list \"\"",
+            "texts = [\"NA\", \"?\", \"\"]",
+        ],
+    );
+    let text = format!("{TABLE}\nmissing = {{ columns = {{ town = 'drop' }} }}");
+    says(
+        &refused(&text, dir.path()),
+        &[
+            "\"age\"",
+            "says nothing about this column",
+            "\"age\" = \"mean\"",
+        ],
+    );
+}
+
+#[test]
+fn missing_labels_that_are_numbers_are_left_out() {
+    let dir = folder(&[("a.csv", b"x,y\n1,2.5\n2,NA\n3,\n4,1\n")]);
+    let text = "source = 'csv'\ntrain_files = 'a.csv'\nlabel = 'y'\ntarget = 'value'";
+    says(
+        &refused(text, dir.path()),
+        &["row 1 (line 3)", "label is missing", "\"y\" = \"drop\""],
+    );
+    let dropped = format!("{text}\nmissing = {{ columns = {{ y = 'drop' }} }}");
+    assert_eq!(open(&dropped, dir.path()).unwrap().len(Split::Train), 2);
+}

@@ -133,7 +133,7 @@ fn errors_of_tables_name_the_line_and_the_column() {
     );
     says(
         &refused(&table("short.csv"), dir.path()),
-        &["line 3", "1 cells", "expected 2"],
+        &["line 3", "1 cell,", "expected 2"],
     );
     says(
         &refused(&table("twice.csv"), dir.path()),
@@ -246,8 +246,25 @@ fn numbers_can_have_decimal_commas_and_dates_are_refused_with_advice() {
     let of = |file: &str| refused(&comma.replace("a.csv", file), dir.path());
     says(
         &of("thousands.csv"),
-        &["row 0 (line 2)", "\"x\"", "\"1.234,5\"", "thousands"],
+        &[
+            "row 0 (line 2)",
+            "\"x\"",
+            "\"1.234,5\"",
+            "thousands = \".\"",
+        ],
     );
+    let grouped = format!("{comma}\nthousands = '.'").replace("a.csv", "thousands.csv");
+    let set = open(&grouped, dir.path()).unwrap();
+    let batch = set
+        .batch(Split::Train, &[0], None, DType::F64, &Device::Cpu)
+        .unwrap();
+    assert_eq!(batch.inputs.to_vec2::<f64>().unwrap(), [[1234.5]]);
+    for wrong in ["'_'", "','"] {
+        says(
+            &refused(&format!("{comma}\nthousands = {wrong}"), dir.path()),
+            &["data.thousands", "decimal separator"],
+        );
+    }
     says(
         &of("dates.csv"),
         &["30.11.2026", "date", "day of the week", "ignore = [\"x\"]"],
@@ -333,4 +350,24 @@ fn texts_have_the_encoding_that_the_task_names() {
         &refused("source = 'idx'\nencoding = 'latin1'", dir.path()),
         &["data.encoding", "csv, documents, text"],
     );
+}
+
+#[test]
+fn lines_that_are_no_rows_are_refused_with_advice() {
+    let dir = folder(&[
+        ("sign.csv", b"x,y\n|1x3 Cross validator\n1,a\n"),
+        ("note.csv", b"x,y\n1,a\nsource: the city\n"),
+        ("cells.csv", b"x,y\n1,a,b\n"),
+    ]);
+    for (file, advice) in [
+        ("sign.csv", ["line 2 has 1 cell", "comment = \"|\""]),
+        ("note.csv", ["line 3 has 1 cell", "Remove titles and notes"]),
+        ("cells.csv", ["line 2 has 3 cells", "quotes"]),
+    ] {
+        let text = format!("source = 'csv'\nlabel = 'y'\ntrain_files = '{file}'");
+        says(&refused(&text, dir.path()), &advice);
+    }
+    let missing = "source = 'csv'\nlabel = 'y'\ntrain_files = 'tickets.csv'";
+    let message = refused(missing, dir.path());
+    assert!(!message.contains("adult"), "{message}");
 }

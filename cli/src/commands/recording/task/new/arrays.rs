@@ -6,12 +6,14 @@ use anyhow::bail;
 use hindcast_model::data::Source;
 use toml::Value;
 
-use super::draft::{Draft, Inputs, Line, line};
+use super::draft::{Draft, Inputs, Line, line, plain};
 use super::places::{Places, stem};
 use super::trial::trial;
 use crate::args::NewTarget;
 use crate::commands::Usage;
 
+/// Most classes that labels in floats are taken for.
+const CLASSES: usize = 20;
 /// Largest side of images that are used at their own size.
 const LARGEST_SIDE: usize = 64;
 /// Side to which other images are resized.
@@ -78,7 +80,7 @@ fn pair(
     };
     let (input_name, label_name) = (places.name(inputs)?, places.name(labels)?);
     let mut draft = Draft {
-        name: stem(inputs),
+        name: stem(&plain(inputs)),
         found: Vec::new(),
         data: vec![line("source", source.name(), "")],
         tables: Vec::new(),
@@ -86,20 +88,14 @@ fn pair(
         values: target == Some(NewTarget::Value),
     };
     draft.set("train_files", pair_of(&input_name, &label_name), "");
-    let of_floats = trial(&draft.data, &draft.tables, places)?
-        .class_count()
-        .is_none();
-    match (target, of_floats) {
-        (Some(NewTarget::Value), _) => {
-            draft.set("target", "value", "the labels are numbers to predict");
-        }
-        (None, true) => draft.values = true,
-        (Some(NewTarget::Class), true) => bail!(
-            "{}: the labels are not whole numbers, so they aren't classes. Save them as integers (numpy: y.astype(\"int64\"))",
-            labels.display()
-        ),
-        _ => {}
-    }
+    let about = if source == Source::Npy {
+        not_texts(labels)?;
+        of_numbers(&mut draft, places, target)?
+    } else {
+        let data = trial(&draft.data, &draft.tables, places)?;
+        draft.values = data.class_count().is_none();
+        String::new()
+    };
     let data = trial(&draft.data, &draft.tables, places)?;
     let shape = data.shape().to_vec();
     let rows = data.len(hindcast_model::objective::Split::Train);
@@ -107,10 +103,83 @@ fn pair(
         .found
         .push(format!("{input_name}: {rows} examples of shape {shape:?}."));
     draft.found.push(match data.class_count() {
-        Some(classes) if !draft.values => format!("{label_name}: {classes} classes."),
-        _ => format!("{label_name}: the labels are numbers to predict."),
+        Some(classes) if !draft.values => format!("{label_name}: {classes} classes{about}."),
+        _ => format!("{label_name}: the labels are numbers to predict{about}."),
     });
+    if let Some(classes) = data.class_count().filter(|_| !draft.values) {
+        let names: Vec<String> = (0..classes).map(|c| format!("\"name of {c}\"")).collect();
+        let text = if classes <= CLASSES {
+            format!("# class_names = [{}]", names.join(", "))
+        } else {
+            "# class_names_file = \"names.txt\"".to_owned()
+        };
+        draft.data.push(Line {
+            text,
+            why: "names of the classes, by number".to_owned(),
+        });
+    }
     Ok((draft, shape))
+}
+
+/// Refuses labels in a file of text, and says how they become an array.
+fn not_texts(labels: &Path) -> anyhow::Result<()> {
+    let name = plain(labels);
+    let extension = name
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
+    if matches!(extension, "txt" | "csv" | "tsv" | "json") {
+        bail!(Usage(format!(
+            "{0}: expected a .npy array of labels. numpy makes one of a file with one label per line: names, y = np.unique(np.loadtxt(\"{0}\", dtype=str), \
+             return_inverse=True); np.save(\"labels.npy\", y). The names then belong into the task's key class_names. (data.labels_file is for other labels \
+             of data that has labels already.)",
+            labels.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Sets whether labels in an array are classes, so that labels of validation and test files are read alike. Returns what was
+/// assumed.
+fn of_numbers(
+    draft: &mut Draft,
+    places: &Places,
+    target: Option<NewTarget>,
+) -> anyhow::Result<String> {
+    let with = |draft: &Draft, target: &str| {
+        let mut data = draft.data.clone();
+        data.push(line("target", target, ""));
+        trial(&data, &draft.tables, places)
+    };
+    let (class, about) = match target {
+        Some(NewTarget::Value) => (false, ""),
+        Some(NewTarget::Class) => {
+            with(draft, "class")?;
+            (true, "")
+        }
+        None => {
+            let floats = trial(&draft.data, &draft.tables, places)?;
+            let of_floats = floats.class_count().is_none();
+            let whole = with(draft, "class").ok();
+            let few = whole.and_then(|data| data.class_count());
+            let few = few.is_some_and(|classes| (2..=CLASSES).contains(&classes));
+            match (of_floats, few) {
+                (false, _) => (true, ""),
+                (true, true) => (
+                    true,
+                    ", saved as floats; --target value predicts them as numbers",
+                ),
+                (true, false) => (false, ""),
+            }
+        }
+    };
+    draft.values = !class;
+    if class {
+        draft.set("target", "class", "a label is the number of its class");
+    } else {
+        draft.set("target", "value", "the labels are numbers to predict");
+    }
+    Ok(about.to_owned())
 }
 
 /// The draft for a folder with one folder of PNG or JPEG images per class.

@@ -1,16 +1,19 @@
 //! The draft of a task for a table.
 
+mod gaps;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use hindcast_model::files;
+use hindcast_model::data::{Numerals, unpacked};
 use toml::Value;
 
-use super::draft::{Draft, Inputs, line, texts};
+use super::draft::{Draft, Inputs, line, plain, texts};
 use super::look::{Column, Kind, Looked, look};
 use super::places::{Places, stem};
 use crate::args::NewTarget;
 use crate::commands::Usage;
+use gaps::gaps;
 
 /// Names that usually belong to the column of labels.
 const LABELS: [&str; 14] = [
@@ -31,6 +34,9 @@ const LABELS: [&str; 14] = [
 ];
 /// Labels with more different numbers than this are numbers to predict, unless the user says otherwise.
 const CLASSES: u64 = 20;
+
+/// Columns with more categories than this are named.
+const MANY: u64 = 50;
 
 /// What the user says about a table.
 pub(super) struct Asked<'a> {
@@ -60,7 +66,7 @@ pub(super) fn draft(
         .collect::<Result<_, _>>()?;
     let shown = names.first().cloned().unwrap_or_default();
     let mut draft = Draft {
-        name: stem(first),
+        name: stem(&plain(first)),
         found: vec![format!(
             "{shown}: {} rows and {} columns{}.",
             looked.rows,
@@ -86,6 +92,13 @@ pub(super) fn draft(
             "separates the cells",
         );
     }
+    if let Some(sign) = looked.comment {
+        draft.set(
+            "comment",
+            sign.to_string(),
+            "lines that begin with it are skipped",
+        );
+    }
     if !looked.header {
         let names: Vec<String> = looked.columns.iter().map(|c| c.name.clone()).collect();
         draft.set("columns", texts(&names), "the file has no header line");
@@ -95,7 +108,7 @@ pub(super) fn draft(
     if values {
         draft.set("target", "value", "the labels are numbers to predict");
     }
-    columns(&mut draft, &looked, at);
+    columns(&mut draft, &looked, at, values);
     draft.set(
         "standardise",
         true,
@@ -106,13 +119,7 @@ pub(super) fn draft(
 
 /// The text of a file, and its encoding if it isn't UTF-8.
 fn read(path: &Path) -> anyhow::Result<(String, Option<&'static str>)> {
-    if matches!(path.extension().and_then(|e| e.to_str()), Some("gz" | "xz")) {
-        bail!(Usage(format!(
-            "{}: name the decompressed file. A task that names it also reads the compressed one",
-            path.display()
-        )));
-    }
-    let bytes = files::read(path, files::DATA)?;
+    let bytes = unpacked(path)?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Ok((text.to_owned(), None));
@@ -182,14 +189,18 @@ fn is_value(labels: &Column, looked: &Looked, asked: Option<NewTarget>) -> (bool
     let values = match asked {
         Some(NewTarget::Class) => false,
         Some(NewTarget::Value) => true,
-        None => labels.all_numbers() && (many || !labels.all_whole()),
+        None => labels.is_numbers() && (many || !labels.all_whole()),
     };
     let name = &labels.name;
     let about = if values {
         format!("The labels are the numbers in column {name:?}.")
     } else {
-        let count = different.map_or("more than 1000".to_owned(), |n| n.to_string());
         let mut sizes: Vec<(&String, &u64)> = labels.texts.iter().collect();
+        if !labels.is_numbers() {
+            let missing = labels.missing.iter();
+            sizes.extend(missing.filter(|(text, _)| !text.is_empty()));
+        }
+        let count = different.map_or("more than 1000".to_owned(), |_| sizes.len().to_string());
         sizes.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
         let shown: Vec<String> = sizes
             .iter()
@@ -206,7 +217,7 @@ fn is_value(labels: &Column, looked: &Looked, asked: Option<NewTarget>) -> (bool
 }
 
 /// The lines about the columns of inputs.
-fn columns(draft: &mut Draft, looked: &Looked, label: usize) {
+fn columns(draft: &mut Draft, looked: &Looked, label: usize, values: bool) {
     let inputs: Vec<&Column> = looked
         .columns
         .iter()
@@ -218,7 +229,7 @@ fn columns(draft: &mut Draft, looked: &Looked, label: usize) {
         let of = inputs.iter().filter(|c| kinds.contains(&c.kind()));
         of.map(|c| c.name.clone()).collect()
     };
-    let numbers = named(&[Kind::Numbers, Kind::CommaNumbers]);
+    let numbers = named(&[Kind::Numbers]);
     let categories = named(&[Kind::Categories]);
     let free = named(&[Kind::Text]);
     draft.set_list(
@@ -228,6 +239,14 @@ fn columns(draft: &mut Draft, looked: &Looked, label: usize) {
     );
     let unused = [
         (Kind::Identifier, "it names the rows"),
+        (
+            Kind::ManyTexts,
+            "it has more than 1000 different texts, which are neither numbers nor categories",
+        ),
+        (
+            Kind::OtherNumerals,
+            "it writes numbers in another way than the other columns: write them alike, such as 1234.5",
+        ),
         (Kind::Constant, "it is the same in all rows"),
         (Kind::Empty, "it is empty"),
         (
@@ -245,62 +264,47 @@ fn columns(draft: &mut Draft, looked: &Looked, label: usize) {
         }
     }
     draft.set_list("ignore", &ignored, "columns that are not read");
-    if !named(&[Kind::CommaNumbers]).is_empty() {
-        draft.set("decimal", ",", "numbers are written as 1,5");
-    }
+    numerals(draft, looked.numerals);
     draft.found.push(format!(
         "Inputs: {} of numbers, {} of categories, {} of free text.",
         counted(numbers.len()),
         counted(categories.len()),
         counted(free.len())
     ));
+    for column in inputs.iter().filter(|c| c.kind() == Kind::Categories) {
+        if let Some(texts) = column.different().filter(|n| *n > MANY) {
+            draft.found.push(format!(
+                "Column {:?} has {texts} different texts, each of which becomes a feature.",
+                column.name
+            ));
+        }
+    }
     if let Some(labels) = looked.columns.get(label) {
-        gaps(draft, &inputs, labels);
+        let used = inputs.iter().filter(|c| c.kind() == Kind::Numbers);
+        let typos = used.copied().chain(values.then_some(labels));
+        draft.found.extend(typos.filter_map(Column::typos));
+        gaps(draft, &inputs, labels, values);
     }
     words(draft, &free);
 }
 
-/// What takes the place of missing values in columns that are used, and of missing labels.
-fn gaps(draft: &mut Draft, inputs: &[&Column], labels: &Column) {
-    let used = |c: &&&Column| {
-        let kinds = [Kind::Numbers, Kind::CommaNumbers, Kind::Categories];
-        kinds.contains(&c.kind()) && c.gaps() > 0
-    };
-    let mut shown: Vec<String> = inputs
-        .iter()
-        .filter(used)
-        .map(|c| format!("{:?} {}", c.name, c.gaps()))
-        .collect();
-    let mut lines = Vec::new();
-    if !shown.is_empty() {
-        lines.push(line(
-            "fill",
-            "mean",
-            "of categories, the most frequent one; \"drop\" leaves the rows out",
-        ));
-        lines.push(line(
-            "indicator",
-            true,
-            "a feature that is 1 where a value was missing",
+/// How the file writes numbers, if it isn't the usual way.
+fn numerals(draft: &mut Draft, numerals: Numerals) {
+    let Numerals { decimal, thousands } = numerals;
+    if decimal != '.' {
+        draft.set("decimal", decimal.to_string(), "numbers are written as 1,5");
+    }
+    if let Some(thousands) = thousands {
+        let example = format!("1{thousands}234{decimal}5");
+        draft.set(
+            "thousands",
+            thousands.to_string(),
+            &format!("numbers are written as {example}"),
+        );
+        draft.found.push(format!(
+            "Numbers are written as {example}: {thousands:?} separates thousands, and {decimal:?} the decimals."
         ));
     }
-    let unlabelled = labels.empty;
-    if unlabelled > 0 {
-        shown.push(format!("{:?} {unlabelled}", labels.name));
-        let drop = Value::Table([(labels.name.clone(), "drop".into())].into_iter().collect());
-        lines.push(line("columns", drop, "rows without a label are left out"));
-    }
-    if shown.is_empty() {
-        return;
-    }
-    draft
-        .found
-        .push(format!("Missing values: {}.", shown.join(", ")));
-    draft.tables.push((
-        "data.missing".to_owned(),
-        "What takes the place of missing values.".to_owned(),
-        lines,
-    ));
 }
 
 /// How free text becomes numbers.

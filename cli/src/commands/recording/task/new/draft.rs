@@ -1,5 +1,7 @@
 //! A task before its model is known: what was found in the data, and the lines of its `[data]` table.
 
+use std::path::{Path, PathBuf};
+
 use toml::Value;
 
 /// The kind of the inputs, which decides the model that is suggested.
@@ -51,6 +53,16 @@ impl Draft {
         if !list.is_empty() {
             self.set(key, texts(list), why);
         }
+    }
+}
+
+/// A path without the extension of a compressed file.
+pub(super) fn plain(path: &Path) -> PathBuf {
+    let packed = matches!(path.extension().and_then(|e| e.to_str()), Some("gz" | "xz"));
+    if packed {
+        path.with_extension("")
+    } else {
+        path.to_path_buf()
     }
 }
 

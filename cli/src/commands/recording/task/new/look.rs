@@ -1,100 +1,90 @@
-//! Looks through a table of text: the separator, the header, and what each column holds.
+//! Looks through a table of text: the separator, the comments, the header, how numbers are written, and what each column holds.
 
-use std::collections::HashMap;
+mod column;
+
 use std::path::Path;
 
 use anyhow::bail;
 use hindcast_model::csv_rows::CsvRows;
+use hindcast_model::data::{Numerals, is_missing};
 
-/// Texts of a column that are counted. A column with more different texts has no categories.
-const COUNTED: usize = 1000;
+use crate::commands::Usage;
+pub(super) use column::{Column, Kind};
+
 /// Separators that are tried.
 const SEPARATORS: [char; 4] = [',', ';', '\t', '|'];
-
-/// What a column holds.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Column {
-    pub(super) name: String,
-    /// Number of cells that aren't missing.
-    pub(super) filled: u64,
-    /// Number of cells that are empty or hold a text such as NA.
-    pub(super) missing: u64,
-    /// Number of empty cells, which are among the missing ones.
-    pub(super) empty: u64,
-    numbers: u64,
-    whole: u64,
-    commas: u64,
-    dates: u64,
-    words: u64,
-    /// Whether each number is the one before it plus 1.
-    counts_up: bool,
-    last: Option<f64>,
-    /// The different texts and how often they occur; at most [`COUNTED`].
-    pub(super) texts: HashMap<String, u64>,
-    many: bool,
-}
+/// Signs that begin lines of comments.
+const COMMENTS: [char; 3] = ['#', '%', '|'];
+/// Lines at the beginning of a file in which a separator is looked for.
+const FIRST: usize = 10;
 
 /// A table that was looked through.
 #[derive(Debug, Clone)]
 pub(super) struct Looked {
     pub(super) separator: char,
+    /// The sign of the comments before the header.
+    pub(super) comment: Option<char>,
     /// Whether the first row holds the names of the columns.
     pub(super) header: bool,
+    pub(super) numerals: Numerals,
     pub(super) rows: u64,
     pub(super) columns: Vec<Column>,
 }
 
-/// What to do with a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Numbers,
-    /// Numbers with a decimal comma.
-    CommaNumbers,
-    Categories,
-    /// Free text.
-    Text,
-    Dates,
-    /// A different value in each row, which names it.
-    Identifier,
-    /// The same value in each row.
-    Constant,
-    Empty,
-}
-
 /// Looks through a table. `text` is its content.
 pub(super) fn look(path: &Path, text: &str) -> anyhow::Result<Looked> {
-    let separator = separator(text);
-    let mut rows = CsvRows::separated(text.as_bytes(), separator as u8, None);
+    let (separator, comment) = signs(text);
+    let open = || CsvRows::separated(text.as_bytes(), separator as u8, comment.map(|c| c as u8));
+    let mut rows = open();
     let first: Vec<String> = match rows.read()? {
         Some(row) => row.cells()?.into_iter().map(str::to_owned).collect(),
         None => bail!("{}: the table is empty", path.display()),
     };
-    let header = !first.iter().any(|cell| number(cell).is_some());
+    let number = |cell: &String| Numerals::ALL.iter().any(|n| n.number(cell).is_some());
+    let header = !first.iter().any(number);
+    let mut counts = vec![Counts::default(); first.len()];
+    let mut second = None;
+    if !header {
+        rows = open();
+    }
+    while let Some(row) = rows.read()? {
+        let cells = row.cells()?;
+        second.get_or_insert((cells.len(), row.line()));
+        for (counts, cell) in counts.iter_mut().zip(&cells) {
+            counts.add(cell);
+        }
+    }
+    if let ([title], Some((cells @ 2.., line))) = (first.as_slice(), second) {
+        bail!(Usage(format!(
+            "{}: the first line has 1 cell, {title:?}, and line {line} has {cells}: remove titles and notes above the line with the names of the columns",
+            path.display()
+        )));
+    }
+    let numerals = written(&counts, separator);
     let names: Vec<String> = if header {
-        first.clone()
+        first
     } else {
         (1..=first.len()).map(|n| format!("column {n}")).collect()
     };
     let mut looked = Looked {
         separator,
+        comment,
         header,
+        numerals,
         rows: 0,
-        columns: names
-            .into_iter()
-            .map(|name| Column {
-                name,
-                counts_up: true,
-                ..Column::default()
-            })
-            .collect(),
+        columns: names.into_iter().map(Column::named).collect(),
     };
-    if !header {
-        looked.add(&first.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut rows = open();
+    if header {
+        rows.read()?;
     }
     while let Some(row) = rows.read()? {
-        let cells = row.cells()?;
+        let place = (looked.rows, row.line());
         // A row of another length is an error of the file, which reading it as a task reports.
-        looked.add(&cells);
+        for (column, cell) in looked.columns.iter_mut().zip(row.cells()?) {
+            column.add(cell, numerals, place);
+        }
+        looked.rows += 1;
     }
     if looked.rows == 0 {
         bail!("{}: the table has no row of data", path.display());
@@ -102,164 +92,95 @@ pub(super) fn look(path: &Path, text: &str) -> anyhow::Result<Looked> {
     Ok(looked)
 }
 
-impl Looked {
-    fn add(&mut self, cells: &[&str]) {
-        self.rows += 1;
-        for (column, cell) in self.columns.iter_mut().zip(cells) {
-            column.add(cell);
-        }
-    }
+/// How many cells of a column are numbers, in each way of writing.
+#[derive(Debug, Clone, Default)]
+struct Counts {
+    filled: u64,
+    numbers: [u64; Numerals::ALL.len()],
 }
 
-impl Column {
+impl Counts {
     fn add(&mut self, cell: &str) {
-        if missing(cell) {
-            self.missing += 1;
-            self.empty += u64::from(cell.is_empty());
+        if is_missing(cell) {
             return;
         }
         self.filled += 1;
-        let number = number(cell);
-        if let Some(x) = number {
-            self.numbers += 1;
-            self.whole += u64::from(x.fract() == 0.0);
-            self.counts_up &= self.last.is_none_or(|last| x == last + 1.0);
-            self.last = Some(x);
+        for (count, numerals) in self.numbers.iter_mut().zip(Numerals::ALL) {
+            *count += u64::from(numerals.number(cell).is_some());
         }
-        self.commas += u64::from(number.is_none() && comma_number(cell));
-        self.dates += u64::from(date(cell));
-        self.words += cell.split_whitespace().count() as u64;
-        if let Some(count) = self.texts.get_mut(cell) {
-            *count += 1;
-        } else if self.texts.len() < COUNTED {
-            self.texts.insert(cell.to_owned(), 1);
-        } else {
-            self.many = true;
-        }
-    }
-
-    /// Number of different texts, or `None` if there are too many to count.
-    pub(super) fn different(&self) -> Option<u64> {
-        (!self.many).then_some(self.texts.len() as u64)
-    }
-
-    /// Whether all cells hold numbers.
-    pub(super) fn all_numbers(&self) -> bool {
-        self.filled > 0 && self.numbers == self.filled
-    }
-
-    /// Whether all cells hold whole numbers.
-    pub(super) fn all_whole(&self) -> bool {
-        self.filled > 0 && self.whole == self.filled
-    }
-
-    /// Number of cells for which a task needs a value: texts such as NA are categories or labels of their own.
-    pub(super) fn gaps(&self) -> u64 {
-        match self.kind() {
-            Kind::Numbers | Kind::CommaNumbers => self.missing,
-            _ => self.empty,
-        }
-    }
-
-    /// What the column holds, as inputs of a model.
-    pub(super) fn kind(&self) -> Kind {
-        let Some(different) = self.different() else {
-            return match self {
-                column if column.counts_up && column.all_whole() => Kind::Identifier,
-                column if column.all_numbers() => Kind::Numbers,
-                column if column.comma_numbers() => Kind::CommaNumbers,
-                column if column.dates == column.filled => Kind::Dates,
-                column if column.is_text() => Kind::Text,
-                _ => Kind::Identifier,
-            };
-        };
-        if self.filled == 0 {
-            return Kind::Empty;
-        }
-        if different == 1 && self.missing == 0 {
-            return Kind::Constant;
-        }
-        if self.all_whole() && self.counts_up && different > 2 {
-            return Kind::Identifier;
-        }
-        if self.all_numbers() {
-            return Kind::Numbers;
-        }
-        if self.comma_numbers() {
-            return Kind::CommaNumbers;
-        }
-        if self.dates == self.filled {
-            return Kind::Dates;
-        }
-        // Few different texts, each of them in several rows.
-        if different <= 50 && different * 4 <= self.filled.max(8) {
-            return Kind::Categories;
-        }
-        if self.is_text() {
-            return Kind::Text;
-        }
-        if different == self.filled {
-            return Kind::Identifier;
-        }
-        Kind::Categories
-    }
-
-    fn comma_numbers(&self) -> bool {
-        self.commas > 0 && self.commas + self.numbers == self.filled
-    }
-
-    /// Whether the cells have several words on average.
-    fn is_text(&self) -> bool {
-        self.words >= 3 * self.filled
     }
 }
 
-/// The separator that occurs most often in the first line.
-fn separator(text: &str) -> char {
-    let first = text.lines().find(|line| !line.trim().is_empty());
-    let first = first.unwrap_or_default();
-    let count = |c: char| {
-        let mut quoted = false;
-        let outside = first.chars().filter(|&x| {
-            quoted ^= x == '"';
-            !quoted && x == c
-        });
-        outside.count()
+/// The way of writing in which the most cells of columns of numbers are numbers, and the most usual of several.
+fn written(columns: &[Counts], separator: char) -> Numerals {
+    let read = |at: usize| -> u64 {
+        let of = columns
+            .iter()
+            .map(|counts| (counts.numbers[at], counts.filled));
+        // Other columns than those of numbers contain numbers by chance.
+        of.filter(|(numbers, filled)| numbers * 10 >= filled * 9)
+            .map(|(numbers, _)| numbers)
+            .sum()
     };
-    // The first of several that occur equally often.
+    let counted = Numerals::ALL
+        .into_iter()
+        .enumerate()
+        .map(|(at, n)| (read(at), n));
+    let most = counted.clone().map(|(count, _)| count).max().unwrap_or(0);
+    let mut best = counted.filter(|(count, _)| *count == most).map(|(_, n)| n);
+    let first = best.next().unwrap_or_default();
+    // `1,234` in quotes, in a file whose separator is a comma, has thousands and not decimals.
+    let grouped = best.find(|n| n.decimal == '.' && n.thousands == Some(','));
+    match grouped {
+        Some(grouped) if separator == ',' && first.decimal == ',' => grouped,
+        _ => first,
+    }
+}
+
+/// The separator of the cells, and the sign of comments at the beginning of the file.
+fn signs(text: &str) -> (char, Option<char>) {
+    let lines = || {
+        text.lines()
+            .filter(|line| !line.trim().is_empty())
+            .take(FIRST)
+    };
+    let sign = lines().next().and_then(|line| line.chars().next());
+    let sign = sign.filter(|c| COMMENTS.contains(c));
+    let after = lines().find(|line| sign.is_none_or(|sign| !line.starts_with(sign)));
+    if let (Some(sign), Some(after)) = (sign, after) {
+        let separator = separator(after);
+        let commented = lines().next().map_or(0, |line| count(line, separator));
+        // A header line such as `#id,name` has as many cells as the lines after it.
+        if sign != separator && commented != count(after, separator) {
+            return (separator, Some(sign));
+        }
+    }
+    // A title above the header has no separator.
+    let separators = lines().find_map(separator_of);
+    (separators.unwrap_or(','), None)
+}
+
+fn separator(line: &str) -> char {
+    separator_of(line).unwrap_or(',')
+}
+
+/// The separator that occurs most often in a line, and the first of several.
+fn separator_of(line: &str) -> Option<char> {
     SEPARATORS
         .into_iter()
         .rev()
-        .max_by_key(|c| count(*c))
-        .filter(|c| count(*c) > 0)
-        .unwrap_or(',')
+        .max_by_key(|c| count(line, *c))
+        .filter(|c| count(line, *c) > 0)
 }
 
-fn number(cell: &str) -> Option<f64> {
-    cell.parse::<f64>().ok().filter(|x| x.is_finite())
-}
-
-/// A number such as `12,5`, or `1.234,5`.
-fn comma_number(cell: &str) -> bool {
-    let Some((whole, fraction)) = cell.split_once(',') else {
-        return false;
-    };
-    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    digits(whole.trim_start_matches(['-', '+'])) && digits(fraction)
-}
-
-/// Texts that programs write for a missing value.
-fn missing(cell: &str) -> bool {
-    let lower = cell.to_lowercase();
-    ["", "na", "n/a", "nan", "null", "none", "?", "-"].contains(&lower.as_str())
-}
-
-/// A date such as 2024-03-31, 31.03.2024 or 3/31/2024, with or without a time.
-fn date(cell: &str) -> bool {
-    let day = cell.split([' ', 'T']).next().unwrap_or_default();
-    let parts: Vec<&str> = day.split(['-', '.', '/']).collect();
-    let digits = |n: &&str| n.chars().all(|c| c.is_ascii_digit()) && matches!(n.len(), 1 | 2 | 4);
-    parts.len() == 3 && parts.iter().all(digits) && parts.iter().any(|n| n.len() == 4)
+/// How often a character occurs outside of quotes.
+fn count(line: &str, c: char) -> usize {
+    let mut quoted = false;
+    let outside = line.chars().filter(|&x| {
+        quoted ^= x == '"';
+        !quoted && x == c
+    });
+    outside.count()
 }
 
 #[cfg(test)]
@@ -295,7 +216,7 @@ mod tests {
             ]
         );
         let looked = look(Path::new("t.csv"), &text).unwrap();
-        assert_eq!((looked.rows, looked.columns[1].missing), (40, 1));
+        assert_eq!((looked.rows, looked.columns[1].gaps()), (40, 1));
         assert!(looked.header);
     }
 
@@ -303,12 +224,111 @@ mod tests {
     fn separators_headers_and_decimal_commas_are_found() {
         let comma = look(Path::new("t"), "a;b\n1,5;x\n2,25;y\n").unwrap();
         assert_eq!(comma.separator, ';');
-        assert_eq!(comma.columns[0].kind(), Kind::CommaNumbers);
+        assert_eq!(comma.columns[0].kind(), Kind::Numbers);
+        assert_eq!(comma.numerals.keys(), "decimal = \",\"");
         let bare = look(Path::new("t"), "1\t2\n3\t4\n").unwrap();
         assert_eq!((bare.separator, bare.header, bare.rows), ('\t', false, 2));
         assert_eq!(bare.columns[1].name, "column 2");
         let quoted = look(Path::new("t"), "\"a;b;c\",d\nx,1\n").unwrap();
         assert_eq!(quoted.separator, ',');
         assert!(look(Path::new("t"), "a,b\n").is_err());
+    }
+
+    #[test]
+    fn the_way_of_writing_numbers_is_that_of_most_cells() {
+        for (text, keys) in [
+            (
+                "a;b\n1.851,09;1\n850,00;2\n",
+                "decimal = \",\" and thousands = \".\"",
+            ),
+            (
+                "a;b\n1.234;0,5\n12;1,5\n",
+                "decimal = \",\" and thousands = \".\"",
+            ),
+            ("a,b\n\"1,234.5\",1\n\"2,5\",2\n12.5,3\n", "decimal = \".\""),
+            ("a,b\n\"1,234\",1\n\"2,500\",2\n12,3\n", "thousands = \",\""),
+            ("a;b\n1,234;1\n2,500;2\n", "decimal = \",\""),
+            (
+                "a;b\n1 234,5;1\n12,5;2\n",
+                "decimal = \",\" and thousands = \" \"",
+            ),
+            ("a;b\n1'234.5;1\n12.5;2\n", "thousands = \"'\""),
+            ("a,b\n1.234,1\n2.5,x\n", "decimal = \".\""),
+        ] {
+            let looked = look(Path::new("t"), text).unwrap();
+            assert_eq!(looked.numerals.keys(), keys, "{text}");
+        }
+        // Two ways of writing in one file: the rarer one can't be read.
+        let two = look(Path::new("t"), "a;b;c\n1,5;0.25;2,5\n2,5;0.5;3,5\n").unwrap();
+        let kinds: Vec<Kind> = two.columns.iter().map(Column::kind).collect();
+        assert_eq!(kinds, [Kind::Numbers, Kind::OtherNumerals, Kind::Numbers]);
+    }
+
+    #[test]
+    fn a_few_typos_do_not_make_numbers_into_categories() {
+        let table = |cells: &[&str], rows: usize| {
+            let mut text = "a,b\n".to_owned();
+            for row in 0..rows {
+                let cell = cells
+                    .get(row)
+                    .map_or(format!("{}.5", row * 37 % 97), |c| (*c).to_owned());
+                text += &format!("{cell},x{}\n", row % 2);
+            }
+            look(Path::new("t"), &text).unwrap().columns[0].clone()
+        };
+        let one = table(&["12;o", "NA"], 300);
+        assert_eq!(one.kind(), Kind::Numbers);
+        let said = one.typos().unwrap();
+        assert!(
+            said.contains("1 of 300 cells is not a number: row 0 (line 2) \"12;o\""),
+            "{said}"
+        );
+        let several = table(&["low"; 10], 300).typos().unwrap();
+        assert!(
+            several.contains("10 of 300") && several.contains("are not numbers"),
+            "{several}"
+        );
+        assert!(several.contains("row 2 (line 4) \"low\", …"), "{several}");
+        // More than one cell in twenty is no typo.
+        assert_eq!(table(&["low"; 20], 300).kind(), Kind::Categories);
+        assert_eq!(table(&["1.0"; 20], 300).typos(), None);
+        // A repeated text among few numbers is a category.
+        let few: String = (0..200)
+            .map(|i| {
+                if i < 4 {
+                    "other,y\n".into()
+                } else {
+                    format!("{},y\n", i % 3)
+                }
+            })
+            .collect();
+        let few = look(Path::new("t"), &format!("a,b\n{few}")).unwrap();
+        assert_eq!(few.columns[0].kind(), Kind::Categories);
+    }
+
+    #[test]
+    fn comments_before_the_header_are_told_from_headers() {
+        let of = |text: &str| {
+            let looked = look(Path::new("t"), text).unwrap();
+            (
+                looked.comment,
+                looked.separator,
+                looked.columns[0].name.clone(),
+            )
+        };
+        assert_eq!(
+            of("|1x3 Cross validator\na,b\n1,x\n"),
+            (Some('|'), ',', "a".into())
+        );
+        assert_eq!(
+            of("# made, by hand, today\na;b\n1;x\n"),
+            (Some('#'), ';', "a".into())
+        );
+        assert_eq!(of("#id,name\nx,y\n"), (None, ',', "#id".into()));
+        assert_eq!(of("a|b\n1|x\n"), (None, '|', "a".into()));
+        let title = look(Path::new("t"), "Report\na;b\n1;x\n")
+            .unwrap_err()
+            .to_string();
+        assert!(title.contains("\"Report\", and line 2 has 2"), "{title}");
     }
 }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use hindcast_model::files;
+use hindcast_model::data::unpacked_text;
 use serde_json::{Map, Value as Json};
 use toml::Value;
 
-use super::draft::{Draft, Inputs, line, texts};
+use super::draft::{Draft, Inputs, line, plain, texts};
 use super::places::{Places, stem};
 use super::trial::trial;
 use crate::commands::Usage;
@@ -68,7 +68,7 @@ pub(super) fn documents(
         );
     };
     let mut draft = Draft {
-        name: stem(path),
+        name: stem(&plain(path)),
         found: vec![format!(
             "{}: {} documents; field {text:?} is the text, and field {label:?} the label.",
             places.name(path)?,
@@ -119,7 +119,14 @@ pub(super) fn characters(files: &[PathBuf], places: &Places) -> anyhow::Result<D
     let Some(path) = files.first() else {
         bail!(Usage("name the file with the text".into()));
     };
-    let text = files::read_text(path, files::DATA)?;
+    let name = plain(path);
+    if matches!(
+        name.extension().and_then(|e| e.to_str()),
+        Some("jsonl" | "json")
+    ) {
+        return documents(files, places, None);
+    }
+    let text = unpacked_text(path)?;
     let lines: Vec<usize> = text
         .lines()
         .filter(|l| !l.is_empty())
@@ -132,7 +139,7 @@ pub(super) fn characters(files: &[PathBuf], places: &Places) -> anyhow::Result<D
     let short = lines.len() > 20 && median <= 40;
     let length: i64 = if short { 8 } else { 16 };
     let mut draft = Draft {
-        name: stem(path),
+        name: stem(&plain(path)),
         found: vec![format!(
             "{}: {} characters in {} lines. The model learns to predict the next character.",
             places.name(path)?,
@@ -213,7 +220,7 @@ impl Fields {
 }
 
 fn fields(path: &Path) -> anyhow::Result<Fields> {
-    let text = files::read_text(path, files::DATA)?;
+    let text = unpacked_text(path)?;
     let mut fields = Fields {
         lines: 0,
         all: BTreeMap::new(),

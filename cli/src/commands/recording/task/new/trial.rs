@@ -1,7 +1,10 @@
 //! Reads the data of a draft, to see what a task would get.
 
-use anyhow::Context as _;
-use hindcast_model::data::{DataSet, DataSpec, load};
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use hindcast_model::data::{DataError, DataSet, DataSpec, Given, check, load};
+use hindcast_model::objective::Split;
 
 use super::draft::{Line, aligned};
 use super::places::Places;
@@ -19,7 +22,41 @@ pub(super) fn trial(
         .cloned()
         .context("the draft has no data")?;
     let spec: DataSpec = table.try_into().context("the draft of the task")?;
-    Ok(load(&spec, None, Some(&places.folder), 0)?)
+    match load(&spec, None, Some(&places.folder), 0) {
+        Ok(data) => Ok(data),
+        Err(error) => match with_typos(&spec, &error, &places.folder) {
+            Some(data) => Ok(data),
+            None => Err(named(error)),
+        },
+    }
+}
+
+/// The data with other numbers in the place of typos, which `hindcast task check` refuses. `None` if there are other problems,
+/// or too many.
+fn with_typos(spec: &DataSpec, error: &DataError, folder: &Path) -> Option<Box<dyn DataSet>> {
+    /// One row in this number may have a typo.
+    const PER_TYPO: u64 = 20;
+    /// Most typos that are read.
+    const MOST: usize = 100_000;
+    let typo = |e: &DataError| matches!(e, DataError::Cell { expected, .. } if &**expected == "a finite number");
+    if !typo(error) {
+        return None;
+    }
+    let (data, problems) = check(spec, None, Given::from(Some(folder)), 0, MOST);
+    let data = data.filter(|_| problems.iter().all(typo))?;
+    let rows: u64 = Split::ALL.into_iter().map(|split| data.len(split)).sum();
+    let columns = data.feature_names().len().max(1) as u64;
+    (problems.len() as u64 * PER_TYPO <= rows * columns).then_some(data)
+}
+
+/// The error, with the flag in place of the key, because the task isn't written yet.
+fn named(error: DataError) -> anyhow::Error {
+    let text = error.to_string();
+    if text.contains("target = \"value\"") {
+        anyhow!("{text} (here: --target value)")
+    } else {
+        error.into()
+    }
 }
 
 /// The text of the tables of the data.

@@ -1,0 +1,269 @@
+//! `hindcast task new` with files as people have them: typos, gaps, thousands, compressed files, arrays of other types.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use super::{code, fine, hindcast, stderr};
+
+/// The task that is written for these files, and what is said.
+fn task_of(dir: &Path, words: &[&str]) -> (String, String) {
+    let new = [&["task", "new"], words, &["--out", "new.toml"]].concat();
+    let output = hindcast(dir, &new);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 0, "{said}");
+    let task = fs::read_to_string(dir.join("new.toml")).unwrap();
+    fs::remove_file(dir.join("new.toml")).unwrap();
+    fs::write(dir.join("last.toml"), &task).unwrap();
+    (task, said)
+}
+
+fn contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+/// A table of 200 rows: a number, a text, and a class.
+fn table(cells: impl Fn(usize) -> [String; 3]) -> String {
+    let mut text = "size;kind;class\n".to_owned();
+    for row in 0..200 {
+        let _ = writeln!(text, "{}", cells(row).join(";"));
+    }
+    text
+}
+
+#[test]
+fn thousands_are_read_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = table(|i| {
+        let size = i * 37 % 97;
+        let size = if i % 3 == 0 {
+            format!("1.{:03},5", size * 9)
+        } else {
+            format!("{size},25")
+        };
+        [size, ["a", "b"][i / 2 % 2].into(), ["x", "y"][i % 2].into()]
+    });
+    fs::write(dir.path().join("t.csv"), text).unwrap();
+    let (task, said) = task_of(dir.path(), &["csv", "t.csv"]);
+    contains(
+        &task,
+        &["decimal = \",\"", "thousands = \".\"", "input = [3]"],
+    );
+    contains(&said, &["Numbers are written as 1.234,5"]);
+    fine(dir.path(), &["task", "check", "last.toml", "--data", "."]);
+}
+
+#[test]
+fn a_typo_in_a_column_of_numbers_is_named_and_refused_by_the_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = table(|i| {
+        let size = if i == 150 {
+            "12.o".into()
+        } else {
+            format!("{}.5", i * 37 % 97)
+        };
+        [size, ["a", "b"][i / 2 % 2].into(), ["x", "y"][i % 2].into()]
+    });
+    fs::write(dir.path().join("t.csv"), text).unwrap();
+    let (task, said) = task_of(dir.path(), &["csv", "t.csv"]);
+    contains(
+        &said,
+        &["\"size\": 1 of 200 cells is not a number: row 150 (line 152) \"12.o\""],
+    );
+    contains(&task, &["categorical = [\"kind\"]", "input = [3]"]);
+    let check = hindcast(dir.path(), &["task", "check", "last.toml", "--data", "."]);
+    let problems = String::from_utf8(check.stdout.clone()).unwrap();
+    assert_eq!(code(&check), 1, "{problems}");
+    contains(&problems, &["row 150 (line 152), column \"size\""]);
+}
+
+#[test]
+fn missing_texts_of_categories_and_labels_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |i: usize, label: &str| {
+        let size = if i % 20 == 3 {
+            "NA".into()
+        } else {
+            format!("{}.5", i * 37 % 97)
+        };
+        let kind = if i % 10 == 4 {
+            "n/a"
+        } else {
+            ["a", "b"][i / 2 % 2]
+        };
+        [size, kind.into(), label.into()]
+    };
+    let text = table(|i| of(i, ["x", "y"][i % 2]));
+    fs::write(dir.path().join("t.csv"), text).unwrap();
+    let (task, said) = task_of(dir.path(), &["csv", "t.csv"]);
+    contains(
+        &task,
+        &["texts = [\"\", \"NA\", \"n/a\"]", "fill = \"mean\""],
+    );
+    contains(
+        &said,
+        &["\"size\" 10 (\"NA\" 10), \"kind\" 20 (\"n/a\" 20)"],
+    );
+    let check = fine(dir.path(), &["task", "check", "last.toml", "--data", "."]);
+    contains(&check, &["shape [5]"]);
+
+    // A class of this name stays one.
+    let text = table(|i| of(i, ["x", "y", "n/a"][i % 3]));
+    fs::write(dir.path().join("t.csv"), text).unwrap();
+    let (task, said) = task_of(dir.path(), &["csv", "t.csv"]);
+    contains(&task, &["merge = { kind = { \"\" = [\"n/a\"] } }"]);
+    contains(
+        &said,
+        &["3 classes", "The label \"n/a\" of 66 rows is a class"],
+    );
+    let check = fine(dir.path(), &["task", "check", "last.toml", "--data", "."]);
+    contains(&check, &["shape [5]", "classes 3"]);
+}
+
+#[test]
+fn numbers_to_predict_may_have_decimal_commas_and_gaps() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = table(|i| {
+        let size = match i % 20 {
+            3 => String::new(),
+            4 => "NA".into(),
+            _ => format!("{},5", i * 37 % 97),
+        };
+        [size, ["a", "b"][i / 2 % 2].into(), format!("{},5", i % 7)]
+    });
+    fs::write(dir.path().join("t.csv"), text).unwrap();
+    for words in [
+        &["csv", "t.csv", "--label", "size"][..],
+        &["csv", "t.csv", "--label", "size", "--target", "value"],
+    ] {
+        let (task, said) = task_of(dir.path(), words);
+        contains(
+            &task,
+            &[
+                "decimal = \",\"",
+                "target = \"value\"",
+                "columns = { size = \"drop\" }",
+            ],
+        );
+        contains(
+            &said,
+            &[
+                "The labels are the numbers in column \"size\"",
+                "\"size\" 20 (10 empty, \"NA\" 10)",
+            ],
+        );
+        fine(dir.path(), &["task", "check", "last.toml", "--data", "."]);
+    }
+}
+
+#[test]
+fn compressed_files_and_lines_of_comments_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = table(|i| {
+        [
+            i.to_string() + ".5",
+            ["a", "b"][i / 2 % 2].into(),
+            ["x", "y"][i % 2].into(),
+        ]
+    });
+    let text = format!("|1x3 Cross validator\n{text}");
+    let file = fs::File::create(dir.path().join("t.csv.gz")).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    packed.write_all(text.as_bytes()).unwrap();
+    packed.finish().unwrap();
+    let (task, _) = task_of(dir.path(), &["csv", "t.csv.gz"]);
+    contains(
+        &task,
+        &[
+            "name = \"t\"",
+            "train_files = \"t.csv.gz\"",
+            "comment = \"|\"",
+            "label = \"class\"",
+        ],
+    );
+    fine(dir.path(), &["task", "check", "last.toml", "--data", "."]);
+}
+
+fn npy(shape: &str, kind: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({shape}), }}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    [
+        b"\x93NUMPY\x01\x00",
+        length.as_slice(),
+        header.as_bytes(),
+        data,
+    ]
+    .concat()
+}
+
+#[test]
+fn labels_in_arrays_are_classes_or_values_as_the_task_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let floats = |f: &dyn Fn(usize) -> f32, n: usize| -> Vec<u8> {
+        (0..n).flat_map(|i| f(i).to_le_bytes()).collect()
+    };
+    fs::write(
+        at("X.npy"),
+        npy("60, 2", "<f4", &floats(&|i| (i * 37 % 97) as f32, 120)),
+    )
+    .unwrap();
+    fs::write(
+        at("whole.npy"),
+        npy("60,", "<f4", &floats(&|i| (i % 3) as f32, 60)),
+    )
+    .unwrap();
+    fs::write(
+        at("half.npy"),
+        npy("60,", "<f4", &floats(&|i| i as f32 / 2.0, 60)),
+    )
+    .unwrap();
+    let bytes: Vec<u8> = (0..60).map(|i| (i % 3) as u8).collect();
+    fs::write(at("bytes.npy"), npy("60,", "|u1", &bytes)).unwrap();
+    fs::write(at("texts.npy"), npy("60,", "|S1", &bytes)).unwrap();
+    fs::write(at("labels.txt"), "a\nb\n").unwrap();
+    let names = "# class_names = [\"name of 0\", \"name of 1\", \"name of 2\"]";
+    let (task, said) = task_of(
+        dir.path(),
+        &[
+            "npy",
+            "X.npy",
+            "whole.npy",
+            "--validation",
+            "X.npy",
+            "bytes.npy",
+        ],
+    );
+    contains(&task, &["target = \"class\"", names, "out = 3"]);
+    contains(&said, &["3 classes, saved as floats; --target value"]);
+    fine(dir.path(), &["task", "check", "last.toml", "--data", "."]);
+    for (words, part) in [
+        (&["whole.npy", "--target", "class"][..], "out = 3"),
+        (&["whole.npy", "--target", "value"], "target = \"value\""),
+        (&["half.npy"], "target = \"value\""),
+        (&["bytes.npy"], "target = \"class\""),
+    ] {
+        let (task, _) = task_of(dir.path(), &[&["npy", "X.npy"], words].concat());
+        contains(&task, &[part]);
+    }
+    for (words, exit, parts) in [
+        (
+            &["half.npy", "--target", "class"][..],
+            1,
+            &["label 0.5", "--target value"][..],
+        ),
+        (&["texts.npy"], 1, &["np.unique", "class_names"]),
+        (&["labels.txt"], 2, &["np.unique", "data.labels_file"]),
+    ] {
+        let refused = hindcast(
+            dir.path(),
+            &[&["task", "new", "npy", "X.npy"], words].concat(),
+        );
+        let said = stderr(&refused);
+        assert_eq!(code(&refused), exit, "{said}");
+        contains(&said, parts);
+    }
+}
