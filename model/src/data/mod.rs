@@ -31,6 +31,7 @@ mod fill;
 mod fingerprint;
 mod given;
 mod glyphs;
+mod grouped;
 mod idx;
 mod images;
 mod load;
@@ -66,6 +67,7 @@ pub use fingerprint::{
     differences, leaf,
 };
 pub use given::Given;
+pub use grouped::grouped;
 pub use images::{ImageFit, ImageSize, ImagesSpec};
 pub use load::{load, load_given};
 pub(crate) use numbers::{all_numbers, is_share, same_number};

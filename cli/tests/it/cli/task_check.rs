@@ -98,6 +98,31 @@ fn eight_planted_mistakes_are_named_in_one_run() {
 }
 
 #[test]
+fn cells_with_one_cause_are_told_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lines = table();
+    for row in [3, 7, 20, 30, 41] {
+        lines[row + 1] = format!("{}.5,tall,hill,a", row % 7);
+    }
+    lines[50] = "wide,1.25,hill,b".to_owned();
+    write(dir.path(), TASK, &lines);
+    let said = stdout(&hindcast(dir.path(), &CHECK));
+    for part in [
+        "flowers.toml: 6 problems\n",
+        "column \"height\": expected a finite number in 5 cells, got row 3 (line 5) \"tall\", row 7 (line 9) \"tall\", \
+         row 20 (line 22) \"tall\", …. ",
+        "row 49 (line 51), column \"width\": expected a finite number, got \"wide\"",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    assert_eq!(said.matches("\n- ").count(), 2, "{said}");
+    // Scripts get each cell.
+    let json = hindcast(dir.path(), &[&CHECK[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!(json["problems"].as_array().unwrap().len(), 6);
+}
+
+#[test]
 fn a_task_without_problems_gets_its_sizes_and_is_what_record_then_takes() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), TASK, &table());

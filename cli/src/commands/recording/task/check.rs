@@ -33,15 +33,29 @@ struct Problem {
     line: Option<usize>,
     key: Option<String>,
     text: String,
+    /// What is printed. `None` if the line of an earlier problem is about this one, too.
+    told: Option<String>,
 }
 
 impl Problem {
     fn of(error: impl Into<anyhow::Error>) -> Self {
+        let text = in_one_line(&error.into());
         Self {
             line: None,
             key: None,
-            text: in_one_line(&error.into()),
+            told: Some(text.clone()),
+            text,
         }
+    }
+
+    /// Problems of the data, of which those with the same cause are printed together.
+    fn of_data(found: Vec<data::DataError>) -> impl Iterator<Item = Self> {
+        let told = data::grouped(&found);
+        let all = found.into_iter().zip(told);
+        all.map(|(error, told)| Self {
+            told: told.map(|text| in_one_line(&anyhow::anyhow!(text))),
+            ..Self::of(error)
+        })
     }
 }
 
@@ -91,6 +105,7 @@ fn check(args: &TaskCheck) -> anyhow::Result<Checked> {
         .map(|mistake| Problem {
             line: mistake.line,
             key: Some(mistake.key).filter(|key| !key.is_empty()),
+            told: Some(mistake.what.clone()),
             text: mistake.what,
         })
         .collect();
@@ -120,7 +135,7 @@ fn check(args: &TaskCheck) -> anyhow::Result<Checked> {
         let given = args.own.given(args.data.as_deref());
         let (read, found) = data::check(spec, augment, given, seed, args.most);
         more = found.len() >= args.most;
-        problems.extend(found.into_iter().map(Problem::of));
+        problems.extend(Problem::of_data(found));
         data = read;
     }
     if let (Some(task), Some(data)) = (&task, &data) {
@@ -165,13 +180,16 @@ fn tell(
         n => writeln!(out, "{name}: {n} problems")?,
     }
     for problem in &checked.problems {
+        let Some(told) = &problem.told else {
+            continue;
+        };
         let place = match (problem.line, &problem.key) {
             (Some(line), Some(key)) => format!("line {line}: {key}: "),
             (Some(line), None) => format!("line {line}: "),
             (None, Some(key)) => format!("{key}: "),
             (None, None) => String::new(),
         };
-        writeln!(out, "- {place}{}", field(&problem.text))?;
+        writeln!(out, "- {place}{}", field(told))?;
     }
     if checked.more {
         writeln!(
