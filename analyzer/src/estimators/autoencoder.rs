@@ -11,11 +11,11 @@ use hindcast_model::train::{EVALUATION_ROWS, TrainError};
 use hindcast_model::update::{Blocks, Settings, UpdateRule};
 
 use super::estimate::Estimate;
-use super::estimator::{Choices, Estimator, Method, MethodOption, Question, tell};
+use super::estimator::{Choices, Estimator, Method, MethodOption, Question};
 use crate::engine::{KernelEngine, ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Diverged, Result, Unsupported};
 use crate::run::floats::FloatSlice;
-use crate::sweep::{Observer, Stage};
+use crate::sweep::{Observer, Stage, tell};
 use candle_core::{DType, Device};
 
 pub(super) static METHOD: Method = Method {

@@ -1,7 +1,6 @@
 //! Methods: their descriptions and options, and the trait of the code that computes scores.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use hindcast_model::net::Net;
@@ -15,7 +14,7 @@ use crate::query::point::QueryPoint;
 use crate::run::memory::MemoryNeed;
 use crate::run::recorded::RecordedRun;
 use crate::run::window::Window;
-use crate::sweep::{Observer, Saving, Session, Stage};
+use crate::sweep::{Observer, Saving, Session};
 
 /// A question to an estimator, and the limits for the answer.
 #[derive(Clone, Copy)]
@@ -182,16 +181,6 @@ pub trait Estimator {
         engine: &mut dyn ReplayEngine,
         observer: &mut dyn Observer,
     ) -> Result<Estimate>;
-}
-
-/// Reports progress to the observer. Fails if it stops the work before the end.
-pub(super) fn tell(observer: &mut dyn Observer, stage: Stage) -> Result<()> {
-    match observer.step(stage) {
-        ControlFlow::Break(()) if stage.done < stage.total || stage.total == 0 => {
-            Err(AnalysisError::Cancelled { step: stage.done })
-        }
-        _ => Ok(()),
-    }
 }
 
 /// A method that can be chosen by name.

@@ -6,11 +6,11 @@ use hindcast_model::objective::{Draws, Mode, Pass, Split};
 use hindcast_model::train::{EVALUATION_ROWS, tensors};
 
 use super::estimate::Estimate;
-use super::estimator::{Choices, Estimator, Method, MethodOption, Question, tell};
+use super::estimator::{Choices, Estimator, Method, MethodOption, Question};
 use super::isolation::Forest;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
-use crate::sweep::{Observer, Stage};
+use crate::sweep::{Observer, Stage, tell};
 
 pub(super) static METHOD: Method = Method {
     name: "isolation-forest",

@@ -3,11 +3,10 @@
 use hindcast_model::objective::{Batch, Draws, Mode, Split};
 use hindcast_model::vectors::add;
 
-use super::estimator::tell;
 use crate::engine::{Products, ReplayEngine, StepInput, slices};
 use crate::error::{AnalysisError, Result};
 use crate::run::recorded::RecordedRun;
-use crate::sweep::{Observer, Stage};
+use crate::sweep::{Observer, Stage, tell};
 
 /// A point in parameter space, with the training data.
 pub(super) struct Still<'a> {

@@ -6,7 +6,7 @@ use hindcast_format::meta::StepMeta;
 use hindcast_model::vectors::add;
 
 use super::estimate::{Estimate, Scores, all_finite, occurrences};
-use super::estimator::{Choices, Estimator, Method, MethodOption, Question, tell};
+use super::estimator::{Choices, Estimator, Method, MethodOption, Question};
 use super::still::Still;
 use crate::engine::{ReplayEngine, slices};
 use crate::error::{AnalysisError, Missing, Result};
@@ -14,7 +14,7 @@ use crate::query::one::QueryGradient;
 use crate::run::floats::FloatSlice;
 use crate::run::recorded::RecordedRun;
 use crate::run::walk::{Order, WithBuffers};
-use crate::sweep::{Observer, ReplayStep, Stage};
+use crate::sweep::{Observer, ReplayStep, Stage, tell};
 
 const PAPER: &str = "Pruthi, Liu, Kale, Sundararajan: Estimating Training Data Influence by Tracing Gradient Descent, NeurIPS 2020";
 

@@ -26,6 +26,7 @@ pub(crate) use ahead::{Reading, each_step};
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
 pub(crate) use graph::pass_bytes;
+pub(crate) use observer::tell;
 pub use observer::{Observer, Stage};
 pub use propagation::{HessianTerm, Propagation};
 pub use saving::Saving;

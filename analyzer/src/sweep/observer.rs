@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::error::AnalysisError;
+use crate::error::{AnalysisError, Result};
 
 /// How much of a computation is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub trait Observer {
 
     /// Called after each attempt to save the state to `path`. A failure doesn't stop the computation; only
     /// [`step`](Self::step) does.
-    fn saved(&mut self, path: &Path, outcome: Result<(), AnalysisError>) {
+    fn saved(&mut self, path: &Path, outcome: Result<()>) {
         let _ = (path, outcome);
     }
 }
@@ -38,5 +38,15 @@ pub trait Observer {
 impl<F: FnMut(Stage) -> ControlFlow<()>> Observer for F {
     fn step(&mut self, stage: Stage) -> ControlFlow<()> {
         self(stage)
+    }
+}
+
+/// Reports progress to the observer. Fails if it stops the work before the end.
+pub(crate) fn tell(observer: &mut dyn Observer, stage: Stage) -> Result<()> {
+    match observer.step(stage) {
+        ControlFlow::Break(()) if stage.done < stage.total || stage.total == 0 => {
+            Err(AnalysisError::Cancelled { step: stage.done })
+        }
+        _ => Ok(()),
     }
 }

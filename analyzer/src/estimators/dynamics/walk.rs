@@ -8,10 +8,9 @@ use hindcast_model::task::LossKind;
 use super::label::{self, LabelOutput};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
-use crate::estimators::estimator::tell;
 use crate::run::recorded::RecordedRun;
 use crate::run::walk::Order;
-use crate::sweep::{Observer, Reading, ReplayStep, Stage, each_step};
+use crate::sweep::{Observer, Reading, ReplayStep, Stage, each_step, tell};
 
 /// Which squared norms of per-example gradients a [`walk`] computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

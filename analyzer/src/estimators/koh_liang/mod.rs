@@ -18,13 +18,13 @@ use hindcast_model::task::PenaltyIn;
 use hindcast_model::vectors::{dot, norm};
 
 use super::estimate::Estimate;
-use super::estimator::{Choices, Method, MethodOption, Question, tell};
+use super::estimator::{Choices, Method, MethodOption, Question};
 use super::still::Still;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Diverged, Result, Unsupported};
 use crate::query::average::QueryState;
 use crate::query::one::QueryGradient;
-use crate::sweep::{Observer, Stage};
+use crate::sweep::{Observer, Stage, tell};
 
 const PAPER: &str =
     "Koh, Liang: Understanding Black-box Predictions via Influence Functions, ICML 2017";
