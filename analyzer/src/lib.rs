@@ -11,6 +11,7 @@
 pub mod bounds;
 pub mod check;
 pub mod counterfactual;
+pub mod curves;
 pub mod engine;
 pub mod error;
 pub mod estimators;

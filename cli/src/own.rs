@@ -16,8 +16,8 @@ pub(crate) use source::OwnSource;
 
 /// A program that analyses the runs of one model: `hindcast` with its own model and data.
 ///
-/// It has the verbs info, verify, influence, scores, dynamics, spikes, counterfactual, report, export, recover and checkpoint, with the flags,
-/// messages and exit codes of `hindcast`. [`run_with`] is the short form.
+/// It has the verbs info, verify, predict, influence, explain, scores, history, dynamics, spikes, counterfactual, clean, report, export,
+/// recover and checkpoint, with the flags, messages and exit codes of `hindcast`. [`run_with`] is the short form.
 pub struct OwnProgram(OwnSource);
 
 impl OwnProgram {

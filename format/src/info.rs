@@ -86,6 +86,13 @@ impl RunInfo {
     }
 }
 
+impl RunInfo {
+    /// Seconds from 1970 to [`created`](RunInfo::created). `None` if that isn't a time as this crate writes it.
+    pub fn created_seconds(&self) -> Option<u64> {
+        seconds_of(&self.created)
+    }
+}
+
 /// 16 bytes that no other run has, made from the operating system's randomness (through the standard library's hash keys), the time and the
 /// process number.
 pub(crate) fn fresh_salt() -> [u8; 16] {
@@ -133,6 +140,23 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     )
 }
 
+/// The inverse of [`rfc3339`].
+fn seconds_of(text: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let rest = number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
+    if !(1..=12).contains(&month) {
+        return None;
+    }
+    // Days of the years before that begin in March, and of the months before in this one.
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let months = (month + 9) % 12;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * months + 2) / 5 + day;
+    let seconds = days.checked_sub(719_469)? * 86_400 + rest;
+    let same = rfc3339(UNIX_EPOCH + std::time::Duration::from_secs(seconds)) == text;
+    same.then_some(seconds)
+}
+
 /// Byte arrays in JSON, as lower-case hexadecimal.
 pub(crate) mod hex_array {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -168,6 +192,17 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            assert_eq!(seconds_of(text), Some(seconds));
+        }
+        for text in [
+            "",
+            "2023-02-30T00:00:00Z",
+            "2023-13-01T00:00:00Z",
+            "1969-12-31T00:00:00Z",
+            "2023-11-14 22:13:20",
+            "2023-11-14T22:13:20+01:00",
+        ] {
+            assert_eq!(seconds_of(text), None, "{text}");
         }
     }
 

@@ -36,7 +36,18 @@ pub(crate) fn write(
     filled: &[&str],
     columns: Vec<ArrayRef>,
 ) -> Result<(), String> {
-    let fields = names.split(',').zip(&columns).map(|(name, column)| {
+    write_named(to, properties, names.split(','), filled, columns)
+}
+
+/// As [`write`], for names that may contain commas.
+pub(crate) fn write_named<'a>(
+    to: &Path,
+    properties: WriterProperties,
+    names: impl IntoIterator<Item = &'a str>,
+    filled: &[&str],
+    columns: Vec<ArrayRef>,
+) -> Result<(), String> {
+    let fields = names.into_iter().zip(&columns).map(|(name, column)| {
         let missing = !filled.contains(&name);
         Field::new(name, column.data_type().clone(), missing)
     });

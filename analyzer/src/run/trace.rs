@@ -208,6 +208,16 @@ impl<'a> RecordedRun<'a> {
     }
 }
 
+/// The update rule of a trace: the recorded one, or the one in its task. `None` if there is none or it can't be read.
+pub(crate) fn rule_of(trace: &Trace) -> Option<UpdateRule> {
+    let info = trace.info();
+    match (&info.rule, &info.task) {
+        (Some(rule), _) => UpdateRule::from_toml(rule).ok(),
+        (None, Some(task)) => Some(Task::from_toml(task).ok()?.optimizer),
+        (None, None) => None,
+    }
+}
+
 /// A run of `trace`, which `source` borrows or shares.
 pub(crate) fn of_trace_parts<'a>(
     trace: &Trace,

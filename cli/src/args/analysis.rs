@@ -337,6 +337,9 @@ pub struct Report {
     /// Leave out the predictions for the validation split and for explained examples, and the forward passes that they cost
     #[arg(long)]
     pub no_predictions: bool,
+    /// Leave the validation loss out of the training curve, and the forward passes that it costs: at most 20 epochs and 2000 examples
+    #[arg(long)]
+    pub no_validation_loss: bool,
     /// How many of the most harmful and most helpful examples to show
     #[arg(long, value_name = "K", default_value_t = 20, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top: usize,

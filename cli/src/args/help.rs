@@ -164,6 +164,31 @@ An example's share of the jump is w (l - e) / (L - m): w is its weight in the ba
                          numbers that are not finite or not defined are null
   notes                  reasons to doubt these numbers; empty if there are none";
 
+pub(crate) const HISTORY: &str = "\
+The table has one row per recorded step, also for steps without their tensors: step, epoch, learning_rate (of the first parameter group), batch_size, loss (of the batch, before the step's update, as the loop recorded it), then the columns that have a value: learning_rate[1] and so on (of the other groups), scalar[NAME] (what the loop recorded with the step), and
+  --norms        parameter_norm (before the step), update_norm (of the change by the step). They read the tensors of all steps.
+                   gradient_norm, if the rule is plain SGD: then it is (old - new parameters)/rate - decay * old parameters
+  --gradients    gradient_norm for every rule: of the batch loss with its penalty, before clipping, without the optimizer's decay. Each step is
+                   replayed, which costs a forward and a backward pass. As for `influence`, random steps are recomputed first (--check-seed, --unverified)
+  --validation   validation_loss, and for classifiers validation_error (share of wrong predictions), of the model after the step, in evaluation mode:
+                   after each epoch or every N steps (--every). Each measured model costs a forward pass over the validation split (--examples limits it)
+Without these three, no tensors are read: damage of tensors isn't noticed (`hindcast verify` finds it). Steps whose metadata is damaged are left out, and the exit code is 3. An empty cell has no value; NaN and inf are values that are not finite.
+
+--tensorboard DIR writes an event file to DIR, which `tensorboard --logdir DIR` shows: train/loss, train/learning_rate, train/epoch, train/batch_size, train/gradient_norm, train/parameter_norm, train/update_norm, validation/loss, validation/error, scalar/NAME. A run doesn't record when its steps were computed, so all events have the time at which the run was created: choose the axis \"Step\". TensorBoard stores float32. A folder with event files of another run or program is refused, because TensorBoard would mix the curves.
+
+--json prints an object with
+  run, run_digest, steps {start, end}, seconds
+  rows, columns          number of steps in the history, and the names of the table's columns
+  losses                 {known, not_finite, first_not_finite, first, last, smallest}: numbers of steps whose loss was recorded and whose loss is not finite,
+                         the first such step; the last three are {step, loss} of finite losses, or null
+  epochs                 a list of {epoch, steps, mean_loss, smallest_loss, largest_loss, learning_rate, gradient_norm, parameter_norm, update_norm,
+                         held_out_loss, held_out_error}: means over the epoch's steps, the learning rate and the parameters' norm of its last step;
+                         numbers that are not finite or not known are null
+  held_out               {split, examples, of, losses} with --validation, losses being a list of {step, loss}; else null
+  notes                  remarks on these numbers; empty if there are none
+  damage, lost           descriptions of damaged metadata, and the number of steps that can't be read because of it
+  table, tensorboard, picture   files that were written, or null";
+
 #[cfg(feature = "record")]
 pub(super) const TASK_NEW: &str = "\
 Kinds of files:
@@ -250,7 +275,7 @@ pub(crate) const REPORT: &str = "\
 The page is one file that loads nothing from the network: open it from disk, mail it, or store it next to the run. Its sections:
   the run                what was recorded, and its digests
   trust                  two verdicts in words, for examples removed one at a time and together; results of retraining, growth of the adjoint
-  training, influence    the recorded losses; the distribution of the scores
+  training, influence    the recorded losses, and the validation loss (or the test loss) after at most 20 epochs on at most 2000 examples; the distribution of the scores
   examples               the --top most harmful and most helpful ones of each table: pictures, or rows with their values
   explained              of each query about one example, such as validation:17: its prediction, and what pushed it towards and away from its label
   predictions            of the validation split (or test, or train), at the model of the first table: the confusion matrix and the most confident mistakes
@@ -262,6 +287,8 @@ The page is one file that loads nothing from the network: open it from disk, mai
   report, bytes, run_digest
   damaged                descriptions of what is damaged in the trace; the exit code is 3 unless it is empty
   predictions            {split, at, examples, mean_loss, wrong}; null without data, and with --no-predictions
+  held_out               {split, examples, of, losses} of the training curve: the split, the number of its examples that were used and that it has, and a
+                         list of {step, loss}; null without data, and with --no-validation-loss
   views                  a list of {table, query, method, verdict, trust, growth, reasons};
                          trust is {one_at_a_time, together}, each {verdict, reasons}; verdict is confirmed, not-checked, careful or doubtful,
                          and that of the view is the worse of the two; growth is the factor by which the adjoint's norm grew";

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod clean;
+mod curves;
 mod dynamics;
 #[cfg(feature = "record")]
 mod experiments;
@@ -24,6 +25,7 @@ pub use analysis::{
     RemovalKind, Report, Scores,
 };
 pub use clean::Clean;
+pub use curves::History;
 pub use dynamics::{Dynamics, ReplayArgs, Spikes};
 #[cfg(feature = "record")]
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
@@ -84,6 +86,9 @@ pub enum Command {
     /// Sort, filter and print a table written by `influence`, or write some of its rows to another table
     #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
+    /// Show how a run trained: loss, learning rate, norms and validation loss by step, as a table, for TensorBoard, or as a picture
+    #[command(after_long_help = help::HISTORY)]
+    History(History),
     /// Write the loss, margin and probability of every use of every example in training, as one long table
     #[command(after_long_help = help::DYNAMICS)]
     Dynamics(Dynamics),

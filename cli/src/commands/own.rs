@@ -11,11 +11,11 @@ use super::{Outcome, answered, exit, threads};
 use crate::args::help;
 use crate::args::layout::laid_out;
 use crate::args::{
-    Checkpoint, Clean, Counterfactual, Dynamics, Explain, Export, Influence, Info, Predict,
-    Recover, Report, Scores, Spikes, Threads, Verify,
+    Checkpoint, Clean, Counterfactual, Dynamics, Explain, Export, History, Influence, Info,
+    Predict, Recover, Report, Scores, Spikes, Threads, Verify,
 };
 use crate::commands::analysis::{
-    clean, counterfactual, dynamics, explain, influence, predict, report, scores, spikes,
+    clean, counterfactual, dynamics, explain, history, influence, predict, report, scores, spikes,
 };
 use crate::commands::traces::{checkpoint, export, info, recover, verify};
 use crate::own::OwnSource;
@@ -51,6 +51,9 @@ enum Verb {
     /// Sort, filter and print a table written by `influence`, or write some of its rows to another table
     #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
+    /// Show how a run trained: loss, learning rate, norms and validation loss by step, as a table, for TensorBoard, or as a picture
+    #[command(after_long_help = help::HISTORY)]
+    History(History),
     /// Write the loss, margin and probability of every use of every example in training, as one long table
     #[command(after_long_help = help::DYNAMICS)]
     Dynamics(Dynamics),
@@ -107,6 +110,7 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
         Verb::Predict(args) => Some(args.model.threads),
         Verb::Explain(args) => Some(args.replay.threads),
         Verb::Influence(args) => Some(args.threads),
+        Verb::History(args) => args.computes().then_some(args.replay.threads),
         Verb::Dynamics(args) => Some(args.replay.threads),
         Verb::Spikes(args) => Some(args.replay.threads),
         Verb::Counterfactual(args) => Some(args.threads),
@@ -124,6 +128,7 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
         Verb::Influence(args) => influence::run(&args, &models),
         Verb::Explain(args) => explain::run(&args, &models),
         Verb::Scores(args) => scores::run(&args),
+        Verb::History(args) => history::run(&args, &models),
         Verb::Dynamics(args) => dynamics::run(&args, &models),
         Verb::Spikes(args) => spikes::run(&args, &models),
         Verb::Counterfactual(args) => counterfactual::run(&args, &models),

@@ -1,4 +1,4 @@
-//! The facts about a run that a page shows, and its recorded losses.
+//! The facts about a run that a page shows.
 
 use hindcast_format::{DataIdentity, FormatError, Trace, hex};
 
@@ -7,9 +7,6 @@ use crate::contents::{
     training_examples,
 };
 use crate::words::{bytes, grouped, plural};
-
-/// Largest number of points of a training curve. The losses of a longer run are averaged over stretches of steps.
-const STRETCHES: usize = 240;
 
 /// A run in words and numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -128,114 +125,4 @@ fn list(trace: &Trace, contents: &Contents) -> Vec<(String, String)> {
     let head = contents.head.as_deref().unwrap_or(NO_HEAD);
     out.push(("Head digest".to_owned(), head.to_owned()));
     out
-}
-
-/// The recorded losses, averaged over stretches of steps.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Curve {
-    /// Oldest first.
-    pub stretches: Vec<Stretch>,
-    /// Epoch, its last recorded step, mean loss over its recorded steps.
-    pub epochs: Vec<(u64, u64, f64)>,
-    /// Number of steps whose loss is known, and of those whose loss isn't finite.
-    pub known: usize,
-    pub not_finite: usize,
-}
-
-/// Consecutive steps, averaged.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Stretch {
-    pub step: f64,
-    pub mean: f64,
-    pub least: f64,
-    pub largest: f64,
-}
-
-impl Curve {
-    /// Reads the losses of all recorded steps. Also returns descriptions of what can't be read, which is left out.
-    pub fn of(trace: &Trace) -> (Curve, Vec<String>) {
-        let mut problems = Vec::new();
-        let mut losses = Vec::new();
-        let ranges = match trace.ranges() {
-            Ok(ranges) => ranges,
-            Err(e) => {
-                problems.push(e.to_string());
-                Vec::new()
-            }
-        };
-        for range in ranges {
-            for meta in trace.metas(range) {
-                match meta {
-                    Ok(meta) => {
-                        if let Some(loss) = meta.loss {
-                            losses.push((meta.step, meta.epoch, loss));
-                        }
-                    }
-                    Err(e) => problems.push(e.to_string()),
-                }
-            }
-        }
-        (Curve::from_losses(&losses), problems)
-    }
-
-    /// Averages losses, which are given as (step, epoch, loss) in the order of the steps.
-    fn from_losses(losses: &[(u64, u64, f64)]) -> Curve {
-        let finite: Vec<_> = losses.iter().copied().filter(|l| l.2.is_finite()).collect();
-        let length = finite.len().div_ceil(STRETCHES).max(1);
-        let stretches = finite
-            .chunks(length)
-            .map(|chunk| {
-                let n = chunk.len() as f64;
-                let of = || chunk.iter().map(|l| l.2);
-                Stretch {
-                    step: chunk.iter().map(|l| l.0 as f64).sum::<f64>() / n,
-                    mean: of().sum::<f64>() / n,
-                    least: of().fold(f64::INFINITY, f64::min),
-                    largest: of().fold(f64::NEG_INFINITY, f64::max),
-                }
-            })
-            .collect();
-        let epochs = finite
-            .chunk_by(|a, b| a.1 == b.1)
-            .map(|chunk| {
-                let sum: f64 = chunk.iter().map(|l| l.2).sum();
-                let (step, epoch, _) = chunk[chunk.len() - 1];
-                (epoch, step, sum / chunk.len() as f64)
-            })
-            .collect();
-        Curve {
-            stretches,
-            epochs,
-            known: losses.len(),
-            not_finite: losses.len() - finite.len(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_run_is_averaged_over_stretches_and_by_epoch() {
-        let losses: Vec<_> = (0..1000)
-            .map(|t| (t, t / 500, if t < 500 { 2.0 } else { 1.0 }))
-            .collect();
-        let curve = Curve::from_losses(&losses);
-        assert_eq!(curve.stretches.len(), 200);
-        assert_eq!(curve.epochs, [(0, 499, 2.0), (1, 999, 1.0)]);
-        let first = curve.stretches[0];
-        assert_eq!(
-            (first.step, first.mean, first.least, first.largest),
-            (2.0, 2.0, 2.0, 2.0)
-        );
-    }
-
-    #[test]
-    fn losses_that_are_not_finite_are_counted_and_not_drawn() {
-        let curve = Curve::from_losses(&[(0, 0, 1.0), (1, 0, f64::NAN), (2, 0, 3.0)]);
-        assert_eq!((curve.known, curve.not_finite), (3, 1));
-        assert_eq!(curve.epochs, [(0, 2, 2.0)]);
-        assert_eq!(Curve::from_losses(&[]), Curve::default());
-    }
 }

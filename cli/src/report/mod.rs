@@ -1,5 +1,6 @@
 //! Shows a run and its scores as one HTML page.
 
+pub(crate) mod curves;
 pub(crate) mod examples;
 pub(crate) mod facts;
 pub(crate) mod page;
@@ -15,15 +16,16 @@ use anyhow::{Context as _, bail};
 use hindcast_format::Trace;
 use hindcast_model::data::DataSet;
 
-use hindcast_analyzer::ScoreTable;
 use hindcast_analyzer::counterfactual::RemovalResults;
+use hindcast_analyzer::curves::{History, LossCurve};
 use hindcast_analyzer::output::Kind;
 use hindcast_analyzer::scores::same_run;
+use hindcast_analyzer::{ScoreTable, Window};
 
 use crate::contents::training_examples;
 use crate::verdict::{Subject, Verdict, refined};
 use examples::Extremes;
-use facts::{Curve, Facts};
+use facts::Facts;
 use page::{Page, Shown};
 use predicted::{Explained, Predicted, Predictor};
 use view::View;
@@ -36,8 +38,12 @@ pub(crate) struct Source<'a> {
     pub trace: &'a Trace,
     /// The examples; without them the page has no pictures.
     pub data: Option<&'a dyn DataSet>,
-    /// Runs the recorded model; `None` without data, and if predictions aren't wanted.
+    /// Runs the recorded model; `None` without data, and if nothing is to be computed with it.
     pub predictor: Option<Predictor<'a>>,
+    /// Whether the page has predictions.
+    pub predictions: bool,
+    /// Whether the predictor also measures the held-out loss along the run.
+    pub held_out_loss: bool,
     /// Tables with the names of their files.
     pub tables: &'a [(String, ScoreTable)],
     /// Retrainings with the names of their files.
@@ -56,9 +62,10 @@ pub(crate) struct Source<'a> {
 /// If a table or a retraining belongs to another run, a query is in no table, or an example can't be read.
 pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
     let facts = Facts::of(source.trace);
-    let (curve, unread) = Curve::of(source.trace);
+    let mut history = History::of(source.trace, &Window::All)?;
     let mut damaged = facts.problems.clone();
-    damaged.extend(unread.into_iter().filter(|p| !facts.problems.contains(p)));
+    let unread = std::mem::take(&mut history.damage).into_iter();
+    damaged.extend(unread.filter(|p| !facts.problems.contains(p)));
     let mut notes: Vec<String> = damaged
         .iter()
         .map(|p| format!("The trace is damaged: {p}. This page shows what could be read."))
@@ -98,7 +105,7 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
                 table,
                 q,
                 source.data,
-                source.predictor.as_mut(),
+                source.predictor.as_mut().filter(|_| source.predictions),
                 &mut notes,
             )?);
             let view = View::of(table, q, name);
@@ -134,9 +141,14 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
         .first()
         .map(|(_, table)| table.metadata.point());
     let predicted = match (source.predictor.as_mut(), point) {
-        (Some(predictor), Some(point)) => Predicted::of(predictor, point, &mut notes)?,
+        (Some(predictor), Some(point)) if source.predictions => {
+            Predicted::of(predictor, point, &mut notes)?
+        }
         _ => None,
     };
+    if let (Some(predictor), true) = (source.predictor.as_mut(), source.held_out_loss) {
+        predictor.held_out_loss(&mut history, &mut notes);
+    }
     let seen = source.predictor.iter().flat_map(|p| &p.damaged);
     for problem in seen {
         if !damaged.contains(problem) {
@@ -145,7 +157,8 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
     }
     Ok(Page {
         facts,
-        curve,
+        curve: LossCurve::of(&history),
+        held_out: history.held_out,
         shown,
         explained,
         predicted,

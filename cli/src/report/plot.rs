@@ -4,12 +4,16 @@
 mod axis;
 mod marks;
 
+use std::path::Path;
+
+use anyhow::Context as _;
 use plotters::coord::types::RangedCoordf64;
 use plotters::element::PathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use axis::{scaled, scaled_range, ticks};
+use hindcast_analyzer::output::{self, FIGURE, Kind};
 use hindcast_analyzer::{AnalysisError, Result};
 use marks::shapes;
 
@@ -26,6 +30,13 @@ pub(crate) struct Size {
     pub height: u32,
     pub alone: bool,
 }
+
+/// Size of a figure in a file of its own.
+pub(crate) const FIGURE_SIZE: Size = Size {
+    width: 760,
+    height: 460,
+    alone: true,
+};
 
 /// Axes with marks. Later marks are drawn over earlier ones.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +80,18 @@ impl Plot {
         self.draw(&mut svg, size)
             .map_err(|e| AnalysisError::other(format!("drawing a plot: {e}")))?;
         Ok(svg)
+    }
+
+    /// Draws the plot into a file, which may replace an earlier one.
+    ///
+    /// # Errors
+    /// If an axis has no extent or the file can't be written.
+    pub fn save(&self, size: Size, path: &Path) -> anyhow::Result<()> {
+        let svg = self.svg(size)?;
+        // Marks the file as ours, so that a later figure may replace it.
+        let text = svg.replacen('>', &format!(">\n{FIGURE}"), 1);
+        output::replace(path, Kind::Figure, |to| std::fs::write(to, &text))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn draw(&self, svg: &mut String, size: Size) -> std::result::Result<(), Problem> {

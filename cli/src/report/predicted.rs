@@ -6,6 +6,7 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use super::examples::{Content, Example, example};
+use hindcast_analyzer::curves::{HeldOut, HeldOutPoints, History};
 use hindcast_analyzer::estimators::method;
 use hindcast_analyzer::predictions::{Confusion, PredictionRow, Predictions, predict};
 use hindcast_analyzer::query::QueryState;
@@ -16,6 +17,10 @@ use hindcast_analyzer::{AnalysisError, Query, QueryPoint, RecordedRun, ReplayEng
 const SUREST: usize = 20;
 /// How many training examples are shown on each side of an explained prediction.
 const HEAVIEST: usize = 10;
+
+/// Largest numbers of models and of examples for the held-out loss along a run.
+const HELD_OUT_MODELS: usize = 20;
+const HELD_OUT_EXAMPLES: usize = 2000;
 
 /// Runs a recorded model.
 pub(crate) struct Predictor<'a> {
@@ -46,21 +51,44 @@ impl<'a> Predictor<'a> {
         examples: &[u64],
         notes: &mut Vec<String>,
     ) -> Option<Predictions> {
-        match self.try_predictions(point, split, examples) {
-            Ok(found) => Some(found),
-            Err(error) => {
-                if let AnalysisError::Trace(damage) = &error
-                    && damage.is_damage()
-                {
-                    self.damaged.push(damage.to_string());
-                }
-                let why = crate::commands::in_one_line(&error.into());
-                let note = format!("There are no predictions on this page: {why}.");
-                if !notes.contains(&note) {
-                    notes.push(note);
-                }
-                None
-            }
+        let found = self.try_predictions(point, split, examples);
+        found
+            .map_err(|error| self.missing("There are no predictions on this page", error, notes))
+            .ok()
+    }
+
+    /// Notes why something isn't on the page, and the damage that is the cause.
+    fn missing(&mut self, what: &str, error: AnalysisError, notes: &mut Vec<String>) {
+        if let AnalysisError::Trace(damage) = &error
+            && damage.is_damage()
+        {
+            self.damaged.push(damage.to_string());
+        }
+        let why = crate::commands::in_one_line(&error.into());
+        let note = format!("{what}: {why}.");
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// Fills the loss of the validation split, or of the test split if that is empty, after at most [`HELD_OUT_MODELS`] epochs,
+    /// on at most [`HELD_OUT_EXAMPLES`] examples. If the run can't give it, a note says why.
+    pub fn held_out_loss(&mut self, history: &mut History, notes: &mut Vec<String>) {
+        let data = self.run.data();
+        let splits = [Split::Validation, Split::Test];
+        let Some(split) = splits.into_iter().find(|split| data.len(*split) > 0) else {
+            return;
+        };
+        let asked = HeldOut {
+            split,
+            points: HeldOutPoints::Epochs,
+            most_models: Some(HELD_OUT_MODELS),
+            most_examples: Some(HELD_OUT_EXAMPLES),
+        };
+        let on = &mut |_| ControlFlow::Continue(());
+        if let Err(error) = asked.measure(history, self.run, self.engine.as_mut(), on) {
+            let what = format!("The training curve has no {} loss", split.name());
+            self.missing(&what, error, notes);
         }
     }
 

@@ -284,6 +284,7 @@ chapters! {
     your_program "your-program.md",
     keep "keep.md",
     move_the_trace "move.md",
+    curves "curves.md",
     ask "ask.md",
     one_prediction "one-prediction.md",
     check "check.md",

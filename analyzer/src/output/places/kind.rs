@@ -31,6 +31,10 @@ pub enum Kind {
     Dynamics,
     /// A table of predictions: CSV, JSON lines or Parquet.
     Predictions,
+    /// A table of the steps of a run, CSV or Parquet.
+    History,
+    /// A TensorBoard event file of this program.
+    Events,
     /// A table of label issues.
     Issues,
     /// A report's page.
@@ -70,6 +74,14 @@ pub(crate) const PREDICTIONS: &str =
     "index,row,file,label,predicted,probability,label_probability,loss";
 /// Key in the metadata at the end of a Parquet file with a table of predictions. Its value is the run's head digest.
 pub(crate) const PREDICTIONS_KEY: &str = "hindcast predictions of run";
+/// First columns of a table of steps.
+pub(crate) const HISTORY: &str = "step,epoch,learning_rate,batch_size,loss";
+/// Key in the metadata at the end of a Parquet file with a table of steps. Its value is the run's head digest.
+pub(crate) const HISTORY_KEY: &str = "hindcast history of run";
+/// Version in the first event of every TensorBoard event file.
+pub(crate) const EVENTS_VERSION: &str = "brain.Event:2";
+/// The writer that the first event names.
+pub(crate) const EVENTS_WRITER: &str = "hindcast";
 /// Columns of a table of label issues.
 pub(crate) const ISSUES: &str = "index,row,file,is_label_issue,label_score,given_label,predicted_label,given_probability,predicted_probability,rank_score";
 /// Key in the metadata at the end of a Parquet file with a table of training dynamics. Its value is the run's head digest.
@@ -103,6 +115,8 @@ impl Kind {
             Kind::Bounds => "a table of bounds",
             Kind::Dynamics => "a table of training dynamics",
             Kind::Predictions => "a table of predictions",
+            Kind::History => "a table of steps",
+            Kind::Events => "an event file of this program",
             Kind::Issues => "a table of label issues",
             Kind::Page => "a report",
             Kind::Picture => "a picture of this program (earlier versions left no mark in theirs)",
@@ -151,6 +165,13 @@ impl Kind {
                     )
                     || is_parquet_of(PREDICTIONS_KEY, path, head)
             }
+            Kind::History => {
+                let header = text.lines().next();
+                let rest = header.and_then(|header| header.strip_prefix(HISTORY));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(','))
+                    || is_parquet_of(HISTORY_KEY, path, head)
+            }
+            Kind::Events => has(&text, EVENTS_VERSION) && has(&text, EVENTS_WRITER),
             Kind::Issues => text.lines().next() == Some(ISSUES),
             Kind::Page => has(&text, PAGE),
             Kind::Picture => head
@@ -307,7 +328,7 @@ fn same(a: &Path, b: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 14] = [
+    const KINDS: [Kind; 16] = [
         Kind::Scores,
         Kind::Metadata,
         Kind::Tokens,
@@ -316,6 +337,8 @@ mod tests {
         Kind::Bounds,
         Kind::Dynamics,
         Kind::Predictions,
+        Kind::History,
+        Kind::Events,
         Kind::Issues,
         Kind::Page,
         Kind::Picture,
@@ -328,7 +351,7 @@ mod tests {
     fn only_a_result_of_the_same_kind_is_replaced() {
         let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
         let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
-        let files: [(&[u8], &[Kind]); 29] = [
+        let files: [(&[u8], &[Kind]); 34] = [
             (b"x1,x2,y\n1,2,3\n", &[]),
             (b"index,name\n0,a\n", &[]),
             (b"index,influence,remark\n0,a\n", &[]),
@@ -381,6 +404,17 @@ mod tests {
                 &[Kind::Issues],
             ),
             (b"index,row,file,is_label_issue,label_score\n", &[]),
+            (b"step,epoch,learning_rate,batch_size,loss\n0,0,", &[Kind::History]),
+            (
+                b"step,epoch,learning_rate,batch_size,loss,update_norm\n0,0,",
+                &[Kind::History],
+            ),
+            (b"step,epoch,learning_rate,batch_size,losses\n", &[]),
+            (
+                b"\x24\0\0\0\0\0\0\0\x01\x02\x03\x04\x1a\x0dbrain.Event:2\x52\x0a\x0a\x08hindcast",
+                &[Kind::Events],
+            ),
+            (b"\x24\0\0\0\0\0\0\0\x01\x02\x03\x04\x1a\x0dbrain.Event:2", &[]),
             (
                 b"{\n  \"format\": \"hindcast counterfactual\",\n",
                 &[Kind::Removals],

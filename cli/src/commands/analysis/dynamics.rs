@@ -128,7 +128,8 @@ pub(crate) fn run(args: &Dynamics, models: &Models) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-fn check_output(path: &Path) -> Result<(), Usage> {
+/// Refuses the name of a table that is neither CSV nor, if this build can write it, Parquet.
+pub(super) fn check_output(path: &Path) -> Result<(), Usage> {
     let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     let wanted = match ending.as_deref() {
         Some("csv") => return Ok(()),

@@ -8,6 +8,7 @@ pub(crate) mod counterfactual;
 mod diverged;
 pub(crate) mod dynamics;
 pub(crate) mod explain;
+pub(crate) mod history;
 pub(crate) mod influence;
 pub(crate) mod methods;
 pub(crate) mod pictures;

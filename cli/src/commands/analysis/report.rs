@@ -20,6 +20,7 @@ use crate::terminal::{field, say};
 use crate::verdict::{self, RemovalKind};
 use crate::words;
 use hindcast_analyzer::counterfactual::RemovalResults;
+use hindcast_analyzer::curves::{Measured, Point};
 use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::{ScoreTable, output};
 
@@ -33,6 +34,16 @@ struct Printed<'a> {
     views: Vec<Judged<'a>>,
     /// `None` without data.
     predictions: Option<Summary<'a>>,
+    /// The held-out losses of the training curve; `None` without data.
+    held_out: Option<HeldOutCurve<'a>>,
+}
+
+/// Held-out losses along the run.
+#[derive(Serialize)]
+struct HeldOutCurve<'a> {
+    #[serde(flatten)]
+    measured: Measured,
+    losses: &'a [Point],
 }
 
 /// The predictions for a held-out split.
@@ -95,12 +106,15 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         .and_then(|run| run.trace())
         .or(alone.as_ref())
         .with_context(|| format!("{}: the run can't be opened", args.run.display()))?;
-    let wanted = opened.as_ref().filter(|_| !args.no_predictions);
+    let computes = !(args.no_predictions && args.no_validation_loss);
+    let wanted = opened.as_ref().filter(|_| computes);
     let predictor = wanted.map(Predictor::of).transpose()?;
     let mut page = crate::report::page(&mut Source {
         trace,
         data: opened.as_ref().map(|run| run.data()),
         predictor,
+        predictions: !args.no_predictions,
+        held_out_loss: !args.no_validation_loss,
         tables: &tables,
         removals: &removals,
         queries: &args.query,
@@ -230,6 +244,10 @@ fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
         damaged: &page.damaged,
         views: judged.collect(),
         predictions: page.predicted.as_ref().map(Summary::of),
+        held_out: page.held_out.map(|measured| HeldOutCurve {
+            measured,
+            losses: &page.curve.held_out,
+        }),
     }
 }
 
@@ -360,6 +378,9 @@ fn commands(
     }
     if args.no_predictions {
         report = report.word("--no-predictions");
+    }
+    if args.no_validation_loss {
+        report = report.word("--no-validation-loss");
     }
     out.push((
         "Write this page:".to_owned(),

@@ -6,19 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use crate::report::plot::{Axis, Ink, Mark, Plot, Size};
+use crate::report::plot::{Axis, FIGURE_SIZE, Ink, Mark, Plot};
 use crate::words::{at_model, counted};
 use hindcast_analyzer::measures::mean_sd;
-use hindcast_analyzer::output::{FIGURE, Kind};
 use hindcast_lab::protocols::agreement::Agreement;
 use hindcast_lab::protocols::{CleansingRow, NONE, read_rows};
 
-/// Size of a figure.
-const SIZE: Size = Size {
-    width: 760,
-    height: 460,
-    alone: true,
-};
 /// Numbers of removed examples for which errors before and after are plotted against each other (figure 10).
 const SCATTER_AT: [u64; 2] = [100, 10_000];
 
@@ -53,12 +46,8 @@ fn write(figures: &[Figure], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut files = Vec::new();
     for figure in figures {
-        let svg = figure.plot.svg(SIZE)?;
         let path = folder.join(format!("{}.svg", figure.name));
-        // Marks the file as ours, so that a later figure may replace it.
-        let text = svg.replacen('>', &format!(">\n{FIGURE}"), 1);
-        hindcast_analyzer::output::replace(&path, Kind::Figure, |to| fs::write(to, &text))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        figure.plot.save(FIGURE_SIZE, &path)?;
         files.push(path);
     }
     Ok(files)
@@ -326,6 +315,7 @@ fn in_order<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hindcast_analyzer::output::FIGURE;
 
     const AGREEMENT: &str = "\
 data,model,seed,method,tau,jaccard,penalty,validation_loss,largest_change,settings,fingerprint,method_seconds,truth_seconds

@@ -2,11 +2,14 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::super::facts::Curve;
+use super::super::curves::loss_plot;
 use super::super::plot::{Axis, Ink, Mark, Plot, Size};
 use super::super::view::View;
+use super::content::Page;
+use crate::words::grouped;
 use hindcast_analyzer::Result;
 use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults};
+use hindcast_analyzer::curves::Stretch;
 use hindcast_analyzer::scores::AdjointGrowth;
 
 const WIDE: Size = Size {
@@ -43,62 +46,33 @@ fn inline(svg: &str) -> String {
 }
 
 /// Losses by step and by epoch.
-pub(super) fn training(curve: &Curve) -> Result<Markup> {
-    let stretches = &curve.stretches;
-    let all = || stretches.iter().flat_map(|s| [s.least, s.largest]);
-    let x = Axis::around("step", stretches.iter().map(|s| s.step));
-    let (least, largest) = all().fold((f64::INFINITY, 0.0_f64), |m, l| (m.0.min(l), m.1.max(l)));
-    // Losses over several decades are only readable on a logarithmic axis.
-    let y = if least > 0.0 && largest > 50.0 * least {
-        Axis::decades("loss", all())
-    } else {
-        let axis = Axis::around("loss", all().chain([0.0]));
-        let low = if least >= 0.0 { 0.0 } else { axis.range.0 };
-        let high = axis.range.1;
-        axis.ends(low, high)
-    };
-    let marks = vec![
-        Mark::Band {
-            points: stretches
-                .iter()
-                .map(|s| (s.step, s.least, s.largest))
-                .collect(),
-            ink: Ink::Quiet,
-        },
-        Mark::Line {
-            points: stretches.iter().map(|s| (s.step, s.mean)).collect(),
-            ink: Ink::Help,
-        },
-    ];
-    // A level line over the steps of each epoch.
-    let first_step = stretches.first().map_or(0.0, |s| s.step);
-    let starts = std::iter::once(first_step).chain(curve.epochs.iter().map(|e| e.1 as f64));
-    let levels = starts
-        .zip(&curve.epochs)
-        .map(|(from, &(_, step, mean))| Mark::Line {
-            points: vec![(from, mean), (step as f64, mean)],
-            ink: Ink::Plain,
-        });
-    let marks = marks.into_iter().chain(levels).collect();
-    let (first, last) = (stretches.first(), stretches.last());
-    let of = |s: Option<&super::super::facts::Stretch>| s.map_or(f64::NAN, |s| s.mean);
+pub(super) fn training(page: &Page) -> Result<Markup> {
+    let curve = &page.curve;
+    let split = page.held_out.map(|measured| measured.split.name());
+    let (first, last) = (curve.stretches.first(), curve.stretches.last());
+    let of = |s: Option<&Stretch>| s.map_or(f64::NAN, |s| s.mean);
     let described = format!(
-        "Training loss by step: from {:.4} to {:.4}",
+        "Training loss by step: from {:.4} to {:.4}{}",
         of(first),
-        of(last)
+        of(last),
+        match (split, curve.held_out.last()) {
+            (Some(split), Some(last)) => format!("; {split} loss at the end: {:.4}", last.loss),
+            _ => String::new(),
+        }
     );
-    let mut plot = Plot::new(x, y, marks);
-    plot.legend = [
-        (Ink::Help, "mean of some steps"),
-        (Ink::Quiet, "smallest to largest"),
-        (Ink::Plain, "mean of an epoch"),
-    ]
-    .map(|(ink, name)| (ink, 0, name.to_owned()))
-    .into();
     figure(
-        &plot,
+        &loss_plot(curve, split),
         &described,
-        html! { "Losses of the batches, as the training loop recorded them. A level line spans the steps of its epoch." },
+        html! {
+            "Losses of the batches, as the training loop recorded them. A level line spans the steps of its epoch."
+            @if let Some(measured) = page.held_out {
+                " Dots: the mean loss of "
+                @if measured.examples < measured.of { (grouped(measured.examples as u64)) " of the " }
+                (grouped(measured.of as u64)) " " (measured.split.name()) " examples after "
+                @if curve.held_out.len() < curve.epochs.len() { "some" } @else { "the" }
+                " epochs, without dropout and augmentation."
+            }
+        },
     )
 }
 

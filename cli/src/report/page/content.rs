@@ -1,17 +1,20 @@
 //! The contents of a page, before they become HTML.
 
 use super::super::examples::Extremes;
-use super::super::facts::{Curve, Facts};
+use super::super::facts::Facts;
 use super::super::predicted::{Explained, Predicted};
 use super::super::view::View;
 use crate::verdict::{Subject, Verdict};
 use hindcast_analyzer::counterfactual::RemovalResults;
+use hindcast_analyzer::curves::{LossCurve, Measured};
 
 /// Everything that a page shows.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Page {
     pub facts: Facts,
-    pub curve: Curve,
+    pub curve: LossCurve,
+    /// Whose held-out losses the curve has; `None` if it has none.
+    pub held_out: Option<Measured>,
     pub shown: Vec<Shown>,
     /// The queries that are the loss of one example, explained.
     pub explained: Vec<Explained>,

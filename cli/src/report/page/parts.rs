@@ -94,15 +94,16 @@ fn sign(level: Level) -> &'static str {
 /// The losses.
 pub(super) fn training(page: &Page) -> Result<Markup> {
     let curve = &page.curve;
-    let plot = match curve.stretches.len() {
+    let plot = match curve.stretches.len().max(curve.held_out.len()) {
         0 | 1 => None,
-        _ => Some(charts::training(curve)?),
+        _ => Some(charts::training(page)?),
     };
     let content = html! {
         @match plot {
             Some(plot) => (plot),
             None => p.quiet { "The training loop recorded no losses (" code { "run.loss" } "), so there is no curve." },
         }
+        @if curve.known == 0 && !curve.held_out.is_empty() { p.quiet { "The training loop recorded no losses (" code { "run.loss" } ")." } }
         @if curve.not_finite > 0 { p.note { (curve.not_finite) " of " (curve.known) " losses are not finite." } }
         @if !curve.epochs.is_empty() {
             details {

@@ -16,6 +16,8 @@ mod everyday;
 #[cfg(feature = "record")]
 mod explained;
 mod foreign_tables;
+#[cfg(feature = "record")]
+mod history;
 #[cfg(all(unix, feature = "record"))]
 mod inputs;
 #[cfg(unix)]

@@ -3,7 +3,7 @@
 use super::build::{Setup, World};
 
 /// The commands, in the order of a state's cells. A new command needs a row here and a cell in every state.
-pub(super) const COMMANDS: [(&str, &str); 18] = [
+pub(super) const COMMANDS: [(&str, &str); 19] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
     (
@@ -35,6 +35,8 @@ pub(super) const COMMANDS: [(&str, &str); 18] = [
     ),
     // It reads tensors only for its check of random steps: a fixed seed, so that it meets the same damage every time.
     ("spikes", "hindcast spikes run --data data --check-seed 1"),
+    // It reads only metadata, as in its default.
+    ("history", "hindcast history run --out history.csv"),
     (
         "report",
         "hindcast report run scores.csv --data data --out report.html",

@@ -1,0 +1,143 @@
+//! Losses of held-out examples along a run, by forward passes.
+
+use hindcast_model::objective::Split;
+
+use super::history::{History, HistoryRow, Measured};
+use super::models::each_model;
+use crate::engine::ReplayEngine;
+use crate::error::{AnalysisError, Diverged, Result};
+use crate::predictions::predict;
+use crate::query::Query;
+use crate::run::recorded::RecordedRun;
+use crate::sweep::{Observer, Stage};
+
+/// After which steps the loss is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeldOutPoints {
+    /// After the last step of each epoch.
+    #[default]
+    Epochs,
+    /// After every N-th step of the run, and after the last step.
+    Every(u64),
+}
+
+/// Which held-out losses are measured. The cost is one forward pass per measured model and example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldOut {
+    /// The examples.
+    pub split: Split,
+    /// After which steps.
+    pub points: HeldOutPoints,
+    /// Largest number of models. Of more points, so many are chosen at equal distances, the last one included.
+    pub most_models: Option<usize>,
+    /// Largest number of examples. Of more examples, so many are chosen at equal distances.
+    pub most_examples: Option<usize>,
+}
+
+impl HeldOut {
+    /// Fills the held-out loss of a history of `run`: the mean loss of the examples at the model after each chosen step, in
+    /// evaluation mode. A loss that isn't finite becomes NaN. A step whose next model isn't in the run is left out.
+    ///
+    /// # Errors
+    /// The split is empty, a model or an example can't be read, or `observer` asks to stop.
+    pub fn measure(
+        &self,
+        history: &mut History,
+        run: &RecordedRun<'_>,
+        engine: &mut dyn ReplayEngine,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let split = Query::Loss {
+            split: self.split,
+            examples: None,
+            text: self.split.name().to_owned(),
+        };
+        let indices = split.examples(run.data())?;
+        let examples = spread(&indices, self.most_examples);
+        let after = spread(&self.recorded(history, run)?, self.most_models);
+        let mut base = 0;
+        let total = (after.len() * examples.len()) as u64;
+        let stage = |done| Stage {
+            doing: "measuring",
+            unit: "examples",
+            done,
+            total,
+        };
+        observer.begin(stage(0));
+        let models: Vec<u64> = after.iter().map(|step| step + 1).collect();
+        each_model(run.source(), &models, &mut |model, state| {
+            let name = format!("step:{model}");
+            let mut watch = |inner: Stage| observer.step(stage(base + inner.done));
+            let found = predict(
+                run,
+                engine,
+                (&name, state),
+                self.split,
+                &examples,
+                &mut watch,
+            );
+            base += examples.len() as u64;
+            let (loss, error) = match found {
+                Ok(found) => {
+                    let error = found.errors().map(|n| n as f64 / examples.len() as f64);
+                    (found.mean_loss(), error)
+                }
+                Err(AnalysisError::Diverged(Diverged::Prediction)) => (f64::NAN, None),
+                Err(error) => return Err(error),
+            };
+            if let Some(row) = history.row_mut(model - 1) {
+                (row.held_out_loss, row.held_out_error) = (Some(loss), error);
+            }
+            Ok(())
+        })?;
+        history.held_out = Some(Measured {
+            split: self.split,
+            examples: examples.len(),
+            of: indices.len(),
+        });
+        Ok(())
+    }
+
+    /// The chosen steps whose next model is in the run.
+    fn recorded(&self, history: &History, run: &RecordedRun<'_>) -> Result<Vec<u64>> {
+        let source = run.source();
+        let (ranges, end) = (source.ranges()?, source.end()?.step);
+        let known = |model: u64| model == end || ranges.iter().any(|r| r.contains(&model));
+        let last = |rows: &[HistoryRow]| rows.last().map(|row| row.step);
+        let chosen: Vec<u64> = match self.points {
+            HeldOutPoints::Epochs => history.epochs().filter_map(last).collect(),
+            HeldOutPoints::Every(n) => {
+                let last = last(&history.rows);
+                let steps = history.rows.iter().map(|row| row.step);
+                steps
+                    .filter(|step| (step + 1).is_multiple_of(n.max(1)) || Some(*step) == last)
+                    .collect()
+            }
+        };
+        Ok(chosen.into_iter().filter(|step| known(step + 1)).collect())
+    }
+}
+
+/// At most `most` of the values, at equal distances, with the last one.
+fn spread(values: &[u64], most: Option<usize>) -> Vec<u64> {
+    let most = most.unwrap_or(usize::MAX).min(values.len());
+    (1..=most)
+        .map(|k| values[(k * values.len()).div_ceil(most) - 1])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_spread_evenly_and_end_with_the_last() {
+        let all: Vec<u64> = (0..10).collect();
+        assert_eq!(spread(&all, None), all);
+        assert_eq!(spread(&all, Some(20)), all);
+        assert_eq!(spread(&all, Some(5)), [1, 3, 5, 7, 9]);
+        assert_eq!(spread(&all, Some(3)), [3, 6, 9]);
+        assert_eq!(spread(&all, Some(1)), [9]);
+        assert!(spread(&all, Some(0)).is_empty() && spread(&[], Some(3)).is_empty());
+    }
+}

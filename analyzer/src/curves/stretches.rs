@@ -1,0 +1,113 @@
+//! Losses averaged over stretches of steps, for plots.
+
+use super::history::History;
+use super::summary::Point;
+
+/// Largest number of points of a training curve. The losses of a longer run are averaged over stretches of steps.
+const STRETCHES: usize = 240;
+
+/// The recorded losses, averaged over stretches of steps.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LossCurve {
+    /// Oldest first.
+    pub stretches: Vec<Stretch>,
+    /// Epoch, its last step with a finite loss, mean of these losses.
+    pub epochs: Vec<(u64, u64, f64)>,
+    /// Number of steps whose loss is known, and of those whose loss isn't finite.
+    pub known: usize,
+    /// Of these, the losses that are not finite.
+    pub not_finite: usize,
+    /// The finite held-out losses of the models after these steps.
+    pub held_out: Vec<Point>,
+}
+
+/// Consecutive steps, averaged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stretch {
+    /// Mean step.
+    pub step: f64,
+    /// Mean loss.
+    pub mean: f64,
+    /// Smallest loss.
+    pub least: f64,
+    /// Largest loss.
+    pub largest: f64,
+}
+
+impl LossCurve {
+    /// Averages the losses of a history.
+    pub fn of(history: &History) -> LossCurve {
+        let known = history.rows.iter().filter(|row| row.loss.is_some()).count();
+        // Step, epoch, loss.
+        let finite: Vec<(u64, u64, f64)> = history
+            .rows
+            .iter()
+            .filter_map(|row| Some((row.step, row.epoch, row.loss?)))
+            .filter(|(_, _, loss)| loss.is_finite())
+            .collect();
+        let length = finite.len().div_ceil(STRETCHES).max(1);
+        let epochs = finite.chunk_by(|a, b| a.1 == b.1).map(|chunk| {
+            let sum: f64 = chunk.iter().map(|l| l.2).sum();
+            let (step, epoch, _) = chunk[chunk.len() - 1];
+            (epoch, step, sum / chunk.len() as f64)
+        });
+        let held_out = history.rows.iter().filter_map(|row| {
+            let loss = row.held_out_loss.filter(|loss| loss.is_finite())?;
+            Some(Point {
+                step: row.step,
+                loss,
+            })
+        });
+        LossCurve {
+            stretches: finite.chunks(length).map(stretch).collect(),
+            epochs: epochs.collect(),
+            known,
+            not_finite: known - finite.len(),
+            held_out: held_out.collect(),
+        }
+    }
+}
+
+fn stretch(chunk: &[(u64, u64, f64)]) -> Stretch {
+    let n = chunk.len() as f64;
+    let of = || chunk.iter().map(|l| l.2);
+    Stretch {
+        step: chunk.iter().map(|l| l.0 as f64).sum::<f64>() / n,
+        mean: of().sum::<f64>() / n,
+        least: of().fold(f64::INFINITY, f64::min),
+        largest: of().fold(f64::NEG_INFINITY, f64::max),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::summary::tests::history;
+    use super::*;
+
+    #[test]
+    fn a_long_run_is_averaged_over_stretches_and_by_epoch() {
+        let losses: Vec<_> = (0..1000)
+            .map(|t| (t / 500, Some(if t < 500 { 2.0 } else { 1.0 })))
+            .collect();
+        let curve = LossCurve::of(&history(&losses));
+        assert_eq!(curve.stretches.len(), 200);
+        assert_eq!(curve.epochs, [(0, 499, 2.0), (1, 999, 1.0)]);
+        let first = curve.stretches[0];
+        assert_eq!(
+            (first.step, first.mean, first.least, first.largest),
+            (2.0, 2.0, 2.0, 2.0)
+        );
+    }
+
+    #[test]
+    fn losses_that_are_not_finite_are_counted_and_not_drawn() {
+        let mut history = history(&[(0, Some(1.0)), (0, Some(f64::NAN)), (0, Some(3.0))]);
+        history.rows[1].held_out_loss = Some(f64::NAN);
+        history.rows[2].held_out_loss = Some(0.5);
+        let curve = LossCurve::of(&history);
+        assert_eq!((curve.known, curve.not_finite), (3, 1));
+        assert_eq!(curve.epochs, [(0, 2, 2.0)]);
+        assert_eq!(curve.held_out, [Point { step: 2, loss: 0.5 }]);
+        assert_eq!(LossCurve::of(&History::default()), LossCurve::default());
+    }
+}

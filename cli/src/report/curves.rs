@@ -1,0 +1,76 @@
+//! Plots of losses by step.
+
+use super::plot::{Axis, Ink, Mark, Plot};
+use hindcast_analyzer::curves::LossCurve;
+
+/// An axis for these losses. Losses over several decades are only readable on a logarithmic axis.
+fn loss_axis(losses: &[f64]) -> Axis {
+    let ends = losses
+        .iter()
+        .fold((f64::INFINITY, 0.0_f64), |m, &l| (m.0.min(l), m.1.max(l)));
+    let (least, largest) = ends;
+    if least > 0.0 && largest > 50.0 * least {
+        return Axis::decades("loss", losses.iter().copied());
+    }
+    let axis = Axis::around("loss", losses.iter().copied().chain([0.0]));
+    let low = if least >= 0.0 { 0.0 } else { axis.range.0 };
+    let high = axis.range.1;
+    axis.ends(low, high)
+}
+
+/// The recorded losses by step and by epoch, and the held-out losses of the split with this name.
+pub(crate) fn loss_plot(curve: &LossCurve, split: Option<&str>) -> Plot {
+    let stretches = &curve.stretches;
+    let held_out: Vec<(f64, f64)> = curve
+        .held_out
+        .iter()
+        .map(|point| (point.step as f64, point.loss))
+        .collect();
+    let steps = stretches.iter().map(|s| s.step);
+    let x = Axis::around("step", steps.chain(held_out.iter().map(|p| p.0)));
+    let losses = stretches.iter().flat_map(|s| [s.least, s.largest]);
+    let losses: Vec<f64> = losses.chain(held_out.iter().map(|p| p.1)).collect();
+    let mut marks = Vec::new();
+    if !stretches.is_empty() {
+        let band = stretches.iter().map(|s| (s.step, s.least, s.largest));
+        marks.push(Mark::Band {
+            points: band.collect(),
+            ink: Ink::Quiet,
+        });
+        marks.push(Mark::Line {
+            points: stretches.iter().map(|s| (s.step, s.mean)).collect(),
+            ink: Ink::Help,
+        });
+    }
+    // A level line over the steps of each epoch.
+    let first_step = stretches.first().map_or(0.0, |s| s.step);
+    let starts = std::iter::once(first_step).chain(curve.epochs.iter().map(|e| e.1 as f64));
+    let levels = starts
+        .zip(&curve.epochs)
+        .map(|(from, &(_, step, mean))| Mark::Line {
+            points: vec![(from, mean), (step as f64, mean)],
+            ink: Ink::Plain,
+        });
+    marks.extend(levels);
+    let mut legend = vec![
+        (Ink::Help, 0, "mean of some steps".to_owned()),
+        (Ink::Quiet, 0, "smallest to largest".to_owned()),
+        (Ink::Plain, 0, "mean of an epoch".to_owned()),
+    ];
+    if let (Some(split), false) = (split, held_out.is_empty()) {
+        legend.push((Ink::Harm, 3, format!("{split} loss")));
+        marks.push(Mark::Line {
+            points: held_out.clone(),
+            ink: Ink::Harm,
+        });
+        marks.push(Mark::Dots {
+            points: held_out,
+            ink: Ink::Harm,
+            shape: 3,
+            size: 3,
+        });
+    }
+    let mut plot = Plot::new(x, loss_axis(&losses), marks);
+    plot.legend = legend;
+    plot
+}
