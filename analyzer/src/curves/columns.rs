@@ -3,10 +3,13 @@
 use super::history::{History, HistoryRow};
 use crate::output::HISTORY;
 
+/// A value of a row.
+pub(super) type Cell = Box<dyn Fn(&HistoryRow) -> Option<f64>>;
+
 /// A column of the table after the first five: its name and its values.
 pub(super) struct Column {
     pub name: String,
-    pub of: Box<dyn Fn(&HistoryRow) -> Option<f64>>,
+    pub of: Cell,
 }
 
 impl Column {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use super::columns::more_columns;
+use super::columns::{Cell, more_columns};
 use super::history::{History, HistoryRow};
 use crate::error::{AnalysisError, Result};
 use crate::output::{EVENTS_VERSION, EVENTS_WRITER, Kind, replace, replaceable};
@@ -128,7 +128,7 @@ fn alone(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-type Tags = Vec<(String, Box<dyn Fn(&HistoryRow) -> Option<f64>>)>;
+type Tags = Vec<(String, Cell)>;
 
 /// The tags with their values.
 fn tags(history: &History) -> Tags {

@@ -70,29 +70,7 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
         .iter()
         .map(|p| format!("The trace is damaged: {p}. This page shows what could be read."))
         .collect();
-    for (name, table) in source.tables {
-        if !table.metadata.names_runs() {
-            notes.push(format!(
-                "{name}: the table has no metadata that says which run it belongs to; it is assumed to belong to this one."
-            ));
-        }
-        about(name, table.metadata.check_run(&facts.head))?;
-        // If the data isn't loaded, its recorded fingerprint gives the number of examples.
-        about(
-            name,
-            match (source.data, training_examples(source.trace.info())) {
-                (Some(data), _) => table.check_data(data),
-                (None, Some(examples)) => table.check_range(examples),
-                (None, None) => table.check_range(u64::MAX),
-            },
-        )?;
-    }
-    for (name, results) in source.removals {
-        about(name, same_run(&results.run_digest, &facts.head))?;
-        if let Some(examples) = training_examples(source.trace.info()) {
-            about(name, results.check_range(examples))?;
-        }
-    }
+    check(source, &facts, &mut notes)?;
     let mut named = source.removals.to_vec();
     for (name, table) in source.tables {
         named.extend(refined(table).into_iter().map(|r| (name.clone(), r)));
@@ -169,6 +147,34 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
         commands: Vec::new(),
         writer: concat!("hindcast ", env!("CARGO_PKG_VERSION")).to_owned(),
     })
+}
+
+/// Checks that the tables and the retrainings belong to the run, and notes those that don't say so.
+fn check(source: &Source<'_>, facts: &Facts, notes: &mut Vec<String>) -> anyhow::Result<()> {
+    for (name, table) in source.tables {
+        if !table.metadata.names_runs() {
+            notes.push(format!(
+                "{name}: the table has no metadata that says which run it belongs to; it is assumed to belong to this one."
+            ));
+        }
+        about(name, table.metadata.check_run(&facts.head))?;
+        // If the data isn't loaded, its recorded fingerprint gives the number of examples.
+        about(
+            name,
+            match (source.data, training_examples(source.trace.info())) {
+                (Some(data), _) => table.check_data(data),
+                (None, Some(examples)) => table.check_range(examples),
+                (None, None) => table.check_range(u64::MAX),
+            },
+        )?;
+    }
+    for (name, results) in source.removals {
+        about(name, same_run(&results.run_digest, &facts.head))?;
+        if let Some(examples) = training_examples(source.trace.info()) {
+            about(name, results.check_range(examples))?;
+        }
+    }
+    Ok(())
 }
 
 /// Turns a mismatch between a file and the run into an error that names the file.

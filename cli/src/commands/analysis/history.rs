@@ -1,16 +1,14 @@
 //! `hindcast history`: how a run trained, step by step.
 
 mod print;
+mod shown;
 
 use std::io::Write;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
 use hindcast_format::Trace;
 use hindcast_model::objective::Split;
-use serde::Serialize;
 
 use super::asked::parse_window;
 use super::trust;
@@ -18,56 +16,13 @@ use super::walking::watched_as;
 use crate::args::History as Args;
 use crate::commands::context::{self, Models};
 use crate::commands::{Outcome, Usage, ends_in};
-use crate::report::curves::loss_plot;
-use crate::report::plot::FIGURE_SIZE;
 use crate::terminal;
 use hindcast_analyzer::curves::{
-    EpochSummary, HeldOut, HeldOutPoints, History, LossCurve, LossSummary, Measured, Point,
-    Summary, add_gradients, add_norms, event_file, write, write_events,
+    HeldOut, HeldOutPoints, History, LossCurve, Summary, add_gradients, add_norms, event_file,
 };
 use hindcast_analyzer::output::{self, Kind};
 use hindcast_analyzer::{RecordedRun, ReplayEngine, Window};
-
-/// The JSON that `--json` prints.
-#[derive(Serialize)]
-struct Report<'a> {
-    run: String,
-    run_digest: &'a str,
-    steps: &'a Range<u64>,
-    rows: usize,
-    columns: Vec<String>,
-    losses: &'a LossSummary,
-    epochs: &'a [EpochSummary],
-    held_out: Option<HeldOutCurve<'a>>,
-    notes: &'a [String],
-    damage: &'a [String],
-    lost: u64,
-    table: Option<String>,
-    tensorboard: Option<String>,
-    picture: Option<String>,
-    seconds: f64,
-}
-
-/// Held-out losses along a run.
-#[derive(Serialize)]
-struct HeldOutCurve<'a> {
-    #[serde(flatten)]
-    measured: Measured,
-    losses: &'a [Point],
-}
-
-/// A history with everything that is said about it.
-struct Shown<'a> {
-    args: &'a Args,
-    history: History,
-    summary: Summary,
-    curve: LossCurve,
-    notes: Vec<String>,
-    /// The file that was written for TensorBoard.
-    events: Option<PathBuf>,
-    /// Damage about which the user was warned when the run was opened.
-    warned: Vec<String>,
-}
+use shown::Shown;
 
 pub(crate) fn run(args: &Args, models: &Models) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
@@ -211,60 +166,4 @@ fn engine(args: &Args, run: &RecordedRun<'_>) -> anyhow::Result<Box<dyn ReplayEn
     let kind = run.engine_kind(args.replay.engine.map(Into::into), &device)?;
     let dtype = args.replay.precision.dtype().unwrap_or(run.dtype());
     Ok(run.engine(Some(kind), Some(dtype), device)?)
-}
-
-impl Shown<'_> {
-    /// Writes the files.
-    fn write(&mut self, trace: &Trace, head: &str) -> anyhow::Result<()> {
-        if let Some(out) = &self.args.out {
-            write(&self.history, head, out)
-                .with_context(|| format!("cannot write {}", out.display()))?;
-        }
-        if let Some(folder) = &self.args.tensorboard {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make {}", folder.display()))?;
-            let path = event_file(folder, head);
-            let created = trace.info().created_seconds().unwrap_or(0);
-            write_events(&self.history, created as f64, &path)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            self.events = Some(path);
-        }
-        if let Some(picture) = &self.args.picture {
-            if self.curve.stretches.is_empty() && self.curve.held_out.is_empty() {
-                anyhow::bail!(
-                    "cannot draw {}: the run records no finite losses; --validation measures the loss of the validation split",
-                    picture.display()
-                );
-            }
-            let split = self.history.held_out.map(|m| m.split.name());
-            let mut plot = loss_plot(&self.curve, split);
-            plot.title = self.args.run.display().to_string();
-            plot.save(FIGURE_SIZE, picture)?;
-        }
-        Ok(())
-    }
-
-    fn report<'a>(&'a self, head: &'a str, seconds: f64) -> Report<'a> {
-        let shown = |path: &Path| path.display().to_string();
-        Report {
-            run: shown(&self.args.run),
-            run_digest: head,
-            steps: &self.summary.steps,
-            rows: self.summary.rows,
-            columns: self.history.columns(),
-            losses: &self.summary.losses,
-            epochs: &self.summary.epochs,
-            held_out: self.history.held_out.map(|measured| HeldOutCurve {
-                measured,
-                losses: &self.curve.held_out,
-            }),
-            notes: &self.notes,
-            damage: &self.history.damage,
-            lost: self.history.lost,
-            table: self.args.out.as_deref().map(shown),
-            tensorboard: self.events.as_deref().map(shown),
-            picture: self.args.picture.as_deref().map(shown),
-            seconds,
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::Shown;
+use super::shown::Shown;
 use crate::terminal::{field, say};
 use crate::words::{counted, steps};
 use hindcast_analyzer::curves::{EpochSummary, Point};

@@ -1,0 +1,117 @@
+//! A history with everything that is said about it: its files, and its JSON.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use hindcast_format::Trace;
+use serde::Serialize;
+
+use crate::args::History as Args;
+use crate::report::curves::loss_plot;
+use crate::report::plot::FIGURE_SIZE;
+use hindcast_analyzer::curves::{
+    EpochSummary, History, LossCurve, LossSummary, Measured, Point, Summary, event_file, write,
+    write_events,
+};
+
+/// The JSON that `--json` prints.
+#[derive(Serialize)]
+pub(super) struct Report<'a> {
+    run: String,
+    run_digest: &'a str,
+    steps: &'a Range<u64>,
+    rows: usize,
+    columns: Vec<String>,
+    losses: &'a LossSummary,
+    epochs: &'a [EpochSummary],
+    held_out: Option<HeldOutCurve<'a>>,
+    notes: &'a [String],
+    damage: &'a [String],
+    lost: u64,
+    table: Option<String>,
+    tensorboard: Option<String>,
+    picture: Option<String>,
+    seconds: f64,
+}
+
+/// Held-out losses along a run.
+#[derive(Serialize)]
+struct HeldOutCurve<'a> {
+    #[serde(flatten)]
+    measured: Measured,
+    losses: &'a [Point],
+}
+
+/// A history with everything that is said about it.
+pub(super) struct Shown<'a> {
+    pub args: &'a Args,
+    pub history: History,
+    pub summary: Summary,
+    pub curve: LossCurve,
+    pub notes: Vec<String>,
+    /// The file that was written for TensorBoard.
+    pub events: Option<PathBuf>,
+    /// Damage about which the user was warned when the run was opened.
+    pub warned: Vec<String>,
+}
+
+impl Shown<'_> {
+    /// Writes the files.
+    ///
+    /// # Errors
+    /// If a file can't be written, or there is nothing to draw.
+    pub fn write(&mut self, trace: &Trace, head: &str) -> anyhow::Result<()> {
+        if let Some(out) = &self.args.out {
+            write(&self.history, head, out)
+                .with_context(|| format!("cannot write {}", out.display()))?;
+        }
+        if let Some(folder) = &self.args.tensorboard {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+            let path = event_file(folder, head);
+            let created = trace.info().created_seconds().unwrap_or(0);
+            write_events(&self.history, created as f64, &path)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            self.events = Some(path);
+        }
+        if let Some(picture) = &self.args.picture {
+            if self.curve.stretches.is_empty() && self.curve.held_out.is_empty() {
+                anyhow::bail!(
+                    "cannot draw {}: the run records no finite losses; --validation measures the loss of the validation split",
+                    picture.display()
+                );
+            }
+            let split = self.history.held_out.map(|m| m.split.name());
+            let mut plot = loss_plot(&self.curve, split);
+            plot.title = self.args.run.display().to_string();
+            plot.save(FIGURE_SIZE, picture)?;
+        }
+        Ok(())
+    }
+
+    /// The JSON.
+    pub fn report<'a>(&'a self, head: &'a str, seconds: f64) -> Report<'a> {
+        let shown = |path: &Path| path.display().to_string();
+        Report {
+            run: shown(&self.args.run),
+            run_digest: head,
+            steps: &self.summary.steps,
+            rows: self.summary.rows,
+            columns: self.history.columns(),
+            losses: &self.summary.losses,
+            epochs: &self.summary.epochs,
+            held_out: self.history.held_out.map(|measured| HeldOutCurve {
+                measured,
+                losses: &self.curve.held_out,
+            }),
+            notes: &self.notes,
+            damage: &self.history.damage,
+            lost: self.history.lost,
+            table: self.args.out.as_deref().map(shown),
+            tensorboard: self.events.as_deref().map(shown),
+            picture: self.args.picture.as_deref().map(shown),
+            seconds,
+        }
+    }
+}
