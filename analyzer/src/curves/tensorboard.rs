@@ -246,7 +246,7 @@ mod tests {
     fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
         let unmask = |masked: &[u8]| {
             let rotated = u32::from_le_bytes(masked.try_into().unwrap()).wrapping_sub(0xa282_ead8);
-            (rotated >> 17) | (rotated << 15)
+            rotated.rotate_left(15)
         };
         let mut out = Vec::new();
         while !bytes.is_empty() {

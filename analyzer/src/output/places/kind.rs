@@ -351,7 +351,7 @@ mod tests {
     fn only_a_result_of_the_same_kind_is_replaced() {
         let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
         let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
-        let files: [(&[u8], &[Kind]); 34] = [
+        let files: [(&[u8], &[Kind]); 33] = [
             (b"x1,x2,y\n1,2,3\n", &[]),
             (b"index,name\n0,a\n", &[]),
             (b"index,influence,remark\n0,a\n", &[]),
@@ -409,7 +409,6 @@ mod tests {
                 b"step,epoch,learning_rate,batch_size,loss,update_norm\n0,0,",
                 &[Kind::History],
             ),
-            (b"step,epoch,learning_rate,batch_size,losses\n", &[]),
             (
                 b"\x24\0\0\0\0\0\0\0\x01\x02\x03\x04\x1a\x0dbrain.Event:2\x52\x0a\x0a\x08hindcast",
                 &[Kind::Events],
