@@ -61,7 +61,7 @@ fn parameters(dir: &Path) -> Vec<Vec<f64>> {
         let mut names = file.names();
         names.sort();
         let of = |name: &&str| file.tensor(name).unwrap().data().to_vec();
-        let bytes: Vec<u8> = names.iter().flat_map(|name| of(name)).collect();
+        let bytes: Vec<u8> = names.iter().flat_map(of).collect();
         bytes
             .chunks(8)
             .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
