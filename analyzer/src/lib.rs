@@ -10,6 +10,7 @@
 
 pub mod bounds;
 pub mod check;
+pub mod comparison;
 pub mod counterfactual;
 pub mod curves;
 pub mod engine;

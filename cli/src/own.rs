@@ -16,7 +16,7 @@ pub(crate) use source::OwnSource;
 
 /// A program that analyses the runs of one model: `hindcast` with its own model and data.
 ///
-/// It has the verbs info, verify, predict, influence, explain, scores, history, dynamics, spikes, counterfactual, clean, report, export,
+/// It has the verbs info, verify, predict, influence, explain, scores, history, compare, dynamics, spikes, counterfactual, clean, report, export,
 /// recover and checkpoint, with the flags, messages and exit codes of `hindcast`. [`run_with`] is the short form.
 pub struct OwnProgram(OwnSource);
 

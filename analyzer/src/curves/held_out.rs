@@ -1,5 +1,6 @@
 //! Losses of held-out examples along a run, by forward passes.
 
+use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use super::history::{History, HistoryRow, Measured};
@@ -34,7 +35,24 @@ pub struct HeldOut {
     pub most_examples: Option<usize>,
 }
 
+/// Largest numbers of models and of examples of [`HeldOut::bounded`].
+const MODELS: usize = 20;
+const EXAMPLES: usize = 2000;
+
 impl HeldOut {
+    /// The loss of the validation examples, or of the test examples if there are none, after at most 20 epochs and on at most 2000
+    /// examples: less than one epoch's forward passes for most runs. `None` if both splits are empty.
+    pub fn bounded(data: &dyn DataSet) -> Option<HeldOut> {
+        let splits = [Split::Validation, Split::Test];
+        let split = splits.into_iter().find(|split| data.len(*split) > 0)?;
+        Some(HeldOut {
+            split,
+            points: HeldOutPoints::Epochs,
+            most_models: Some(MODELS),
+            most_examples: Some(EXAMPLES),
+        })
+    }
+
     /// Fills the held-out loss of a history of `run`: the mean loss of the examples at the model after each chosen step, in
     /// evaluation mode. A loss that isn't finite becomes NaN. A step whose next model isn't in the run is left out.
     ///

@@ -32,6 +32,7 @@ mod tensorboard;
 pub use gradients::add_gradients;
 pub use held_out::{HeldOut, HeldOutPoints};
 pub use history::{History, HistoryRow, Measured};
+pub(crate) use models::each_model;
 pub use norms::add_norms;
 pub use stretches::{LossCurve, Stretch};
 pub use summary::{EpochSummary, LossSummary, Point, Summary};

@@ -8,6 +8,7 @@ use clap::Args;
 use super::dynamics::ReplayArgs;
 use super::labels::LabelArgs;
 use super::numbers::at_least_one;
+use super::predictions::ModelArgs;
 
 /// `hindcast history`
 #[derive(Debug, Args)]
@@ -60,4 +61,34 @@ impl History {
     pub(crate) fn computes(&self) -> bool {
         self.gradients || self.validation
     }
+}
+
+/// `hindcast compare`
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// Folder of the first run, A
+    pub run: PathBuf,
+    /// Folder of the second run, B
+    pub other: PathBuf,
+    /// Folder with the data files of both runs, for the losses
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder with the data files of run B, if it was trained on other files
+    #[arg(long, value_name = "DIR")]
+    pub other_data: Option<PathBuf>,
+    /// Labels of your own.
+    #[command(flatten)]
+    pub own: LabelArgs,
+    /// Leave out the losses of the splits, and the forward passes that they cost; needs no data
+    #[arg(long)]
+    pub no_losses: bool,
+    /// Draw the losses of both runs
+    #[arg(long, value_name = "FILE.svg")]
+    pub picture: Option<PathBuf>,
+    /// How the models are run.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// For scripts: print the result (--help lists its fields)
+    #[arg(long)]
+    pub json: bool,
 }

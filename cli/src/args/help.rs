@@ -189,6 +189,25 @@ Without these three, no tensors are read: damage of tensors isn't noticed (`hind
   damage, lost           descriptions of damaged metadata, and the number of steps that can't be read because of it
   table, tensorboard, picture   files that were written, or null";
 
+pub(crate) const COMPARE: &str = "\
+Settings are compared by the keys of the tasks (with the defaults of keys that aren't set), and by what else the runs say about themselves: rule and seed of own loops, fingerprints of the data, tensors, notes, what was kept, and the version that recorded them. Batches, learning rates and losses of all common steps are compared bit by bit, from the metadata. The parameters before each common step are compared from the first one on, until they differ. Then the distance of the models is measured at up to 20 ends of epochs.
+If parameters, batch and learning rate of a step are the same and the parameters after it differ, the cause is in what a trace doesn't hold step by step: the update rule, the data or its labels, the random draws of dropout and augmentation, or rounding (another engine, processor or number of threads).
+The losses of the splits are measured at the model after the last step and at the mean of the last models (as `predict --at final` and `--at mean`), and the validation loss after up to 20 epochs on up to 2000 examples. They need the model and the data of both runs.
+
+--json prints an object with
+  identical, first_step  whether the runs have the same steps and nothing that was compared differs; the first step at which anything differs, or null
+  settings               a list of {setting, first, second}: the values in A and B, null where a run has none
+  parting                {steps {start, end}, compared, batch, learning_rate, loss, parameters, incomparable, models}: the common steps and the number of
+                         compared ones; the first differences, null if there is none: batch {step, examples, only_first, only_second, same_order},
+                         learning_rate and loss {step, first, second}, parameters {step, values, different, norm, relative, largest, tensor};
+                         incomparable is other-tensors, no-common-step or null; models is the number of models that were compared
+  distances              a list of such differences of the parameters, at up to 20 common models
+  runs                   a list of two: {run, run_digest, steps, rows, losses, epochs, held_out, split_losses, damage}, as in `history --help`;
+                         split_losses is a list of {split, at, examples, loss, error}
+  notes                  remarks, such as why there are no losses; empty if there are none
+  picture                the file that was written, or null
+  seconds";
+
 #[cfg(feature = "record")]
 pub(super) const TASK_NEW: &str = "\
 Kinds of files:

@@ -25,7 +25,7 @@ pub use analysis::{
     RemovalKind, Report, Scores,
 };
 pub use clean::Clean;
-pub use curves::History;
+pub use curves::{Compare, History};
 pub use dynamics::{Dynamics, ReplayArgs, Spikes};
 #[cfg(feature = "record")]
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
@@ -89,6 +89,9 @@ pub enum Command {
     /// Show how a run trained: loss, learning rate, norms and validation loss by step, as a table, for TensorBoard, or as a picture
     #[command(after_long_help = help::HISTORY)]
     History(History),
+    /// Compare two runs: settings, the first step at which they differ, the distance of their models, curves and losses
+    #[command(after_long_help = help::COMPARE)]
+    Compare(Compare),
     /// Write the loss, margin and probability of every use of every example in training, as one long table
     #[command(after_long_help = help::DYNAMICS)]
     Dynamics(Dynamics),

@@ -11,11 +11,12 @@ use super::{Outcome, answered, exit, threads};
 use crate::args::help;
 use crate::args::layout::laid_out;
 use crate::args::{
-    Checkpoint, Clean, Counterfactual, Dynamics, Explain, Export, History, Influence, Info,
-    Predict, Recover, Report, Scores, Spikes, Threads, Verify,
+    Checkpoint, Clean, Compare, Counterfactual, Dynamics, Explain, Export, History, Influence,
+    Info, Predict, Recover, Report, Scores, Spikes, Threads, Verify,
 };
 use crate::commands::analysis::{
-    clean, counterfactual, dynamics, explain, history, influence, predict, report, scores, spikes,
+    clean, compare, counterfactual, dynamics, explain, history, influence, predict, report, scores,
+    spikes,
 };
 use crate::commands::traces::{checkpoint, export, info, recover, verify};
 use crate::own::OwnSource;
@@ -54,6 +55,9 @@ enum Verb {
     /// Show how a run trained: loss, learning rate, norms and validation loss by step, as a table, for TensorBoard, or as a picture
     #[command(after_long_help = help::HISTORY)]
     History(History),
+    /// Compare two runs: settings, the first step at which they differ, the distance of their models, curves and losses
+    #[command(after_long_help = help::COMPARE)]
+    Compare(Compare),
     /// Write the loss, margin and probability of every use of every example in training, as one long table
     #[command(after_long_help = help::DYNAMICS)]
     Dynamics(Dynamics),
@@ -110,6 +114,7 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
         Verb::Predict(args) => Some(args.model.threads),
         Verb::Explain(args) => Some(args.replay.threads),
         Verb::Influence(args) => Some(args.threads),
+        Verb::Compare(args) => (!args.no_losses).then_some(args.model.threads),
         Verb::History(args) => args.computes().then_some(args.replay.threads),
         Verb::Dynamics(args) => Some(args.replay.threads),
         Verb::Spikes(args) => Some(args.replay.threads),
@@ -128,6 +133,7 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
         Verb::Influence(args) => influence::run(&args, &models),
         Verb::Explain(args) => explain::run(&args, &models),
         Verb::Scores(args) => scores::run(&args),
+        Verb::Compare(args) => compare::run(&args, &models),
         Verb::History(args) => history::run(&args, &models),
         Verb::Dynamics(args) => dynamics::run(&args, &models),
         Verb::Spikes(args) => spikes::run(&args, &models),

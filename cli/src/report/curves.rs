@@ -74,3 +74,35 @@ pub(crate) fn loss_plot(curve: &LossCurve, split: Option<&str>) -> Plot {
     plot.legend = legend;
     plot
 }
+
+/// The recorded losses of several runs by step, and their held-out losses of the split with this name.
+pub(crate) fn compared_plot(runs: &[(&str, &LossCurve)], split: &str) -> Plot {
+    let (mut marks, mut legend) = (Vec::new(), Vec::new());
+    let (mut steps, mut losses) = (Vec::new(), Vec::new());
+    for (at, (name, curve)) in runs.iter().enumerate() {
+        let mean: Vec<(f64, f64)> = curve.stretches.iter().map(|s| (s.step, s.mean)).collect();
+        let held_out = curve.held_out.iter();
+        let held_out: Vec<(f64, f64)> = held_out.map(|p| (p.step as f64, p.loss)).collect();
+        for (step, loss) in mean.iter().chain(&held_out) {
+            steps.push(*step);
+            losses.push(*loss);
+        }
+        legend.push((Ink::Series(at), 0, (*name).to_owned()));
+        if !held_out.is_empty() {
+            legend.push((Ink::Series(at), 3, format!("its {split} loss")));
+        }
+        marks.push(Mark::Line {
+            points: mean,
+            ink: Ink::Series(at),
+        });
+        marks.push(Mark::Dots {
+            points: held_out,
+            ink: Ink::Series(at),
+            shape: 3,
+            size: 4,
+        });
+    }
+    let mut plot = Plot::new(Axis::around("step", steps), loss_axis(&losses), marks);
+    plot.legend = legend;
+    plot
+}

@@ -6,7 +6,7 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use super::examples::{Content, Example, example};
-use hindcast_analyzer::curves::{HeldOut, HeldOutPoints, History};
+use hindcast_analyzer::curves::{HeldOut, History};
 use hindcast_analyzer::estimators::method;
 use hindcast_analyzer::predictions::{Confusion, PredictionRow, Predictions, predict};
 use hindcast_analyzer::query::QueryState;
@@ -17,10 +17,6 @@ use hindcast_analyzer::{AnalysisError, Query, QueryPoint, RecordedRun, ReplayEng
 const SUREST: usize = 20;
 /// How many training examples are shown on each side of an explained prediction.
 const HEAVIEST: usize = 10;
-
-/// Largest numbers of models and of examples for the held-out loss along a run.
-const HELD_OUT_MODELS: usize = 20;
-const HELD_OUT_EXAMPLES: usize = 2000;
 
 /// Runs a recorded model.
 pub(crate) struct Predictor<'a> {
@@ -71,23 +67,14 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// Fills the loss of the validation split, or of the test split if that is empty, after at most [`HELD_OUT_MODELS`] epochs,
-    /// on at most [`HELD_OUT_EXAMPLES`] examples. If the run can't give it, a note says why.
+    /// Fills the held-out loss of a history, at a bounded cost. If the run can't give it, a note says why.
     pub fn held_out_loss(&mut self, history: &mut History, notes: &mut Vec<String>) {
-        let data = self.run.data();
-        let splits = [Split::Validation, Split::Test];
-        let Some(split) = splits.into_iter().find(|split| data.len(*split) > 0) else {
+        let Some(asked) = HeldOut::bounded(self.run.data()) else {
             return;
-        };
-        let asked = HeldOut {
-            split,
-            points: HeldOutPoints::Epochs,
-            most_models: Some(HELD_OUT_MODELS),
-            most_examples: Some(HELD_OUT_EXAMPLES),
         };
         let on = &mut |_| ControlFlow::Continue(());
         if let Err(error) = asked.measure(history, self.run, self.engine.as_mut(), on) {
-            let what = format!("The training curve has no {} loss", split.name());
+            let what = format!("The training curve has no {} loss", asked.split.name());
             self.missing(&what, error, notes);
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod answering;
 pub(crate) mod asked;
 pub(crate) mod bounds;
 pub(crate) mod clean;
+pub(crate) mod compare;
 pub(crate) mod counterfactual;
 mod diverged;
 pub(crate) mod dynamics;

@@ -16,10 +16,6 @@ pub(crate) enum Ink {
     /// Lines and areas behind the data.
     Quiet,
     /// The n-th of several series.
-    #[cfg_attr(
-        not(feature = "record"),
-        allow(dead_code, reason = "figures of experiments have series")
-    )]
     Series(usize),
 }
 

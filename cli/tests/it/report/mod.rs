@@ -229,6 +229,31 @@ fn retrainings_are_those_of_the_file(page: &str, dir: &Path) {
     );
 }
 
+/// The training curve has the losses that `history` measures.
+#[test]
+fn the_training_curve_has_the_validation_loss_unless_it_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &["influence", "run", "--out", "full.csv"]);
+    let of = |words: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&fine(dir, &[words, &["--json"]].concat())).unwrap()
+    };
+    let said = of(&["report", "run", "full.csv"]);
+    let history = of(&["history", "run", "--validation"]);
+    assert_eq!(said["held_out"], history["held_out"]);
+    assert_eq!(said["held_out"]["losses"].as_array().unwrap().len(), 2);
+    let page = fs::read_to_string(dir.join("report.html")).unwrap();
+    let training = section(&page, "training");
+    assert!(training.contains("validation loss"), "{training}");
+    let last = history["held_out"]["losses"][1]["loss"].as_f64().unwrap();
+    assert!(training.contains(&format!("{last:.4}")), "{training}");
+    let said = of(&["report", "run", "full.csv", "--no-validation-loss"]);
+    assert_eq!(said["held_out"], serde_json::Value::Null);
+    let page = fs::read_to_string(dir.join("report.html")).unwrap();
+    assert!(!section(&page, "training").contains("validation loss"));
+}
+
 #[test]
 fn json_says_what_the_page_says() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use super::build::{Setup, World};
 
 /// The commands, in the order of a state's cells. A new command needs a row here and a cell in every state.
-pub(super) const COMMANDS: [(&str, &str); 19] = [
+pub(super) const COMMANDS: [(&str, &str); 20] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
     (
@@ -37,6 +37,7 @@ pub(super) const COMMANDS: [(&str, &str); 19] = [
     ("spikes", "hindcast spikes run --data data --check-seed 1"),
     // It reads only metadata, as in its default.
     ("history", "hindcast history run --out history.csv"),
+    ("compare", "hindcast compare run run --data data"),
     (
         "report",
         "hindcast report run scores.csv --data data --out report.html",

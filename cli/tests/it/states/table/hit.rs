@@ -47,6 +47,10 @@ fn damaged_frame_tensors() -> State {
             damaged(&["the trace can't be read", CHUNK, RECOVER]),
             damaged(&["the trace can't be read", CHUNK, RECOVER]),
             ok(&["steps 0..12: 12 steps in 3 epochs", "history.csv (12 rows)"]),
+            damaged(&[
+                "seg-00000001.hcs: corrupt, segment 1, step 5, tensors 0.linear.bias, 0.linear.weight: chunk checksum",
+                RECOVER,
+            ]),
             report(),
             damaged(&[CHUNK, RECOVER]),
             checkpoint(),
@@ -84,6 +88,10 @@ fn damaged_frame_metadata() -> State {
                 "steps 0..12: 11 steps in 3 epochs",
                 "history.csv (11 rows)",
                 "seg-00000001.hcs: corrupt, segment 1, step 5: metadata checksum",
+            ]),
+            damaged(&[
+                "seg-00000001.hcs: corrupt, segment 1, step 5: metadata checksum",
+                RECOVER,
             ]),
             damaged_report(&["warning: ", STEP_5, "metadata checksum"]),
             damaged(&[STEP_5, "metadata checksum", RECOVER]),
@@ -132,6 +140,10 @@ fn damaged_frame_header() -> State {
                 "history.csv (11 rows)",
                 "seg-00000001.hcs: corrupt, segment 1, step 5: frame header checksum",
             ]),
+            damaged(&[
+                "seg-00000001.hcs: corrupt, segment 1, step 5: frame header checksum",
+                RECOVER,
+            ]),
             damaged_report(&["warning: ", STEP_5, "frame header checksum"]),
             damaged(&[STEP_5, "frame header checksum", RECOVER]),
             damaged(&[STEP_5, "frame header checksum", RECOVER]),
@@ -165,6 +177,10 @@ fn damaged_final_state() -> State {
             damaged(&[FINAL, "chunk checksum", RECOVER]),
             damaged(&[FINAL, "chunk checksum", RECOVER]),
             ok(&["steps 0..12: 12 steps in 3 epochs", "history.csv (12 rows)"]),
+            damaged(&[
+                "seg-00000003.hcs: corrupt, segment 3, step 12, tensors 0.linear.bias, 0.linear.weight: chunk checksum",
+                RECOVER,
+            ]),
             damaged_report(&["warning: ", FINAL, "chunk checksum"]),
             ok(&["steps/steps.jsonl"]),
             checkpoint(),
@@ -196,6 +212,10 @@ fn damaged_manifest() -> State {
             ok(&[
                 "steps 0..12: 12 steps in 3 epochs",
                 "history.csv (12 rows)",
+                "manifest.json: corrupt: seal of the manifest",
+            ]),
+            ok(&[
+                "the runs are identical",
                 "manifest.json: corrupt: seal of the manifest",
             ]),
             damaged_report(&["warning: ", SEAL]),
@@ -249,6 +269,10 @@ fn missing_manifest() -> State {
                 "history.csv (12 rows)",
                 "manifest.json: corrupt: manifest: expected present",
             ]),
+            ok(&[
+                "the runs are identical",
+                "manifest.json: corrupt: manifest: expected present",
+            ]),
             damaged_report(&["warning: ", NO_MANIFEST]),
             ok(&["warning: ", NO_MANIFEST, "steps/steps.jsonl"]),
             ok(&["warning: ", NO_MANIFEST, CHECKPOINT]),
@@ -289,6 +313,11 @@ fn missing_segment() -> State {
                 "4 steps can't be read",
                 "history.csv (8 rows)",
                 "seg-00000001.hcs: corrupt, segment 1: segment file: expected present",
+            ]),
+            damaged(&[
+                "the run recorded more steps than this damage leaves",
+                "seg-00000001.hcs: corrupt, segment 1: segment file: expected present",
+                RECOVER,
             ]),
             damaged_report(&["warning: ", NO_SEGMENT]),
             damaged(&[NO_SEGMENT, RECOVER]),

@@ -51,6 +51,10 @@ fn swapped_segments() -> State {
                 "history.csv (4 rows)",
                 "seg-00000002.hcs: corrupt, segment 2: content of the file: expected segment 2 of the run",
             ]),
+            damaged(&[
+                "seg-00000001.hcs: corrupt, segment 1: content of the file: expected segment 1 of the run",
+                RECOVER,
+            ]),
             damaged_report(&[
                 "warning: ",
                 SWAPPED,
@@ -88,6 +92,11 @@ fn renamed_segment() -> State {
                 "4 steps can't be read",
                 "history.csv (8 rows)",
                 "seg-00000001.hcs: corrupt, segment 1: segment file: expected present",
+            ]),
+            damaged(&[
+                "the run recorded more steps than this damage leaves",
+                "seg-00000001.hcs: corrupt, segment 1: segment file: expected present",
+                RECOVER,
             ]),
             damaged_report(&[
                 "warning: ",
@@ -127,6 +136,10 @@ fn segment_copied_over_another() -> State {
                 "history.csv (8 rows)",
                 "seg-00000001.hcs: corrupt, segment 1: content of the file: expected segment 1 of the run",
             ]),
+            damaged(&[
+                "seg-00000001.hcs: corrupt, segment 1: content of the file: expected segment 1 of the run",
+                RECOVER,
+            ]),
             damaged_report(&["warning: ", SWAPPED]),
             damaged(&[SWAPPED, RECOVER]),
             damaged(&[SWAPPED, RECOVER]),
@@ -165,6 +178,10 @@ fn emptied_segment() -> State {
                 "history.csv (8 rows)",
                 "seg-00000001.hcs: corrupt, segment 1: steps of the segment: expected the 4 steps that the manifest lists",
             ]),
+            damaged(&[
+                "seg-00000001.hcs: corrupt, segment 1: steps of the segment: expected the 4 steps that the manifest lists",
+                RECOVER,
+            ]),
             damaged_report(&["warning: ", EMPTY]),
             damaged(&[FEWER, RECOVER]),
             damaged(&[FEWER, RECOVER]),
@@ -202,6 +219,10 @@ fn pipe_as_segment() -> State {
                 "4 steps can't be read",
                 "history.csv (8 rows)",
                 "seg-00000001.hcs: corrupt, segment 1: file: expected a regular file",
+            ]),
+            damaged(&[
+                "seg-00000001.hcs: corrupt, segment 1: file: expected a regular file",
+                RECOVER,
             ]),
             damaged_report(&["warning: ", PIPE]),
             damaged(&[PIPE, RECOVER]),
@@ -244,6 +265,10 @@ fn pipe_as_manifest() -> State {
                 "history.csv (12 rows)",
                 "manifest.json: corrupt: file: expected a regular file",
             ]),
+            ok(&[
+                "the runs are identical",
+                "manifest.json: corrupt: file: expected a regular file",
+            ]),
             damaged_report(&["warning: ", NO_MANIFEST]),
             ok(&["warning: ", NO_MANIFEST, "steps/steps.jsonl"]),
             ok(&["warning: ", NO_MANIFEST, CHECKPOINT]),
@@ -282,6 +307,7 @@ fn forged_sizes() -> State {
                 "history.csv (0 rows)",
                 "seg-00000002.hcs: corrupt, segment 2: content of the file: expected segment 2 of the run",
             ]),
+            fails(OTHER_TASK),
             fails(OTHER_TASK),
             fails(MEMORY),
             damaged(&["a segment with another description of the run", RECOVER]),

@@ -1,0 +1,66 @@
+//! The losses of a run's models on its splits.
+
+use hindcast_model::objective::Split;
+use serde::Serialize;
+
+use crate::engine::ReplayEngine;
+use crate::error::{AnalysisError, Diverged, Result};
+use crate::predictions::predict_split;
+use crate::query::QueryPoint;
+use crate::run::recorded::RecordedRun;
+use crate::sweep::Observer;
+
+/// The mean loss of a split at a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SplitLoss {
+    /// train, validation or test.
+    pub split: &'static str,
+    /// The model, as [`QueryPoint`] writes it for this run.
+    pub at: String,
+    /// Number of examples.
+    pub examples: u64,
+    /// Mean loss in evaluation mode; `None` if it isn't finite.
+    pub loss: Option<f64>,
+    /// Share of wrong predictions; `None` unless the model is a classifier.
+    pub error: Option<f64>,
+}
+
+/// The losses of all splits that have examples, at each of these models. Each costs a forward pass per example.
+///
+/// # Errors
+/// The run doesn't contain a model, the model fails, or `observer` asks to stop.
+pub fn losses(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
+    points: &[QueryPoint],
+    observer: &mut dyn Observer,
+) -> Result<Vec<SplitLoss>> {
+    let mut out = Vec::new();
+    for point in points {
+        for split in Split::ALL {
+            let examples = run.data().len(split);
+            if examples == 0 {
+                continue;
+            }
+            let (at, loss, error) = match predict_split(run, engine, point, split, observer) {
+                Ok(found) => {
+                    let error = found.errors().map(|n| n as f64 / examples as f64);
+                    let loss = found.mean_loss();
+                    (found.at, Some(loss), error)
+                }
+                Err(AnalysisError::Diverged(Diverged::Prediction)) => {
+                    (point.to_string(), None, None)
+                }
+                Err(error) => return Err(error),
+            };
+            out.push(SplitLoss {
+                split: split.name(),
+                at,
+                examples,
+                loss: loss.filter(|loss| loss.is_finite()),
+                error,
+            });
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,263 @@
+//! The first steps at which two runs differ.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use hindcast_format::meta::StepMeta;
+use hindcast_format::{Metas, Trace};
+use serde::Serialize;
+
+use super::distance::Distance;
+use crate::error::Result;
+use crate::sweep::{Observer, Stage, tell};
+
+/// The first step at which two runs differ, for each thing that is recorded of a step. `None` means that it is the same in all
+/// compared steps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Parting {
+    /// From the first step that both runs contain to one more than the last.
+    pub steps: Range<u64>,
+    /// Number of steps whose metadata was compared.
+    pub compared: u64,
+    /// The batch: its examples, their order, their weights, or the micro-batches.
+    pub batch: Option<BatchDifference>,
+    /// The learning rate of the first parameter group whose rate differs.
+    pub learning_rate: Option<ValueDifference>,
+    /// The recorded loss.
+    pub loss: Option<ValueDifference>,
+    /// The parameters before the step; after the last step if only the ends differ.
+    pub parameters: Option<Distance>,
+    /// Why the parameters weren't compared.
+    pub incomparable: Option<Incomparable>,
+    /// Number of steps before which the parameters were compared, up to the first difference.
+    pub models: u64,
+}
+
+/// Batches that differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BatchDifference {
+    /// The step.
+    pub step: u64,
+    /// Number of examples in each run's batch.
+    pub examples: [usize; 2],
+    /// Number of uses of an example in the first run's batch that the second one's doesn't have.
+    pub only_first: usize,
+    /// The same for the second run.
+    pub only_second: usize,
+    /// Whether the same examples come in the same order, so that only their weights or the micro-batches differ.
+    pub same_order: bool,
+}
+
+/// Numbers that differ in a bit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ValueDifference {
+    /// The step.
+    pub step: u64,
+    /// The number in the first run; `None` if it wasn't recorded or isn't finite.
+    pub first: Option<f64>,
+    /// The number in the second run.
+    pub second: Option<f64>,
+}
+
+/// Why the parameters of two runs can't be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Incomparable {
+    /// Their parameters have other names or shapes.
+    OtherTensors,
+    /// No step is recorded with its tensors in both.
+    NoCommonStep,
+}
+
+impl Parting {
+    /// Compares the metadata of all steps that both runs contain, and their parameters up to the first step before which they
+    /// differ. Parameters of another float type are compared by value. Two states are in memory.
+    ///
+    /// # Errors
+    /// Damage, or `observer` asks to stop.
+    pub fn of(a: &Trace, b: &Trace, observer: &mut dyn Observer) -> Result<Parting> {
+        let mut parting = Parting {
+            steps: 0..0,
+            compared: 0,
+            batch: None,
+            learning_rate: None,
+            loss: None,
+            parameters: None,
+            incomparable: None,
+            models: 0,
+        };
+        parting.metadata(a, b)?;
+        parting.models(a, b, observer)?;
+        Ok(parting)
+    }
+
+    /// The first step at which anything differs. A difference of the parameters before step t is due to the update of step t − 1 or an
+    /// earlier one, or, at the first compared step, to where the runs began.
+    pub fn first_step(&self) -> Option<u64> {
+        let steps = [
+            self.batch.as_ref().map(|d| d.step),
+            self.learning_rate.map(|d| d.step),
+            self.loss.map(|d| d.step),
+            self.parameters.as_ref().map(|d| d.step),
+        ];
+        steps.into_iter().flatten().min()
+    }
+
+    fn metadata(&mut self, a: &Trace, b: &Trace) -> Result<()> {
+        let mut first: Metas<'_> = a.metas(0..u64::MAX);
+        let mut second: Metas<'_> = b.metas(0..u64::MAX);
+        let (mut x, mut y) = (first.next().transpose()?, second.next().transpose()?);
+        while let (Some(of_a), Some(of_b)) = (&x, &y) {
+            if of_a.step < of_b.step {
+                x = first.next().transpose()?;
+                continue;
+            }
+            if of_b.step < of_a.step {
+                y = second.next().transpose()?;
+                continue;
+            }
+            self.step(of_a, of_b);
+            (x, y) = (first.next().transpose()?, second.next().transpose()?);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, a: &StepMeta, b: &StepMeta) {
+        let step = a.step;
+        if self.compared == 0 {
+            self.steps.start = step;
+        }
+        self.steps.end = step + 1;
+        self.compared += 1;
+        let same =
+            a.indices == b.indices && a.weights == b.weights && a.micro_batches == b.micro_batches;
+        if !same && self.batch.is_none() {
+            self.batch = Some(BatchDifference::of(a, b));
+        }
+        let difference = |first: Option<f64>, second: Option<f64>| {
+            let finite = |x: Option<f64>| x.filter(|x| x.is_finite());
+            (first.map(f64::to_bits) != second.map(f64::to_bits)).then(|| ValueDifference {
+                step,
+                first: finite(first),
+                second: finite(second),
+            })
+        };
+        if self.learning_rate.is_none() {
+            let mut rates = 0..a.groups.len().max(b.groups.len());
+            let rate = |meta: &StepMeta, g: usize| meta.groups.get(g).map(|g| g.learning_rate);
+            self.learning_rate = rates.find_map(|g| difference(rate(a, g), rate(b, g)));
+        }
+        if self.loss.is_none() {
+            self.loss = difference(a.loss, b.loss);
+        }
+    }
+
+    /// Compares the parameters, oldest first.
+    fn models(&mut self, a: &Trace, b: &Trace, observer: &mut dyn Observer) -> Result<()> {
+        let tensors = a.layout().parameters();
+        let others = b.layout().parameters();
+        let same = tensors.len() == others.len()
+            && tensors
+                .iter()
+                .zip(others)
+                .all(|(x, y)| x.name == y.name && x.shape == y.shape);
+        if !same {
+            self.incomparable = Some(Incomparable::OtherTensors);
+            return Ok(());
+        }
+        let same_type = tensors.iter().zip(others).all(|(x, y)| x.dtype == y.dtype);
+        let common = common(&a.ranges()?, &b.ranges()?);
+        let mut stage = Stage {
+            doing: "comparing",
+            unit: "steps",
+            done: 0,
+            total: common.iter().map(|r| r.end - r.start).sum(),
+        };
+        observer.begin(stage);
+        for range in &common {
+            let (mut first, mut second) = (a.forward(range.clone()), b.forward(range.clone()));
+            while let (Some(x), Some(y)) = (first.next()?, second.next()?) {
+                self.models += 1;
+                if !(same_type && x.state.parameters() == y.state.parameters()) {
+                    let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
+                    x.state.parameters_f64(&mut of_a);
+                    y.state.parameters_f64(&mut of_b);
+                    let found = Distance::of(x.meta.step, tensors, &of_a, &of_b);
+                    if found.different > 0 {
+                        self.parameters = Some(found);
+                        return Ok(());
+                    }
+                }
+                stage.done += 1;
+                tell(observer, stage)?;
+            }
+        }
+        let ends = (a.final_step(), b.final_step());
+        if let (Some(end), Some(other)) = ends
+            && end == other
+            && let (Some((x, _)), Some((y, _))) = (a.final_state()?, b.final_state()?)
+        {
+            self.models += 1;
+            let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
+            x.parameters_f64(&mut of_a);
+            y.parameters_f64(&mut of_b);
+            let found = Distance::of(end, tensors, &of_a, &of_b);
+            self.parameters = Some(found).filter(|found| found.different > 0);
+        }
+        self.incomparable = (self.models == 0).then_some(Incomparable::NoCommonStep);
+        Ok(())
+    }
+}
+
+impl BatchDifference {
+    fn of(a: &StepMeta, b: &StepMeta) -> Self {
+        let mut uses: BTreeMap<u64, [usize; 2]> = BTreeMap::new();
+        for (run, meta) in [a, b].into_iter().enumerate() {
+            for index in &meta.indices {
+                uses.entry(*index).or_default()[run] += 1;
+            }
+        }
+        let only = |run: usize| {
+            let more = uses.values().map(|n| n[run].saturating_sub(n[1 - run]));
+            more.sum()
+        };
+        BatchDifference {
+            step: a.step,
+            examples: [a.indices.len(), b.indices.len()],
+            only_first: only(0),
+            only_second: only(1),
+            same_order: a.indices == b.indices,
+        }
+    }
+}
+
+/// The steps that are in a range of both lists.
+fn common(a: &[Range<u64>], b: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut out = Vec::new();
+    let (mut i, mut j) = (0, 0);
+    while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
+        let (start, end) = (x.start.max(y.start), x.end.min(y.end));
+        if start < end {
+            out.push(start..end);
+        }
+        if x.end < y.end {
+            i += 1;
+        } else {
+            j += 1;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_steps_are_those_in_both_lists() {
+        assert_eq!(common(&[0..10, 30..31], &[3..5, 7..20]), [3..5, 7..10]);
+        assert_eq!(common(&[0..3, 4..9], &[2..6, 8..9]), [2..3, 4..6, 8..9]);
+        assert!(common(&[0..3, 8..9], &[3..5, 5..8]).is_empty());
+        assert!(common(&[], &[3..5, 6..7]).is_empty());
+    }
+}

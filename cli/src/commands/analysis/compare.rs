@@ -1,0 +1,229 @@
+//! `hindcast compare`: two runs side by side.
+
+mod found;
+mod print;
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use hindcast_format::Trace;
+
+use super::diverged;
+use super::walking::watched_as;
+use crate::args::Compare;
+use crate::commands::context::{self, Models};
+use crate::commands::memory::Limit;
+use crate::commands::{Outcome, Usage, ends_in, in_one_line};
+use crate::report::curves::compared_plot;
+use crate::report::plot::FIGURE_SIZE;
+use crate::terminal::{self, field, say};
+use found::{Found, Side};
+use hindcast_analyzer::comparison::{Parting, distances, losses, settings};
+use hindcast_analyzer::curves::{HeldOut, History, LossCurve, Summary};
+use hindcast_analyzer::output::{self, Kind};
+use hindcast_analyzer::{QueryPoint, RecordedRun, Window};
+
+/// Largest number of models whose distance is measured.
+const DISTANCES: usize = 20;
+const LEFT: &str = "nothing was compared";
+
+/// A run, opened with its model and data if that is possible.
+enum Opened {
+    Whole(Box<RecordedRun<'static>>),
+    /// Without losses, and why.
+    Trace(Box<Trace>, Option<String>),
+}
+
+impl Opened {
+    fn trace(&self) -> anyhow::Result<&Trace> {
+        match self {
+            Opened::Whole(run) => run.trace().context("the run has no trace"),
+            Opened::Trace(trace, _) => Ok(trace),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Compare, models: &Models) -> anyhow::Result<Outcome> {
+    let begun = Instant::now();
+    if let Some(picture) = &args.picture {
+        ends_in("--picture", picture, "svg")?;
+        output::try_folder(picture, Kind::Figure)
+            .with_context(|| format!("cannot write {}", picture.display()))?;
+    }
+    if args.other_data.is_some() && args.no_losses {
+        return Err(
+            Usage("--other-data is for losses, and --no-losses leaves them out".into()).into(),
+        );
+    }
+    let memory = context::memory(args.model.memory.as_deref())?;
+    let data = args.data.as_deref();
+    let other_data = args.other_data.as_deref().or(data);
+    let opened = [
+        open(args, models, &args.run, data, memory)?,
+        open(args, models, &args.other, other_data, memory)?,
+    ];
+    let (a, b) = (opened[0].trace()?, opened[1].trace()?);
+    let parting = watched_as("comparing", "steps", args.json, LEFT, |observer| {
+        Parting::of(a, b, observer)
+    })?;
+    let models = common_models(a, b, &parting)?;
+    let distances = watched_as("comparing models", "models", args.json, LEFT, |observer| {
+        distances(a, b, &models, observer)
+    })?;
+    let mut notes = Vec::new();
+    let [first, second] = [
+        side(args, &opened[0], &args.run, &mut notes)?,
+        side(args, &opened[1], &args.other, &mut notes)?,
+    ];
+    let found = Found {
+        args,
+        settings: settings(a, b),
+        parting,
+        distances,
+        sides: [first, second],
+        notes,
+    };
+    if let Some(picture) = &args.picture {
+        draw(&found, picture)?;
+    }
+    let mut out = terminal::stdout();
+    if args.json {
+        let report = found.report(begun.elapsed().as_secs_f64());
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        print::print(&mut out, &found)?;
+    }
+    Ok(if found.sides.iter().all(|side| side.damage.is_empty()) {
+        Outcome::Fine
+    } else {
+        Outcome::Damaged
+    })
+}
+
+/// Opens a run with its data, or only its trace if there is no data and none was given.
+fn open(
+    args: &Compare,
+    models: &Models,
+    path: &Path,
+    data: Option<&Path>,
+    memory: Option<Limit>,
+) -> anyhow::Result<Opened> {
+    let alone = |why| -> anyhow::Result<Opened> {
+        let trace = context::open_trace_within(path, memory)?;
+        context::warn_or_refuse(&trace, path)?;
+        Ok(Opened::Trace(Box::new(trace), why))
+    };
+    if args.no_losses {
+        return alone(None);
+    }
+    match models.open(path, args.own.given(data), memory) {
+        Ok(run) => {
+            context::warn_or_refuse_run(&run, path)?;
+            Ok(Opened::Whole(Box::new(run)))
+        }
+        // Data that is given but doesn't fit is a mistake.
+        Err(error) if data.is_none() && args.own.labels.is_none() => {
+            alone(Some(in_one_line(&error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Models that both runs contain: those at the ends of the first run's epochs, and the last one.
+fn common_models(a: &Trace, b: &Trace, parting: &Parting) -> anyhow::Result<Vec<u64>> {
+    if parting.incomparable.is_some() {
+        return Ok(Vec::new());
+    }
+    let in_run = |trace: &Trace| -> anyhow::Result<_> {
+        let (ranges, end) = (trace.ranges()?, trace.final_step());
+        Ok(move |model: u64| Some(model) == end || ranges.iter().any(|r| r.contains(&model)))
+    };
+    let (in_a, in_b) = (in_run(a)?, in_run(b)?);
+    let ends = a.epochs()?.into_iter().map(|(_, steps)| steps.end);
+    let mut models: Vec<u64> = std::iter::once(parting.steps.start)
+        .chain(ends)
+        .filter(|&model| in_a(model) && in_b(model))
+        .collect();
+    models.dedup();
+    let kept = models.len().div_ceil(DISTANCES).max(1);
+    let last = models.len().saturating_sub(1);
+    let mut at = 0..;
+    models.retain(|_| at.next().is_some_and(|at| at % kept == last % kept));
+    Ok(models)
+}
+
+/// The history and the losses of a run.
+fn side(
+    args: &Compare,
+    opened: &Opened,
+    path: &Path,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Side> {
+    let trace = opened.trace()?;
+    let mut history = History::of(trace, &Window::All)?;
+    let mut found = Vec::new();
+    match opened {
+        Opened::Trace(_, None) => {}
+        Opened::Trace(_, Some(why)) => notes.push(format!(
+            "{}: no losses of the splits: {why}",
+            path.display()
+        )),
+        Opened::Whole(run) if run.source().ranges()?.is_empty() => {
+            notes.push(format!(
+                "{}: no step is recorded with its tensors",
+                path.display()
+            ));
+        }
+        Opened::Whole(run) => {
+            let device = context::device(&args.model.device)?;
+            let kind = run.engine_kind(args.model.engine.map(Into::into), &device)?;
+            let dtype = args.model.precision.dtype().unwrap_or(run.dtype());
+            let mut engine = run.engine(Some(kind), Some(dtype), device)?;
+            let points = [QueryPoint::Final, QueryPoint::default()];
+            found = watched_as("measuring", "examples", args.json, LEFT, |observer| {
+                losses(run, engine.as_mut(), &points, observer)
+            })
+            .map_err(|error| diverged::explained(run, error))?;
+            if let Some(asked) = HeldOut::bounded(run.data()) {
+                watched_as("measuring", "examples", args.json, LEFT, |observer| {
+                    asked.measure(&mut history, run, engine.as_mut(), observer)
+                })?;
+            }
+        }
+    }
+    for problem in &history.damage {
+        say!(
+            "warning: {}: {}; `hindcast verify` checks everything",
+            field(path.display()),
+            field(problem)
+        );
+    }
+    Ok(Side {
+        run: path.display().to_string(),
+        digest: trace
+            .head_digest()
+            .map(|d| hindcast_format::hex(&d))
+            .unwrap_or_default(),
+        summary: Summary::of(&history),
+        curve: LossCurve::of(&history),
+        held_out: history.held_out,
+        losses: found,
+        damage: history.damage,
+    })
+}
+
+fn draw(found: &Found<'_>, picture: &Path) -> anyhow::Result<()> {
+    let curves = [0, 1].map(|at| (found.sides[at].run.as_str(), &found.sides[at].curve));
+    if curves.iter().all(|(_, curve)| curve.stretches.is_empty()) {
+        anyhow::bail!(
+            "cannot draw {}: neither run records finite losses",
+            picture.display()
+        );
+    }
+    let split = found.sides.iter().find_map(|side| side.held_out);
+    let split = split.map_or("held-out", |measured| measured.split.name());
+    compared_plot(&curves, split).save(FIGURE_SIZE, picture)
+}

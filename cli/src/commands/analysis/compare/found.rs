@@ -1,0 +1,106 @@
+//! What a comparison of two runs found, and its JSON.
+
+use serde::Serialize;
+
+use crate::args::Compare;
+use hindcast_analyzer::comparison::{Distance, Parting, SettingDifference, SplitLoss};
+use hindcast_analyzer::curves::{EpochSummary, LossCurve, LossSummary, Measured, Point, Summary};
+
+/// What a comparison found.
+pub(super) struct Found<'a> {
+    pub args: &'a Compare,
+    pub settings: Vec<SettingDifference>,
+    pub parting: Parting,
+    pub distances: Vec<Distance>,
+    pub sides: [Side; 2],
+    pub notes: Vec<String>,
+}
+
+/// One of the runs.
+pub(super) struct Side {
+    pub run: String,
+    pub digest: String,
+    pub summary: Summary,
+    pub curve: LossCurve,
+    pub held_out: Option<Measured>,
+    pub losses: Vec<SplitLoss>,
+    pub damage: Vec<String>,
+}
+
+/// The JSON that `--json` prints.
+#[derive(Serialize)]
+pub(super) struct Report<'a> {
+    settings: &'a [SettingDifference],
+    identical: bool,
+    first_step: Option<u64>,
+    parting: &'a Parting,
+    distances: &'a [Distance],
+    runs: Vec<OfRun<'a>>,
+    notes: &'a [String],
+    picture: Option<String>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct OfRun<'a> {
+    run: &'a str,
+    run_digest: &'a str,
+    steps: &'a std::ops::Range<u64>,
+    rows: usize,
+    losses: &'a LossSummary,
+    epochs: &'a [EpochSummary],
+    held_out: Option<HeldOut<'a>>,
+    split_losses: &'a [SplitLoss],
+    damage: &'a [String],
+}
+
+#[derive(Serialize)]
+struct HeldOut<'a> {
+    #[serde(flatten)]
+    measured: Measured,
+    losses: &'a [Point],
+}
+
+impl Found<'_> {
+    /// Whether both runs have the same steps, and nothing that was compared differs in them.
+    pub fn identical(&self) -> bool {
+        let [a, b] = &self.sides;
+        self.parting.incomparable.is_none()
+            && self.parting.first_step().is_none()
+            && a.summary.steps == b.summary.steps
+            && a.summary.rows == b.summary.rows
+    }
+
+    pub fn report(&self, seconds: f64) -> Report<'_> {
+        Report {
+            settings: &self.settings,
+            identical: self.identical(),
+            first_step: self.parting.first_step(),
+            parting: &self.parting,
+            distances: &self.distances,
+            runs: self.sides.iter().map(Side::report).collect(),
+            notes: &self.notes,
+            picture: self.args.picture.as_ref().map(|p| p.display().to_string()),
+            seconds,
+        }
+    }
+}
+
+impl Side {
+    fn report(&self) -> OfRun<'_> {
+        OfRun {
+            run: &self.run,
+            run_digest: &self.digest,
+            steps: &self.summary.steps,
+            rows: self.summary.rows,
+            losses: &self.summary.losses,
+            epochs: &self.summary.epochs,
+            held_out: self.held_out.map(|measured| HeldOut {
+                measured,
+                losses: &self.curve.held_out,
+            }),
+            split_losses: &self.losses,
+            damage: &self.damage,
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Prints a comparison for people.
+
+use std::io::{self, Write};
+
+use super::found::{Found, Side};
+use crate::terminal::field;
+use crate::words::{counted, steps};
+use hindcast_analyzer::comparison::{
+    BatchDifference, Distance, Incomparable, Parting, SplitLoss, ValueDifference,
+};
+
+/// Number of settings and of epochs that are printed; `--json` has all.
+const SETTINGS: usize = 40;
+const EPOCHS: usize = 20;
+
+pub(super) fn print(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
+    let [a, b] = &found.sides;
+    for (name, side) in [("A", a), ("B", b)] {
+        writeln!(
+            out,
+            "{name}: {}, {} in {}",
+            field(&side.run),
+            counted(side.summary.rows as u64, "step", "steps"),
+            steps(&side.summary.steps)
+        )?;
+    }
+    settings(out, found)?;
+    parting(out, found)?;
+    distances(out, &found.distances)?;
+    epochs(out, a, b)?;
+    losses(out, a, b)?;
+    for note in &found.notes {
+        writeln!(out, "{}", field(note))?;
+    }
+    if let Some(picture) = &found.args.picture {
+        writeln!(out, "{}", field(picture.display()))?;
+    }
+    Ok(())
+}
+
+fn settings(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
+    if found.settings.is_empty() {
+        return writeln!(out, "\nno setting differs");
+    }
+    writeln!(out, "\nsettings that differ (A, B):")?;
+    let unset = "(not set)".to_owned();
+    let shown = |value: &Option<String>| field(value.as_ref().unwrap_or(&unset)).to_string();
+    for difference in found.settings.iter().take(SETTINGS) {
+        writeln!(
+            out,
+            "  {:<28} {}, {}",
+            field(&difference.setting),
+            shown(&difference.first),
+            shown(&difference.second)
+        )?;
+    }
+    match found.settings.len().saturating_sub(SETTINGS) {
+        0 => Ok(()),
+        more => writeln!(out, "  … and {more} more"),
+    }
+}
+
+fn parting(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
+    let parting = &found.parting;
+    writeln!(out, "\n{}", summary(found))?;
+    if parting.compared > 0 {
+        let same = format!(
+            "the same in all {}",
+            counted(parting.compared, "common step", "common steps")
+        );
+        let batch = parting.batch.as_ref().map_or(same.clone(), batches);
+        let value = |found: Option<ValueDifference>| found.map_or(same.clone(), values);
+        writeln!(out, "  batches         {batch}")?;
+        writeln!(out, "  learning rates  {}", value(parting.learning_rate))?;
+        writeln!(out, "  losses          {}", value(parting.loss))?;
+    }
+    let models = match (parting.incomparable, &parting.parameters) {
+        (Some(Incomparable::OtherTensors), _) => {
+            "not compared: their names or shapes differ".to_owned()
+        }
+        (Some(Incomparable::NoCommonStep), _) => {
+            "not compared: no step is recorded with its tensors in both".to_owned()
+        }
+        (None, Some(distance)) => format!("before step {}: {}", distance.step, apart(distance)),
+        (None, None) => format!(
+            "the same, bit for bit, in all {}",
+            counted(parting.models, "common model", "common models")
+        ),
+    };
+    writeln!(out, "  parameters      {models}")
+}
+
+/// One sentence that says where the runs part, and what is known about the cause.
+fn summary(found: &Found<'_>) -> String {
+    let parting = &found.parting;
+    if found.identical() {
+        return "the runs are identical: the same batches, learning rates, losses and parameters, bit for bit".to_owned();
+    }
+    let Some(first) = parting.first_step() else {
+        return match parting.compared {
+            0 => "the runs have no common step".to_owned(),
+            _ if parting.incomparable.is_some() => {
+                "nothing that can be compared differs in the common steps".to_owned()
+            }
+            _ => "nothing differs in the common steps; one run has steps that the other lacks"
+                .to_owned(),
+        };
+    };
+    let at = |step: Option<u64>| step == Some(first);
+    let batch = at(parting.batch.as_ref().map(|d| d.step));
+    let rate = at(parting.learning_rate.map(|d| d.step));
+    let model = at(parting.parameters.as_ref().map(|d| d.step));
+    if model && first == parting.steps.start {
+        return format!(
+            "the runs part at their first common step, {first}: they begin with other parameters"
+        );
+    }
+    match (batch, rate, model) {
+        (true, true, _) => format!("the runs part at step {first}: batch and learning rate differ"),
+        (true, false, _) => format!("the runs part at step {first}: its batch differs"),
+        (false, true, _) => format!("the runs part at step {first}: its learning rate differs"),
+        (false, false, true) => format!(
+            "the runs part by the update of step {}: parameters, batch and learning rate are the same before it, and the parameters differ after it \
+             (another update rule, other random draws, other data or labels, or rounding)",
+            first - 1
+        ),
+        (false, false, false) => {
+            format!("the runs part at step {first}: {}", cause_of_loss(parting))
+        }
+    }
+}
+
+/// Only the loss differs.
+fn cause_of_loss(parting: &Parting) -> &'static str {
+    match parting.incomparable {
+        Some(_) => "its loss differs; the parameters can't be compared",
+        None => {
+            "its loss differs, although parameters, batch and learning rate are the same (other random draws, other data or labels, another loss, or rounding)"
+        }
+    }
+}
+
+fn batches(found: &BatchDifference) -> String {
+    let what = if found.same_order {
+        "the same examples with other weights or micro-batches".to_owned()
+    } else if found.only_first == 0 && found.only_second == 0 {
+        "the same examples in another order".to_owned()
+    } else {
+        format!(
+            "{} of A's {} examples aren't in B's batch, and {} of B's {} not in A's",
+            found.only_first, found.examples[0], found.only_second, found.examples[1]
+        )
+    };
+    format!("first differ at step {}: {what}", found.step)
+}
+
+fn values(found: ValueDifference) -> String {
+    let shown = |x: Option<f64>| x.map_or("none".to_owned(), |x| format!("{x:?}"));
+    format!(
+        "first differ at step {}: {}, {}",
+        found.step,
+        shown(found.first),
+        shown(found.second)
+    )
+}
+
+fn apart(distance: &Distance) -> String {
+    let number = |x: Option<f64>| x.map_or("not finite".to_owned(), |x| format!("{x:.3e}"));
+    format!(
+        "{} of {} values differ; norm of the difference {}, {} of A's norm; most in {}",
+        distance.different,
+        distance.values,
+        number(distance.norm),
+        number(distance.relative),
+        field(distance.tensor.as_deref().unwrap_or("none"))
+    )
+}
+
+fn distances(out: &mut dyn Write, distances: &[Distance]) -> io::Result<()> {
+    if distances.iter().all(|d| d.different == 0) {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\ndistance of the models (before the step, or at the end):"
+    )?;
+    writeln!(
+        out,
+        "{:>8} {:>12} {:>12} {:>12}  most in",
+        "step", "differ", "norm", "of A's norm"
+    )?;
+    let number = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.3e}"));
+    for d in distances {
+        writeln!(
+            out,
+            "{:>8} {:>12} {:>12} {:>12}  {}",
+            d.step,
+            d.different,
+            number(d.norm),
+            number(d.relative),
+            field(d.tensor.as_deref().unwrap_or("-"))
+        )?;
+    }
+    Ok(())
+}
+
+/// The epochs of both runs, by their numbers.
+fn epochs(out: &mut dyn Write, a: &Side, b: &Side) -> io::Result<()> {
+    let (of_a, of_b) = (&a.summary.epochs, &b.summary.epochs);
+    let any =
+        |f: fn(&hindcast_analyzer::curves::EpochSummary) -> bool| of_a.iter().chain(of_b).any(f);
+    if !any(|e| e.mean_loss.is_some() || e.held_out_loss.is_some()) {
+        return Ok(());
+    }
+    let held_out = any(|e| e.held_out_loss.is_some());
+    write!(out, "\n{:>6} {:>12} {:>12}", "epoch", "loss A", "loss B")?;
+    let split = a.held_out.or(b.held_out).map(|m| m.split.name());
+    if let (true, Some(split)) = (held_out, split) {
+        let heads = ["A", "B"].map(|run| format!("{split} {run}"));
+        write!(out, " {:>14} {:>14}", heads[0], heads[1])?;
+    }
+    writeln!(out)?;
+    let rows = of_a.len().max(of_b.len());
+    let number = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.6}"));
+    let skipped = EPOCHS / 2..rows.saturating_sub(EPOCHS / 2);
+    for row in 0..rows {
+        if skipped.contains(&row) {
+            if row == skipped.start {
+                writeln!(out, "     … {} more", skipped.len())?;
+            }
+            continue;
+        }
+        let (x, y) = (of_a.get(row), of_b.get(row));
+        let epoch = x.or(y).map_or(0, |e| e.epoch);
+        write!(
+            out,
+            "{epoch:>6} {:>12} {:>12}",
+            number(x.and_then(|e| e.mean_loss)),
+            number(y.and_then(|e| e.mean_loss))
+        )?;
+        if held_out {
+            write!(
+                out,
+                " {:>14} {:>14}",
+                number(x.and_then(|e| e.held_out_loss)),
+                number(y.and_then(|e| e.held_out_loss))
+            )?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// The losses of the splits at the same kind of model.
+fn losses(out: &mut dyn Write, a: &Side, b: &Side) -> io::Result<()> {
+    let rows = a.losses.len().max(b.losses.len());
+    if rows == 0 {
+        return Ok(());
+    }
+    let shown = |loss: Option<&SplitLoss>| {
+        let loss = loss?;
+        let value = loss
+            .loss
+            .map_or("not finite".to_owned(), |x| format!("{x:.6}"));
+        let wrong = loss
+            .error
+            .map_or(String::new(), |x| format!(" ({:.2} % wrong)", 100.0 * x));
+        Some(format!("{value}{wrong}"))
+    };
+    writeln!(out, "\n{:<12} {:<18} {:<26} B", "split", "model", "A")?;
+    for first in &a.losses {
+        let same = |other: &&SplitLoss| {
+            other.split == first.split && (other.at == "final") == (first.at == "final")
+        };
+        let second = b.losses.iter().find(same);
+        let at = match second {
+            Some(second) if second.at != first.at => format!("{}, {}", first.at, second.at),
+            _ => first.at.clone(),
+        };
+        writeln!(
+            out,
+            "{:<12} {at:<18} {:<26} {}",
+            first.split,
+            shown(Some(first)).unwrap_or_default(),
+            shown(second).unwrap_or("-".to_owned())
+        )?;
+    }
+    let unpaired = b.losses.iter().filter(|second| {
+        !a.losses.iter().any(|first| {
+            first.split == second.split && (first.at == "final") == (second.at == "final")
+        })
+    });
+    for second in unpaired {
+        writeln!(
+            out,
+            "{:<12} {:<18} {:<26} {}",
+            second.split,
+            second.at,
+            "-",
+            shown(Some(second)).unwrap_or_default()
+        )?;
+    }
+    Ok(())
+}
