@@ -98,6 +98,25 @@ fn clean<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&CLEAN[..], more].concat()
 }
 
+/// For each example of these steps: its uses, and the sums of its label's probability and of its margin.
+fn sums_of_uses(dir: &Path, steps: &str) -> BTreeMap<usize, (f64, f64, f64)> {
+    fine(
+        dir,
+        &["dynamics", "run", "--data", "data", "--window", steps],
+    );
+    let mut sums: BTreeMap<usize, (f64, f64, f64)> = BTreeMap::new();
+    for row in rows(&dir.join("dynamics.csv")) {
+        let sum = sums.entry(row["example"].parse().unwrap()).or_default();
+        let number = |name: &str| row[name].parse::<f64>().unwrap();
+        *sum = (
+            sum.0 + 1.0,
+            sum.1 + number("probability"),
+            sum.2 + number("margin"),
+        );
+    }
+    sums
+}
+
 #[test]
 fn wrong_labels_of_a_table_are_found_and_its_file_is_cleaned() {
     let dir = tempfile::tempdir().unwrap();
@@ -125,21 +144,7 @@ fn wrong_labels_of_a_table_are_found_and_its_file_is_cleaned() {
     assert_eq!(evidence("epochs"), 6);
     assert_eq!(evidence("start"), (evidence("first_epoch") - 1) * 30);
     assert_eq!(evidence("end"), evidence("last_epoch") * 30);
-    let steps = format!("{}..{}", evidence("start"), evidence("end"));
-    fine(
-        dir,
-        &["dynamics", "run", "--data", "data", "--window", &steps],
-    );
-    let mut sums: BTreeMap<usize, (f64, f64, f64)> = BTreeMap::new();
-    for row in rows(&dir.join("dynamics.csv")) {
-        let sum = sums.entry(row["example"].parse().unwrap()).or_default();
-        let number = |name: &str| row[name].parse::<f64>().unwrap();
-        *sum = (
-            sum.0 + 1.0,
-            sum.1 + number("probability"),
-            sum.2 + number("margin"),
-        );
-    }
+    let sums = sums_of_uses(dir, &format!("{}..{}", evidence("start"), evidence("end")));
     for row in &issues {
         let (n, probability, margin) = sums[&row["index"].parse::<usize>().unwrap()];
         let number = |name: &str| row[name].parse::<f64>().unwrap();
