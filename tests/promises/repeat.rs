@@ -78,7 +78,7 @@ fn an_analysis_gives_the_same_bits_every_time_and_with_any_number_of_threads() -
         let last = "--window=last-epoch";
         let json = ask(&["counterfactual", "run", "--top", "5", &csv, "--json"])?;
         let late = ask(&["counterfactual", "run", "--top", "2", &csv, last, "--json"])?;
-        let replay = ask(&["verify", "run", "--replay", "--json"])?;
+        let replay = ask(&["verify", "run", "--replay", "--check-seed", "1", "--json"])?;
         let report: Value = serde_json::from_slice(&json)?;
         ensure!(report["retraining"]["engine"] == "kernels", "{report}");
         let autodiff = ["--engine", "autodiff", "--json"];

@@ -107,6 +107,8 @@ pub struct ReplayCheckReport {
     pub seed: u64,
     /// The number of steps whose next state is recorded, which are those that can be recomputed.
     pub replayable: u64,
+    /// The number of steps from the first recorded one to the end of the run, with those that have no tensors.
+    pub span: u64,
     /// The number of steps that were drawn at random; `None` if all steps or the first ones were chosen.
     pub drawn: Option<u64>,
     /// Ranges of recorded steps without a gap, ascending. Nothing shows that a range follows from the one before it.
@@ -256,6 +258,10 @@ pub fn replay_check(
         seed: options.seed,
         replayable,
         drawn,
+        span: {
+            let first = run.source().ranges()?.first().map_or(0, |r| r.start);
+            run.source().end()?.step.saturating_sub(first)
+        },
         pieces: run.source().ranges()?,
         contradictions: stated::contradictions(run)?,
         steps,

@@ -273,11 +273,12 @@ pub(crate) const VERIFY_JSON: &str = "\
   segments, steps, steps_ok, gaps, bytes, head_digest
   findings, more         a list of {kind, severity, file, segment, step, tensors, text}, and the number of findings beyond the list; severity is note, warning or error
   head_matches           only with --head
-  replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, seed, replayable, drawn, pieces, contradictions:
+  replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, seed, replayable, span, drawn, pieces, contradictions:
                          [{about, step, steps, text}], steps: [{step, comparison, loss, update_error, update_tensor, by_rounding, cause,
                          trained_differs, state_error, statistics_agree, loss_agrees, passed}], note}; replayable is the number of steps whose next state
-                         is recorded, drawn the number of steps drawn at random, or null
+                         is recorded, span that of all steps from the first recorded one to the end, drawn the number of steps drawn at random, or null
   never_trained          names of the parameter tensors that no step of the trace trained; absent if there are none
+  dates                  dates of the run that can't be true; absent if there are none
   recovered              what a run that `recover` wrote lacks; absent for other runs";
 
 pub(crate) const INFO_JSON: &str = "\

@@ -4,6 +4,7 @@
 mod replayed;
 
 use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use hindcast_format::{Severity, Status, Trace, VerifyReport};
 use hindcast_model::data::Given;
@@ -36,6 +37,9 @@ struct Report {
     /// What the print says about them.
     #[serde(skip)]
     untrained: Option<String>,
+    /// Dates that can't be true; absent if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dates: Vec<String>,
     /// That the run was written by `recover`, and what it lacks; `None` for other runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     recovered: Option<String>,
@@ -67,13 +71,14 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         Some(Ok(report)) => (Some(report), None),
         Some(Err(error)) => (None, Some(error)),
     };
-    let (never_trained, untrained, recovered) = if damaged {
+    let (never_trained, untrained, recovered, dates) = if damaged {
         Default::default()
     } else {
         let trace = context::open_trace_within(&args.run, memory)?;
         let found = never_trained(&trace);
         let text = about_never_trained(&found, trace.layout().parameters().len());
-        (found.names, text, recovered(&trace)?)
+        let dates = impossible_dates(&trace);
+        (found.names, text, recovered(&trace)?, dates)
     };
     let report = Report {
         trace,
@@ -81,6 +86,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         replay,
         never_trained,
         untrained,
+        dates,
         recovered,
     };
 
@@ -126,6 +132,35 @@ fn recovered(trace: &Trace) -> anyhow::Result<Option<String>> {
         );
     }
     Ok(Some(text))
+}
+
+/// Seconds by which the clocks of two machines may differ.
+const CLOCKS: u64 = 24 * 60 * 60;
+
+/// Dates of the run that can't be true. Texts of this form are ordered as their times.
+fn impossible_dates(trace: &Trace) -> Vec<String> {
+    let created = &trace.info().created;
+    let mut odd = Vec::new();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_secs());
+    // Clocks of two machines differ a little.
+    if trace
+        .info()
+        .created_seconds()
+        .is_some_and(|created| created > now + CLOCKS)
+    {
+        odd.push(format!(
+            "the run says that it was created at {created}, which is in the future"
+        ));
+    }
+    let forks = trace.manifest().map_or(&[][..], |m| m.forks.as_slice());
+    for fork in forks.iter().filter(|fork| fork.time < *created) {
+        odd.push(format!(
+            "the run says that it was resumed at {}, before it was created at {created}",
+            fork.time
+        ));
+    }
+    odd
 }
 
 /// Refuses a truncated or mistyped digest, because comparing it would say nothing about the trace.
@@ -195,6 +230,9 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
                 format!("{} steps have", trace.gaps)
             }
         )?;
+    }
+    for text in &report.dates {
+        writeln!(out, "warning: {}", field(text))?;
     }
     if let Some(text) = &report.recovered {
         writeln!(out, "note: {}", field(text))?;

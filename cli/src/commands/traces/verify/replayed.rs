@@ -1,6 +1,7 @@
 //! Prints what `verify --replay` found.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use crate::terminal::field;
 use crate::words::{self, counted};
@@ -189,13 +190,31 @@ fn pieces(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
             first.start
         )?;
     }
+    let lacking = report.span.saturating_sub(report.replayable);
+    if lacking > 0 {
+        writeln!(
+            out,
+            "note: {lacking} of {} can't be recomputed, because the trace lacks their tensors or those of the next step: nothing is said about them",
+            counted(report.span, "step", "steps")
+        )?;
+    }
     if report.pieces.len() > 1 {
         writeln!(
             out,
             "note: the recorded steps are {} pieces ({}): nothing shows that a piece follows from the one before it",
             report.pieces.len(),
-            words::ranges(&report.pieces)
+            first_of(&report.pieces)
         )?;
     }
     Ok(())
+}
+
+/// The first ranges of a list, which may be long.
+fn first_of(pieces: &[Range<u64>]) -> String {
+    const SHOWN: usize = 5;
+    let shown = words::ranges(&pieces[..pieces.len().min(SHOWN)]);
+    match pieces.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
