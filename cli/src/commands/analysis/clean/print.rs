@@ -1,9 +1,10 @@
 //! Prints what `clean` found, wrote and gained.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use hindcast_model::data::Source;
+use hindcast_model::data::{DataSet, Source};
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
@@ -345,6 +346,14 @@ fn lowest(retrained: &Retrained) -> Option<(usize, f64)> {
 /// What the user should know about the cleaned data.
 pub(super) fn notes(args: &Clean, run: &RecordedRun<'_>, decisions: &Decisions) -> Vec<String> {
     let mut notes = Vec::new();
+    let drawn = drawn_from_training_files(run.data());
+    if drawn > 0 && args.decisions.is_none() {
+        notes.push(format!(
+            "{} of the training files {} drawn for validation or test, so their labels were not judged. `record` with --set data.validation=0 --set data.test=0, or `task new --train-on-all`, trains on all of them",
+            counted(drawn, "row", "rows"),
+            if drawn == 1 { "was" } else { "were" }
+        ));
+    }
     let writes = args.out.is_some() || args.out_data.is_some();
     let Some(task) = run.task().filter(|_| writes) else {
         return notes;
@@ -369,4 +378,14 @@ pub(super) fn notes(args: &Clean, run: &RecordedRun<'_>, decisions: &Decisions) 
         );
     }
     notes
+}
+
+/// The number of validation and test examples that come from a file with training examples.
+fn drawn_from_training_files(data: &dyn DataSet) -> u64 {
+    let training: BTreeSet<String> = data.files(Split::Train).into_iter().flatten().collect();
+    let drawn = [Split::Validation, Split::Test].map(|split| {
+        let from_training = |index: &u64| training.contains(&data.file(split, *index));
+        (0..data.len(split)).filter(from_training).count() as u64
+    });
+    drawn.iter().sum()
 }
