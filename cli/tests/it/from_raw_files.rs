@@ -225,7 +225,7 @@ fn drawn_images_in_folders() {
 
 /// The figures of the guide: means over other files of the same kinds.
 #[test]
-#[ignore = "trains for some minutes"]
+#[ignore = "trains for some minutes: cargo test --release -p hindcast --test it means_over_ten_seeds -- --ignored --nocapture"]
 fn means_over_ten_seeds() {
     for kind in [EMBEDDINGS, CUSTOMERS] {
         let all: Vec<Outcome> = (11..21).map(|seed| cleaning(&kind, seed, true)).collect();

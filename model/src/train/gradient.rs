@@ -46,7 +46,7 @@ pub fn gradient<T: Real>(
 }
 
 /// As [`gradient`]. `shared` says whether to add the penalty outside the examples' losses, which counts once per step.
-#[allow(
+#[expect(
     clippy::too_many_arguments,
     reason = "a gradient is a function of all of these"
 )]

@@ -140,7 +140,7 @@ fn augmentation_does_not_depend_on_other_rows() {
 }
 
 #[test]
-#[ignore = "writes a picture with 20 digits of each class, to inspect after a change of the generator"]
+#[ignore = "writes a picture with 20 digits of each class, to inspect after a change of the generator: cargo test -p hindcast-model --test it contact_sheet -- --ignored --nocapture"]
 fn contact_sheet() {
     let set = digits(2000, 0);
     let (across, side) = (20, 28);

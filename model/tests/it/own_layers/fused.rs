@@ -75,9 +75,8 @@ fn gelu_has_the_bits_of_its_composed_form() {
     }
 }
 
-/// All float32 values. It takes minutes: `cargo test -p hindcast-model --release -- --ignored every_float`.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "all float32 values take minutes: cargo test --release -p hindcast-model --test it every_float -- --ignored"]
 fn gelu_has_the_bits_of_its_composed_form_at_every_float() {
     compare_gelu(0, 1);
 }
