@@ -58,3 +58,33 @@ fn randomise(map: &VarMap) {
         var.set(&values).unwrap();
     }
 }
+
+type Function = fn(&[Tensor]) -> Result<Tensor>;
+
+/// Variables with these values, and the tensors that stand for them in a graph.
+fn leaves(inputs: &[Tensor]) -> Result<(Vec<Var>, Vec<Tensor>)> {
+    let vars = inputs
+        .iter()
+        .map(Var::from_tensor)
+        .collect::<Result<Vec<_>>>()?;
+    let leaves = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    Ok((vars, leaves))
+}
+
+/// The value and the gradients of a weighted sum of squares, without those of inputs that aren't used; then the gradients of a
+/// product with them.
+fn twice(inputs: &[Tensor], f: Function) -> Result<[Vec<Tensor>; 2]> {
+    let (vars, leaves) = leaves(inputs)?;
+    let y = f(&leaves)?;
+    let once = y.sqr()?.mul(&f32s(9, y.dims()))?.sum_all()?.backward()?;
+    let mut first = vec![y];
+    let mut along = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+    for (i, v) in vars.iter().enumerate() {
+        if let Some(g) = once.get(v) {
+            along = (along + g.mul(&f32s(20 + i as u64, v.dims()))?.sum_all()?)?;
+            first.push(g.clone());
+        }
+    }
+    let second = vars.iter().map(|v| second_order::gradient(&along, v));
+    Ok([first, second.collect::<Result<_>>()?])
+}

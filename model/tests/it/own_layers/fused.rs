@@ -93,28 +93,6 @@ fn gelu_reads_strided_and_empty_tensors() {
     });
 }
 
-type Function = fn(&[Tensor]) -> Result<Tensor>;
-
-/// The value and the gradients of a weighted sum of squares; then the gradients of a product with them.
-fn twice(inputs: &[Tensor], f: Function) -> Result<[Vec<Tensor>; 2]> {
-    let vars = inputs
-        .iter()
-        .map(Var::from_tensor)
-        .collect::<Result<Vec<_>>>()?;
-    let leaves: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
-    let y = f(&leaves)?;
-    let once = y.sqr()?.mul(&f32s(9, y.dims()))?.sum_all()?.backward()?;
-    let mut first = vec![y];
-    let mut along = Tensor::zeros((), DType::F32, &Device::Cpu)?;
-    for (i, v) in vars.iter().enumerate() {
-        let g = once.get(v).unwrap();
-        along = (along + g.mul(&f32s(20 + i as u64, v.dims()))?.sum_all()?)?;
-        first.push(g.clone());
-    }
-    let second = vars.iter().map(|v| second_order::gradient(&along, v));
-    Ok([first, second.collect::<Result<_>>()?])
-}
-
 /// Large enough for several threads.
 fn large() -> [Tensor; 3] {
     [f32s(1, &[40, 64, 96]), f32s(2, &[96]), f32s(3, &[96])]

@@ -8,11 +8,7 @@ fn with_gradients(
     inputs: &[Tensor],
     f: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) -> Result<Vec<Tensor>> {
-    let vars = inputs
-        .iter()
-        .map(Var::from_tensor)
-        .collect::<Result<Vec<_>>>()?;
-    let leaves: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    let (vars, leaves) = leaves(inputs)?;
     let y = f(&leaves)?;
     let factors = noise(9, y.dims(), y.dtype());
     let grads = y.mul(&factors)?.sum_all()?.backward()?;

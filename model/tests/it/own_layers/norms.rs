@@ -105,7 +105,6 @@ fn norms_are_differentiable_twice() {
 /// The kernels' backward pass exists in f32 only, so it is compared with the composed form's there.
 #[test]
 fn the_kernels_gradients_are_those_of_the_composed_form() {
-    type Function = fn(&[Tensor]) -> Result<Tensor>;
     let pairs: [(&str, Function, Function); 3] = [
         (
             "layer norm",
@@ -125,30 +124,9 @@ fn the_kernels_gradients_are_those_of_the_composed_form() {
     ];
     for (name, ours, candles) in pairs {
         let inputs = [f32s(1, &[4, 3, 8]), f32s(2, &[8]), f32s(3, &[8])];
-        // The gradient, and the gradient of a product with it.
-        let both = |f: Function| {
-            second_order::with_big_stack(|| {
-                let vars = inputs
-                    .iter()
-                    .map(Var::from_tensor)
-                    .collect::<Result<Vec<_>>>()?;
-                let leaves: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
-                let y = f(&leaves)?;
-                let once = y.sqr()?.mul(&f32s(9, y.dims()))?.sum_all()?.backward()?;
-                let mut out = Vec::new();
-                let mut along = Tensor::zeros((), DType::F32, &Device::Cpu)?;
-                for (i, v) in vars.iter().enumerate() {
-                    if let Some(g) = once.get(v) {
-                        along = (along + g.mul(&f32s(20 + i as u64, v.dims()))?.sum_all()?)?;
-                        out.extend(values(g));
-                    }
-                }
-                for v in &vars {
-                    out.extend(values(&second_order::gradient(&along, v)?));
-                }
-                Ok(out)
-            })
-            .unwrap()
+        let both = |f: Function| -> Vec<f64> {
+            let [first, second] = second_order::with_big_stack(|| twice(&inputs, f)).unwrap();
+            first[1..].iter().chain(&second).flat_map(values).collect()
         };
         let (ours, candles) = (both(ours), both(candles));
         assert_eq!(ours.len(), candles.len(), "{name}");
