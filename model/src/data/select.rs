@@ -1,10 +1,10 @@
 //! Chooses the rows of each split.
 
 use super::DataError;
-use super::numbers::{all_numbers, same_number};
+use super::numbers::all_numbers;
 use super::spec::{ClassRef, DataSpec, Pick, Pool};
 use super::store::{DROPPED, Labels, Store, UNKNOWN};
-use super::texts::listed;
+use super::texts::{listed, same_name};
 use crate::objective::Split;
 use crate::random::{Purpose, Stream};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -38,7 +38,7 @@ pub(super) fn renumber(
     let numbers = all_numbers(&names);
     let by_name = |text: &str| {
         let exactly = places.get(text).copied();
-        exactly.or_else(|| names.iter().position(|name| same_number(name, text)))
+        exactly.or_else(|| names.iter().position(|name| same_name(name, text)))
     };
     for wanted in &spec.classes {
         let found = match wanted {

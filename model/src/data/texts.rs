@@ -1,6 +1,9 @@
 //! Texts of a table, converted to category and class numbers.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use super::DataError;
 use super::numbers::{Number, same_number};
@@ -25,8 +28,16 @@ pub(super) struct Sorted {
     pub(super) names: Vec<String>,
     /// For each number of [`Texts`], the position of its category in `names`.
     pub(super) places: Vec<u32>,
-    /// Categories with several spellings: the category's name, and the other texts for the same number.
-    pub(super) merged: Vec<(String, Vec<String>)>,
+    /// Categories with several spellings.
+    merged: Vec<Merged>,
+}
+
+/// A category with several spellings.
+struct Merged {
+    name: String,
+    others: Vec<String>,
+    /// What they have in common.
+    same: &'static str,
 }
 
 /// The classes of a source whose labels are texts.
@@ -46,13 +57,13 @@ pub fn is_missing(text: &str) -> bool {
 }
 
 impl Texts {
-    /// The classes: in the order of `given`, the names in the Task, or sorted if it names none. `column` is the place of the
-    /// texts, for notes.
-    pub(super) fn numbered(&self, column: &str, given: &[String]) -> Result<Numbered, DataError> {
+    /// The classes: in the order of `given`, the names in the Task, or sorted if it names none. `place` says where the texts
+    /// stand, for notes.
+    pub(super) fn numbered(&self, place: &str, given: &[String]) -> Result<Numbered, DataError> {
         if given.is_empty() {
             let sorted = self.sorted();
             return Ok(Numbered {
-                notes: sorted.notes(column),
+                notes: sorted.class_notes(place),
                 names: sorted.names,
                 places: sorted.places,
             });
@@ -108,14 +119,19 @@ impl Texts {
     }
 
     /// The sorted categories. If all texts are numbers, they are sorted by value. Texts for the same number, such as
-    /// `1` and `1.0`, are then one category, named by the shortest text.
+    /// `1` and `1.0`, are then one category, named by the shortest text. Other texts are one category if they differ only in
+    /// their Unicode normal form.
     pub(super) fn sorted(&self) -> Sorted {
         let mut texts: Vec<(&String, u32)> = self.numbers.iter().map(|(t, n)| (t, *n)).collect();
         texts.sort();
         let values: Option<Vec<Number>> = texts.iter().map(|(t, _)| Number::of(t)).collect();
+        let same = match values {
+            None => "the same letters in two Unicode forms",
+            Some(_) => "the same number",
+        };
         let mut categories: Vec<Vec<(&String, u32)>> = Vec::new();
         match values {
-            None => categories.extend(texts.into_iter().map(|text| vec![text])),
+            None => categories.extend(by_composed(texts)),
             Some(values) => {
                 let mut valued: Vec<_> = values.into_iter().zip(texts).collect();
                 valued.sort_by(|(a, (s, _)), (b, (t, _))| {
@@ -143,7 +159,11 @@ impl Texts {
             let name = texts.next().unwrap_or_default();
             let others: Vec<String> = texts.collect();
             if !others.is_empty() {
-                sorted.merged.push((name.clone(), others));
+                sorted.merged.push(Merged {
+                    name: name.clone(),
+                    others,
+                    same,
+                });
             }
             sorted.names.push(name);
         }
@@ -152,15 +172,29 @@ impl Texts {
 }
 
 impl Sorted {
-    /// A note for each category of `column` with several spellings.
-    pub(super) fn notes(&self, column: &str) -> Vec<String> {
+    /// A note for each class with several spellings, and for names that differ only in upper and lower case.
+    pub(super) fn class_notes(&self, place: &str) -> Vec<String> {
+        let mut notes = self.notes(place);
+        let mut lower: HashMap<String, &str> = HashMap::new();
+        for name in &self.names {
+            if let Some(other) = lower.insert(composed(name).to_lowercase(), name) {
+                notes.push(format!(
+                    "note: {place}: {other:?} and {name:?} differ only in upper and lower case. They are two classes: if one is meant, write both alike"
+                ));
+            }
+        }
+        notes
+    }
+
+    /// A note for each category with several spellings. `place` says where they stand.
+    pub(super) fn notes(&self, place: &str) -> Vec<String> {
         let quoted = |texts: &[String]| {
             let texts: Vec<String> = texts.iter().map(|t| format!("{t:?}")).collect();
             texts.join(", ")
         };
-        let note = |(name, others): &(String, Vec<String>)| {
+        let note = |Merged { name, others, same }: &Merged| {
             format!(
-                "note: column {column:?} holds {name:?} and {}, which are the same number: they are combined as {name:?}",
+                "note: {place}: {name:?} and {} are {same}. They are combined as {name:?}",
                 quoted(others)
             )
         };
@@ -168,10 +202,43 @@ impl Sorted {
     }
 }
 
-/// The position of a class in a list of names: the name itself, or the first that spells the same number.
+/// The position of a class in a list of names: the name itself, or the first that means the same.
 pub(super) fn place_of(text: &str, names: &[String]) -> Option<usize> {
     let exactly = names.iter().position(|name| name == text);
-    exactly.or_else(|| names.iter().position(|name| same_number(name, text)))
+    exactly.or_else(|| names.iter().position(|name| same_name(name, text)))
+}
+
+/// Whether two names of classes spell the same number, or differ only in their Unicode normal form.
+pub(super) fn same_name(a: &str, b: &str) -> bool {
+    same_number(a, b) || composed(a) == composed(b)
+}
+
+/// The text in Unicode's normal form C, in which an accent and its letter are one character. Names of files on a Mac often
+/// have them as two.
+fn composed(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() || is_nfc(text) {
+        Cow::Borrowed(text)
+    } else {
+        text.nfc().collect()
+    }
+}
+
+/// Groups sorted texts by their composed form. In each group, the composed text comes first.
+fn by_composed(texts: Vec<(&String, u32)>) -> Vec<Vec<(&String, u32)>> {
+    let mut places = HashMap::new();
+    let mut groups: Vec<Vec<(&String, u32)>> = Vec::new();
+    for text in texts {
+        let name = composed(text.0);
+        let is_composed = matches!(name, Cow::Borrowed(_));
+        let at = *places.entry(name).or_insert(groups.len());
+        match groups.get_mut(at) {
+            Some(group) if is_composed => group.insert(0, text),
+            Some(group) => group.push(text),
+            None => groups.push(vec![text]),
+        }
+    }
+    groups.sort();
+    groups
 }
 
 /// The beginning of a text, for a message.
@@ -212,8 +279,11 @@ mod tests {
         assert_eq!(sorted.names, ["0", "1", "2.5", "10"]);
         assert_eq!(sorted.places, [1, 3, 1, 0, 0, 1, 2]);
         assert_eq!(sorted.merged.len(), 2);
-        let note = sorted.notes("y").concat();
-        assert!(note.contains("\"1\" and \"01\", \"1.0\""), "{note}");
+        let note = sorted.notes("column \"y\"").concat();
+        assert!(
+            note.contains("column \"y\": \"1\" and \"01\", \"1.0\" are the same number"),
+            "{note}"
+        );
         // If one text isn't a number, none counts as a number.
         let sorted = texts(&["1.0", "1", "b"]).sorted();
         assert_eq!(sorted.names, ["1", "1.0", "b"]);
@@ -224,6 +294,37 @@ mod tests {
         assert_eq!(large.places, [1, 0]);
         // A single spelling keeps its name.
         assert_eq!(texts(&["2.0", "1.0"]).sorted().names, ["1.0", "2.0"]);
+    }
+
+    #[test]
+    fn letters_in_two_unicode_forms_are_one_category() {
+        let (one, two) = ("K\u{e4}se", "Ka\u{308}se");
+        let sorted = texts(&[two, "Brot", one, "kiwi"]).sorted();
+        assert_eq!(sorted.names, ["Brot", one, "kiwi"]);
+        assert_eq!(sorted.places, [1, 0, 1, 2]);
+        let note = sorted.class_notes("column \"food\"").concat();
+        assert!(
+            note.contains("\"Käse\" and \"Ka\\u{308}se\" are the same letters"),
+            "{note}"
+        );
+        // A single spelling keeps its name.
+        assert_eq!(texts(&[two]).sorted().names, [two]);
+        assert_eq!(place_of(two, &["Brot".into(), one.into()]), Some(1));
+        // Letters that only look alike are others.
+        assert_eq!(texts(&["A", "\u{391}"]).sorted().names.len(), 2);
+    }
+
+    #[test]
+    fn names_that_differ_only_in_case_stay_apart_with_a_note() {
+        let sorted = texts(&["cat", "Äpfel", "Cat", "äpfel", "dog"]).sorted();
+        assert_eq!(sorted.names.len(), 5);
+        let notes = sorted.class_notes("the folders of classes");
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(
+            notes[0].contains("the folders of classes: \"Cat\" and \"cat\" differ only"),
+            "{notes:?}"
+        );
+        assert!(sorted.notes("column").is_empty());
     }
 
     #[test]

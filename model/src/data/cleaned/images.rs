@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use super::edit::{Classes, RowEdit, RowEdits};
-use crate::data::numbers::same_number;
 use crate::data::spec::DataSpec;
+use crate::data::texts::same_name;
 use crate::data::{DataError, images, sources};
 
 /// An image with its class and its place in the data folder after the edits.
@@ -86,8 +86,8 @@ fn class_of<'a>(path: &'a Path, folder: &Path) -> Option<&'a str> {
 
 /// The folder of a class, as it is spelled among the folders.
 fn spelled<'a>(name: &'a str, known: &BTreeSet<&'a str>) -> &'a str {
-    let number = || known.iter().find(|other| same_number(name, other));
-    match known.get(name).or_else(number) {
+    let same = || known.iter().find(|other| same_name(name, other));
+    match known.get(name).or_else(same) {
         Some(folder) => folder,
         None => name,
     }

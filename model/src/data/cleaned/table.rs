@@ -8,9 +8,9 @@ use encoding_rs::Encoding;
 use super::edit::{Classes, RowEdit, RowEdits};
 use crate::csv_rows::CsvError;
 use crate::csv_rows::spans::{RowSpan, each_row};
-use crate::data::numbers::same_number;
 use crate::data::spec::DataSpec;
 use crate::data::table::label_column;
+use crate::data::texts::same_name;
 use crate::data::{DataError, encoding, files};
 use crate::files::MARK;
 
@@ -65,7 +65,7 @@ pub(super) fn edited(
                     .find(|known| known.as_str() == name)
                     .or_else(|| {
                         // "1.0" if the file writes it so.
-                        spellings.iter().find(|known| same_number(name, known))
+                        spellings.iter().find(|known| same_name(name, known))
                     })
                     .map_or(name, String::as_str);
                 copy(&mut out, cell.start);

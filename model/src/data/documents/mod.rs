@@ -84,7 +84,7 @@ pub(super) fn read(
         ));
     }
     let sorted = labels.sorted();
-    let notes = sorted.notes(label);
+    let notes = sorted.class_notes(&format!("field {label:?}"));
     let features = vocabulary.words().to_vec();
     let parts = SourceRows::joined(parts, Some(sorted.names), features, |documents| {
         part(documents, &vocabulary, &sorted.places)

@@ -43,7 +43,7 @@ pub(super) fn read(
         }
         parts.push(part);
     }
-    let numbered = texts.numbered("folder", given)?;
+    let numbered = texts.numbered("the folders of classes", given)?;
     let first = parts.iter().flatten().find_map(|part| part.paths.first());
     let sides = match (how.sides(), first) {
         (Some(sides), _) => sides,

@@ -97,7 +97,8 @@ impl Table<'_> {
         if given.is_empty() {
             self.none_missing()?;
         }
-        self.labels.numbered(&self.label, given)
+        self.labels
+            .numbered(&format!("column {:?}", self.label), given)
     }
 
     /// Checks that no label among numbers is a text that programs write for a missing value.

@@ -36,7 +36,7 @@ pub(in crate::data) fn read(
         if let Use::Category(c) = usage
             && let Some(sorted) = sorted.get(*c)
         {
-            notes.extend(sorted.notes(name));
+            notes.extend(sorted.notes(&format!("column {name:?}")));
         }
     }
     let slots = table.slots(&sorted);

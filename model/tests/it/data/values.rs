@@ -215,7 +215,10 @@ fn labels_and_categories_that_are_equal_numbers_are_one() {
     let description = set.describe();
     says(
         &description,
-        &["classes: 0, 1\n", "column \"y\" holds \"1\" and \"1.0\""],
+        &[
+            "classes: 0, 1\n",
+            "column \"y\": \"1\" and \"1.0\" are the same number",
+        ],
     );
     assert!(!description.contains("warning"), "{description}");
     // Names and numbers in the Task refer to these classes, too.

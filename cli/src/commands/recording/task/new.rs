@@ -46,6 +46,9 @@ pub(super) fn run(args: &TaskNew) -> anyhow::Result<Outcome> {
     let mut draft = drafted(args, &places)?;
     splits(&mut draft, args, &places)?;
     let data = trial(&draft.data, &draft.tables, &places)?;
+    let described = data.describe();
+    let notes = described.lines().filter_map(|l| l.strip_prefix("note: "));
+    draft.found.extend(notes.map(str::to_owned));
     let text = whole(args, &draft, &places, data.as_ref())?;
     let task = Task::from_toml(&text).context("the new task")?;
     let misfits = task.misfits(data.as_ref(), 10);
