@@ -214,7 +214,8 @@ Kinds of files:
   csv      tables. The separator, the header, the encoding, and what each column holds are found: numbers (with decimal points or
                    commas), categories, free text, dates, names of rows. Columns that a model can't learn from are left out, with the reason
   npy      numpy arrays: X.npy y.npy. Inputs have the shape (N, features) or (N, channels, height, width)
-  images   a folder with one folder of PNG or JPEG images per class, or IDX files of images and labels
+  images   a folder with one folder of PNG or JPEG images per class; a folder with the folders train, validation or val, and test, each with such
+                   folders; or IDX files of images and labels
   text     documents in JSON lines (.jsonl), a table with a column of text (.csv), or plain text, whose next characters are predicted
 
 The task reads the files from one data folder, the innermost one that holds them all. Names in the task are relative to it, and `--data` names it. Labels that are whole numbers or words are classes. Files of the same form beside the training files, with validation or test in place of train in their names, or before or behind the name (train.csv and test.csv; x.npy, y.npy and test-x.npy, test-y.npy; the folders train and test), are those splits; --validation and --test name others. --train-on-all draws no examples from the training files, so that `clean` can judge all of their labels. The model, the batch, the number of epochs and the learning rate are usual ones for such data: a start, to be changed.";

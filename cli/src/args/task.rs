@@ -81,7 +81,7 @@ pub struct TaskCheck {
 
 /// `hindcast task new`
 #[cfg(feature = "record")]
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct TaskNew {
     /// What the files are (see --help)
     #[arg(value_enum)]

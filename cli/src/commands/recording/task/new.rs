@@ -4,6 +4,7 @@ mod arrays;
 mod beside;
 mod csv;
 mod draft;
+mod folders;
 mod look;
 mod model;
 mod places;
@@ -36,6 +37,7 @@ const WIDE: usize = 200;
 const LARGEST: u64 = 10_000;
 
 pub(super) fn run(args: &TaskNew) -> anyhow::Result<Outcome> {
+    let (args, of_folders) = &with_folders(args.clone());
     if let Some(out) = &args.out {
         ends_in("--out", out, "toml")?;
         output::replaceable(out, Kind::New)
@@ -44,6 +46,7 @@ pub(super) fn run(args: &TaskNew) -> anyhow::Result<Outcome> {
     let others = args.validation.iter().chain(&args.test);
     let places = Places::of(args.files.iter().chain(others))?;
     let mut draft = drafted(args, &places)?;
+    draft.found.extend(of_folders.iter().cloned());
     splits(&mut draft, args, &places)?;
     let data = trial(&draft.data, &draft.tables, &places)?;
     let described = data.describe();
@@ -73,6 +76,45 @@ pub(super) fn run(args: &TaskNew) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Fine)
+}
+
+/// The arguments with the folders of the splits in the place of one folder that holds them, and what to say about it.
+fn with_folders(mut args: TaskNew) -> (TaskNew, Vec<String>) {
+    let (NewKind::Images, [folder]) = (args.kind, args.files.as_slice()) else {
+        return (args, Vec::new());
+    };
+    let Some(found) = folders::splits(folder) else {
+        return (args, Vec::new());
+    };
+    let name = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        format!("{name:?}")
+    };
+    let mut splits = vec![format!("{} is the train split", name(&found.train))];
+    let others = [
+        ("validation", found.validation, &mut args.validation),
+        ("test", found.test, &mut args.test),
+    ];
+    for (split, path, given) in others {
+        if let (Some(path), true) = (path, given.is_empty()) {
+            splits.push(format!("{} is the {split} split", name(&path)));
+            given.push(path);
+        }
+    }
+    let mut said = vec![format!(
+        "{}: by the names of its folders, {}.",
+        folder.display(),
+        splits.join(", ")
+    )];
+    if !found.others.is_empty() {
+        let others: Vec<String> = found.others.iter().map(|path| name(path)).collect();
+        said.push(format!(
+            "Folders that belong to no split are left out: {}.",
+            others.join(", ")
+        ));
+    }
+    args.files = vec![found.train];
+    (args, said)
 }
 
 fn drafted(args: &TaskNew, places: &Places) -> anyhow::Result<Draft> {

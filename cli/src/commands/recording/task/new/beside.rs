@@ -7,7 +7,7 @@ pub(super) const VALIDATION: [&str; 4] = ["validation", "valid", "val", "dev"];
 /// Words for the test split. MNIST's files have the second one.
 pub(super) const TEST: [&str; 2] = ["test", "t10k"];
 /// Words for the training split, the longest first.
-const TRAIN: [&str; 2] = ["training", "train"];
+pub(super) const TRAIN: [&str; 2] = ["training", "train"];
 
 /// The files whose names say with one of these words that they belong to the training files: `test.csv` beside `train.csv`,
 /// or `test-x.npy` and `test-y.npy` beside `x.npy` and `y.npy`. `None` unless there is one for each training file.
