@@ -14,6 +14,14 @@ pub use inputs::{BadNames, BadRow, Diverged, Undefined, Unknown};
 pub use missing::{Damaged, Missing};
 pub use unsupported::{Assumption, BrokenAssumption, NoKernels, Unsupported};
 
+/// The splits that have examples, as the end of a sentence about one that has none.
+fn only(filled: &[&str]) -> String {
+    match filled {
+        [] => String::new(),
+        splits => format!(", only {} examples", splits.join(" and ")),
+    }
+}
+
 /// Error of an analysis.
 ///
 /// Each variant says where it happened, what was expected and what was found, with fields to match on. The error of
@@ -117,6 +125,16 @@ pub enum AnalysisError {
         query: String,
         /// What is wrong and what would be right.
         problem: String,
+    },
+    /// A query asks about a split without examples.
+    #[error("query `{query}`: the data has no {split} examples{}", only(filled))]
+    EmptySplit {
+        /// As the user wrote it.
+        query: String,
+        /// Name of the split.
+        split: &'static str,
+        /// Names of the splits that have examples.
+        filled: Vec<&'static str>,
     },
     /// The analysis isn't defined for this run.
     #[error(transparent)]

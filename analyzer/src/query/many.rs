@@ -6,7 +6,7 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use crate::error::{AnalysisError, Result};
-use crate::query::one::{Query, indices};
+use crate::query::one::{Query, empty_split, indices};
 
 /// One query, or a word that expands to many queries in one sweep.
 ///
@@ -149,6 +149,9 @@ impl Queries {
                 };
                 Ok(whole.examples(data)?.into_iter().map(one).collect())
             }
+            Queries::PerClass { split, text, .. } if data.len(*split) == 0 => {
+                Err(empty_split(text.clone(), *split, data))
+            }
             Queries::PerClass { split, only, text } => per_class(*split, only.as_deref(), data)
                 .map_err(|problem| AnalysisError::Query {
                     query: text.clone(),
@@ -168,10 +171,7 @@ fn per_class(split: Split, only: Option<&str>, data: &dyn DataSet) -> Result<Vec
     }
     let split_name = split.name();
     if classes.is_empty() {
-        return Err(match data.len(split) {
-            0 => format!("the data has no {split_name} examples"),
-            _ => "the data's labels aren't classes".to_owned(),
-        });
+        return Err("the data's labels aren't classes".to_owned());
     }
     let name = |class: usize| {
         let names = data.class_names();

@@ -296,10 +296,7 @@ impl Query {
             problem,
         };
         if size == 0 {
-            return Err(problem(format!(
-                "the data has no {} examples",
-                split.name()
-            )));
+            return Err(empty_split(self.to_string(), *split, data));
         }
         match examples {
             None => Ok((0..size).collect()),
@@ -311,6 +308,16 @@ impl Query {
                 ))),
             },
         }
+    }
+}
+
+/// The error of a query about a split without examples.
+pub(super) fn empty_split(query: String, split: Split, data: &dyn DataSet) -> AnalysisError {
+    let filled = Split::ALL.into_iter().filter(|s| data.len(*s) > 0);
+    AnalysisError::EmptySplit {
+        query,
+        split: split.name(),
+        filled: filled.map(Split::name).collect(),
     }
 }
 

@@ -218,7 +218,7 @@ Kinds of files:
                    folders; or IDX files of images and labels
   text     documents in JSON lines (.jsonl), a table with a column of text (.csv), or plain text, whose next characters are predicted
 
-The task reads the files from one data folder, the innermost one that holds them all. Names in the task are relative to it, and `--data` names it. Labels that are whole numbers or words are classes. Files of the same form beside the training files, with validation or test in place of train in their names, or before or behind the name (train.csv and test.csv; x.npy, y.npy and test-x.npy, test-y.npy; the folders train and test), are those splits; --validation and --test name others. --train-on-all draws no examples from the training files, so that `clean` can judge all of their labels. The model, the batch, the number of epochs and the learning rate are usual ones for such data: a start, to be changed.";
+The task reads the files from one data folder, the innermost one that holds them all. Names in the task are relative to it, and `--data` names it. Labels that are whole numbers or words are classes. Files of the same form beside the training files, with validation or test in place of train in their names, or before or behind the name (train.csv and test.csv; x.npy, y.npy and test-x.npy, test-y.npy; the folders train and test), are those splits; --validation and --test name others. --train-on-all draws no examples from the training files, so that `clean` can judge all of their labels. If the task then has no validation and no test examples, queries can only ask about training examples (--query train), and `clean` works as before, but its --retrain measures nothing. The model, the batch, the number of epochs and the learning rate are usual ones for such data: a start, to be changed.";
 
 #[cfg(feature = "record")]
 pub(super) const TASK_CHECK: &str = "\
@@ -276,9 +276,8 @@ pub(crate) const VERIFY_JSON: &str = "\
   head_matches           only with --head
   replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, seed, replayable, span, drawn, pieces, contradictions:
                          [{about, step, steps, text}], steps: [{step, comparison, loss, update_error, update_tensor, by_rounding, cause,
-                         trained_differs, state_error, statistics_agree, weights_agree, loss_agrees, passed}], note}; replayable is the number
-                         of steps whose next state is recorded and before which the optimizer's state is known, span that of all steps from the
-                         first recorded one to the end, drawn the number of steps drawn at random, or null
+                         trained_differs, state_error, statistics_agree, loss_agrees, passed}], note}; replayable is the number of steps whose next state
+                         is recorded, span that of all steps from the first recorded one to the end, drawn the number of steps drawn at random, or null
   never_trained          names of the parameter tensors that no step of the trace trained; absent if there are none
   dates                  dates of the run that can't be true; absent if there are none
   recovered              what a run that `recover` wrote lacks; absent for other runs";

@@ -66,6 +66,7 @@ fn of_analysis(error: &AnalysisError) -> Option<String> {
         AnalysisError::NoKernels(_) => "use --engine autodiff",
         AnalysisError::NoTable { .. } => "`influence RUN --out TABLE` writes one",
         AnalysisError::NotResults { .. } => "`counterfactual --out FILE` writes one",
+        AnalysisError::EmptySplit { split, filled, .. } => return of_empty_split(split, filled),
         AnalysisError::SweepUnderWay { .. } => "--resume continues it",
         AnalysisError::OtherSweep { .. } => {
             "repeat the command that was interrupted, with --resume, or move the file away to start again"
@@ -102,6 +103,15 @@ fn of_missing(missing: &Missing) -> Option<String> {
         } => format!("use --window {}..{}", steps.start, steps.end),
         _ => return None,
     })
+}
+
+fn of_empty_split(split: &str, filled: &[&str]) -> Option<String> {
+    // Test examples say how the model does on examples that it wasn't trained on.
+    let other = filled.iter().find(|s| **s == "test").or(filled.first())?;
+    Some(format!(
+        "write {other} in place of {split}, or record with {split} examples: draw them (--set data.{split}=N) or name their files \
+         (data.{split}_files in the task). `clean` needs none"
+    ))
 }
 
 /// Advice for the broken assumptions that a flag can satisfy. All are named: satisfying one of them alone would only lead to the

@@ -334,3 +334,172 @@ fn files_that_make_no_task_are_refused_with_the_reason() {
         assert!(said.contains(reason), "{words:?}: {said}");
     }
 }
+
+/// A grey image of 8 × 8 pixels, brighter on the left or on the right, with a wrong side for each fifteenth.
+fn save_half(path: &Path, i: u64, left: bool) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let left = left != (i % 15 == 4);
+    let image = image::GrayImage::from_fn(8, 8, |x, y| {
+        let noise = (drawn(i * 64 + u64::from(y * 8 + x)) % 50) as u8;
+        image::Luma([noise + if (x < 4) == left { 180 } else { 20 }])
+    });
+    image.save(path).unwrap();
+}
+
+#[test]
+fn the_splits_in_a_folder_of_images_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    for (split, count) in [("train", 60), ("val", 20), ("test", 24)] {
+        for i in 0..count {
+            let class = ["left", "right"][(i % 2) as usize];
+            let path = dir.path().join(format!("sides/{split}/{class}/{i}.png"));
+            save_half(&path, i, i % 2 == 0);
+        }
+    }
+    fs::create_dir_all(dir.path().join("sides/raw/more")).unwrap();
+    let task = task_of(dir.path(), &["images", "sides"]);
+    for part in [
+        "train_files = \"train\"",
+        "validation_files = \"val\"",
+        "test_files = \"test\"",
+        "# Folders that belong to no split are left out: \"raw\".",
+        "2 folders of classes (left, right)",
+        "name = \"sides\"",
+    ] {
+        assert!(task.contains(part), "{part:?} is not in\n{task}");
+    }
+    let said = fine(dir.path(), &["info", "run", "--json"]);
+    assert!(said.contains("\"examples\": 24"), "{said}");
+}
+
+#[test]
+fn letters_in_two_unicode_forms_are_one_class_from_new_to_clean() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    // Composed as on Linux, and with the accent apart as on a Mac. Some file systems take them for one name.
+    let (linux, mac) = ("K\u{e4}se", "Ka\u{308}se");
+    for i in 0..90 {
+        let class = [linux, "Brot", mac, "brot"][(i % 4) as usize];
+        let name = format!("food/{class}/{i}.png");
+        save_half(&at(&name), i, class != "Brot" && class != "brot");
+    }
+    if fs::read_dir(at("food")).unwrap().count() != 4 {
+        eprintln!("skipped: this file system doesn't tell these names apart");
+        return;
+    }
+    let task = task_of(dir.path(), &["images", "food", "--train-on-all"]);
+    for part in [
+        "\"Käse\" and \"Ka\\u{308}se\" are the same letters in two Unicode forms",
+        "\"Brot\" and \"brot\" differ only in upper and lower case",
+        "3 folders of classes (Brot, Käse, brot)",
+        "All 90 examples are trained on",
+        "--query train",
+    ] {
+        assert!(task.contains(part), "{part:?} is not in\n{task}");
+    }
+    let words = [
+        "clean",
+        "run",
+        "--data",
+        ".",
+        "--out-data",
+        "cleaned",
+        "--json",
+    ];
+    fine(dir.path(), &words);
+    // An image that is already in one of the two folders of its class stays there.
+    let moved = at("cleaned/food");
+    for (class, files) in [(linux, 23), (mac, 22)] {
+        let there = fs::read_dir(moved.join(class)).unwrap().count();
+        assert!(there > files / 2, "{class}: {there}");
+    }
+}
+
+#[test]
+fn a_task_without_held_out_examples_goes_all_the_way_to_a_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = "wide,high,kind\n".to_owned();
+    for i in 0..100 {
+        let (x, y) = (drawn(i), drawn(i + 500));
+        let above = (x > y) != (i % 20 == 3);
+        let _ = writeln!(text, "{x},{y},{}", if above { "above" } else { "below" });
+    }
+    fs::write(dir.path().join("points.csv"), text).unwrap();
+    let task = task_of(dir.path(), &["csv", "points.csv", "--train-on-all"]);
+    assert!(
+        task.contains("No examples are left to measure the model by"),
+        "{task}"
+    );
+    assert!(
+        !task.contains("\nvalidation = ") && !task.contains("\npool"),
+        "{task}"
+    );
+    let clean = [
+        "clean",
+        "run",
+        "--data",
+        ".",
+        "--out",
+        "cleaned.csv",
+        "--json",
+    ];
+    let said: serde_json::Value = serde_json::from_str(&fine(dir.path(), &clean)).unwrap();
+    assert_eq!(said["examples"], 100, "{said}");
+    for words in [
+        &["influence", "run", "--out", "s.csv"][..],
+        &[
+            "influence",
+            "run",
+            "--query",
+            "per-class:test",
+            "--out",
+            "s.csv",
+        ],
+        &["counterfactual", "run", "--without", "points.csv"],
+        &["predict", "run"],
+    ] {
+        let refused = hindcast(dir.path(), &[words, &["--data", "."]].concat());
+        let said = stderr(&refused);
+        assert_eq!(code(&refused), 1, "{said}");
+        if words[0] != "counterfactual" {
+            assert!(said.contains("examples, only train examples"), "{said}");
+            assert!(said.contains("write train in place of"), "{said}");
+        }
+    }
+    for method in ["sgd", "margin"] {
+        let table = format!("{method}.csv");
+        let words = ["influence", "run", "--query", "train", "--method", method];
+        fine(
+            dir.path(),
+            &[&words[..], &["--data", ".", "--out", &table]].concat(),
+        );
+    }
+    let report = [
+        "report",
+        "run",
+        "sgd.csv",
+        "margin.csv",
+        "--data",
+        ".",
+        "--out",
+        "r.html",
+    ];
+    fine(dir.path(), &report);
+    let page = fs::read_to_string(dir.path().join("r.html")).unwrap();
+    assert!(page.contains("The mean loss of the <em>train</em> split"));
+    // Test examples that are named are kept, and the advice names their split.
+    let tested = [
+        "task",
+        "new",
+        "csv",
+        "points.csv",
+        "--train-on-all",
+        "--test",
+        "points.csv",
+    ];
+    let said = stderr(&hindcast(dir.path(), &tested));
+    assert!(
+        said.contains("There are no validation examples: name the test split"),
+        "{said}"
+    );
+}

@@ -168,12 +168,13 @@ fn splits(draft: &mut Draft, args: &TaskNew, places: &Places) -> anyhow::Result<
     let validation = of_split(draft, args, places, given.0, Split::Validation)?;
     let test = of_split(draft, args, places, given.1, Split::Test)?;
     if args.train_on_all {
+        draft.found.extend(not_held_out(all, validation, test));
         return Ok(());
     }
     let drawn = (all / SHARE).min(LARGEST);
     if drawn == 0 {
         bail!(
-            "{all} examples are too few: {SHARE} are the fewest of which validation examples can be drawn"
+            "{all} examples are too few: {SHARE} are the fewest of which validation examples can be drawn (--train-on-all draws none)"
         );
     }
     if !test && !validation {
@@ -190,6 +191,26 @@ fn splits(draft: &mut Draft, args: &TaskNew, places: &Places) -> anyhow::Result<
         draft.set("test", to_i64(drawn), "examples for a last comparison");
     }
     Ok(())
+}
+
+/// What a task without examples of the other splits can't do, in sentences.
+fn not_held_out(all: u64, validation: bool, test: bool) -> Vec<String> {
+    let of_all =
+        format!("All {all} examples are trained on, so `clean` judges all of their labels");
+    match (validation, test) {
+        (true, _) => Vec::new(),
+        (false, true) => vec![
+            format!("{of_all}."),
+            "There are no validation examples: name the test split where a command takes a split or a query (influence --query test, predict --split test)."
+                .to_owned(),
+        ],
+        (false, false) => vec![
+            format!("{of_all}. It needs no other examples."),
+            "No examples are left to measure the model by: influence, counterfactual, explain and predict can take training examples only \
+             (--query train, explain RUN train:0, --split train), and clean --retrain measures nothing. --validation FILE or --test FILE names some."
+                .to_owned(),
+        ],
+    }
 }
 
 /// Adds the files of a split: those that the user names, or those that lie beside the training files. Returns whether there
