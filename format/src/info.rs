@@ -84,9 +84,7 @@ impl RunInfo {
             notes: BTreeMap::new(),
         }
     }
-}
 
-impl RunInfo {
     /// Seconds from 1970 to [`created`](RunInfo::created). `None` if that isn't a time as this crate writes it.
     pub fn created_seconds(&self) -> Option<u64> {
         seconds_of(&self.created)
@@ -141,7 +139,7 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
 }
 
 /// The inverse of [`rfc3339`].
-fn seconds_of(text: &str) -> Option<u64> {
+pub(crate) fn seconds_of(text: &str) -> Option<u64> {
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let rest = number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::FormatError;
-use crate::info::{RunInfo, hex_array};
+use crate::info::{RunInfo, hex_array, seconds_of};
 use crate::segment::VERSION;
 
 /// File name of the manifest.
@@ -71,6 +71,13 @@ pub struct Fork {
     pub time: String,
     /// Sealed segments that were cut away, as a whole or in part.
     pub superseded: Vec<SegmentRecord>,
+}
+
+impl Fork {
+    /// Seconds from 1970 to [`time`](Fork::time). `None` if that isn't a time as this crate writes it.
+    pub fn seconds(&self) -> Option<u64> {
+        seconds_of(&self.time)
+    }
 }
 
 /// The content of the manifest.

@@ -95,7 +95,8 @@ impl Builder {
         self
     }
 
-    /// The task that is trained, as TOML text. It is stored unchanged.
+    /// The task that is trained, as TOML text. It is stored unchanged. `verify --replay` compares the run with it: initial values,
+    /// batches, learning rates, losses and length. So give it only if the loop does what the task says.
     pub fn task(mut self, toml: impl Into<String>) -> Self {
         self.options.task = Some(toml.into());
         self

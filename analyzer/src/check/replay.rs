@@ -8,8 +8,11 @@
 //! forward, from a keyframe that contains it or from the optimizer's first step, with the gradients at the recorded
 //! parameters. So an error in one step doesn't spread to the parameters of the next.
 
+mod agree;
 mod sample;
 mod stated;
+
+use std::ops::Range;
 
 use candle_core::{DType, Device};
 use hindcast_format::DataIdentity;
@@ -17,14 +20,12 @@ use hindcast_model::data::{DataSet, SplitFingerprint, differences};
 use hindcast_model::real::{Real as _, bf16, f16};
 use serde::Serialize;
 
+pub use agree::StepCheck;
 pub use stated::Contradiction;
 
-use super::rule::{Cause, Compared, Recomputed, median, tolerances, walk};
-use std::collections::BTreeMap;
-use std::ops::Range;
+use super::rule::{Recomputed, median, tolerances, walk};
 
 use crate::error::{AnalysisError, Result};
-use crate::measures::compare::Comparison;
 use crate::run::recorded::RecordedRun;
 
 /// Options of a replay check.
@@ -61,39 +62,6 @@ impl ReplayCheckOptions {
     }
 }
 
-/// One recomputed step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct StepCheck {
-    /// t.
-    pub step: u64,
-    /// Recomputed θ_{t+1} and r_{t+1}, compared with the recorded ones.
-    pub comparison: Comparison,
-    /// Difference of the computed and the recorded update, relative to the update: [`error`](super::rule::RuleCheckStep::error).
-    pub update_error: f64,
-    /// The tensor with that difference; `None` where the bits agree.
-    pub update_tensor: Option<String>,
-    /// Number of elements that differ from the recorded ones and are not part of the errors: [`by_rounding`](super::rule::RuleCheckStep::by_rounding).
-    pub by_rounding: u64,
-    /// Computed and recorded batch loss, if it was recorded.
-    pub loss: Option<(f64, f64)>,
-    /// Tensors whose recorded flag "had a gradient" differs from the recomputed one. That isn't a failure: the loop
-    /// may have left a tensor out on purpose, and the comparison uses the recorded flags.
-    pub trained_differs: Vec<String>,
-    /// A simple explanation of the difference, if there is one.
-    pub cause: Option<Cause>,
-    /// Largest difference of the optimizer's state after the step from the recorded one, relative to the largest element of
-    /// its tensors of the same kind. `None` where the trace doesn't record it.
-    pub state_error: Option<f64>,
-    /// Whether a keyframe after the step repeats the step's running statistics. `true` where there is none.
-    pub statistics_agree: bool,
-    /// Whether the recorded loss of a task's step is the computed one, up to rounding. `true` for other runs, whose loops may
-    /// record another quantity.
-    pub loss_agrees: bool,
-    /// Whether it has the same bits or is within the tolerances for one step, and loss, optimizer's state and running
-    /// statistics agree.
-    pub passed: bool,
-}
-
 /// Result of a replay check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReplayCheckReport {
@@ -105,11 +73,11 @@ pub struct ReplayCheckReport {
     pub median_tolerance: f64,
     /// Seed of the random choice.
     pub seed: u64,
-    /// The number of steps whose next state is recorded, which are those that can be recomputed.
+    /// The number of steps that can be recomputed: their next state is recorded, and the state before them is known.
     pub replayable: u64,
     /// The number of steps from the first recorded one to the end of the run, with those that have no tensors.
     pub span: u64,
-    /// The number of steps that were drawn at random; `None` if all steps or the first ones were chosen.
+    /// The number of steps that were drawn at random and recomputed; `None` if all steps or the first ones were chosen.
     pub drawn: Option<u64>,
     /// Ranges of recorded steps without a gap, ascending. Nothing shows that a range follows from the one before it.
     pub pieces: Vec<Range<u64>>,
@@ -197,15 +165,16 @@ pub fn replay_check(
     options: &ReplayCheckOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<ReplayCheckReport> {
+    let (ranges, end) = (run.source().ranges()?, run.source().end()?.step);
     let sample::Sample {
         stretches,
         mut unknown,
         mut why_unknown,
-        replayable,
+        mut replayable,
         drawn,
-        all: _,
         mut note,
-    } = sample::choose(run, options.samples, options.seed)?;
+    } = sample::choose(run, &ranges, end, options.samples, options.seed)?;
+    let known_to_be_unknown = unknown.len();
     let total = stretches.iter().map(|s| s.chosen.len()).sum();
     let (update_tolerance, median_tolerance) = tolerances(run);
     let mut steps = Vec::with_capacity(total);
@@ -216,7 +185,7 @@ pub fn replay_check(
             let mut see = |step: &Recomputed<'_>| {
                 if stretch.chosen.front() == Some(&step.meta.step) {
                     stretch.chosen.pop_front();
-                    steps.push(judge(run, step, options.tolerance, update_tolerance));
+                    steps.push(agree::judge(run, step, options.tolerance, update_tolerance));
                     progress(steps.len(), total);
                 }
                 Ok(())
@@ -237,6 +206,8 @@ pub fn replay_check(
             }
         }
     }
+    // Steps that turned out to be unknown during the walk.
+    replayable -= (unknown.len() - known_to_be_unknown) as u64;
     unknown.sort_unstable();
     match why_unknown {
         Some(first) if steps.is_empty() => return Err(first),
@@ -245,8 +216,9 @@ pub fn replay_check(
                 note.push_str("; ");
             }
             note.push_str(&format!(
-                "{} of the chosen steps can't be recomputed, because they follow a hole in the trace, which doesn't contain the buffers or optimizer state before them: {unknown:?}",
-                unknown.len()
+                "{} steps can't be recomputed, because they follow a hole in the trace, which doesn't contain the buffers or optimizer state before them: {}",
+                unknown.len(),
+                in_ranges(&unknown)
             ));
         }
         None => {}
@@ -257,103 +229,28 @@ pub fn replay_check(
         median_tolerance,
         seed: options.seed,
         replayable,
-        drawn,
-        span: {
-            let first = run.source().ranges()?.first().map_or(0, |r| r.start);
-            run.source().end()?.step.saturating_sub(first)
-        },
-        pieces: run.source().ranges()?,
-        contradictions: stated::contradictions(run)?,
+        drawn: drawn.map(|drawn| {
+            let judged = drawn
+                .iter()
+                .filter(|step| unknown.binary_search(step).is_err());
+            judged.count() as u64
+        }),
+        span: end.saturating_sub(ranges.first().map_or(0, |r| r.start)),
+        contradictions: stated::contradictions(run, end)?,
+        pieces: ranges,
         steps,
         note,
     })
 }
 
-/// Compares a recomputed step with the recorded one.
-fn judge(
-    run: &RecordedRun<'_>,
-    step: &Recomputed<'_>,
-    tolerance: f64,
-    update_tolerance: f64,
-) -> StepCheck {
-    let of =
-        |part: &Compared<'_>| Comparison::without(part.got, part.want, part.specs, part.left_out);
-    let comparison = of(&step.parameters).worse(of(&step.buffers));
-    let update = step.check(run);
-    let follows = comparison.bit_identical
-        || (comparison.max_relative_error <= tolerance && update.error <= update_tolerance);
-    let state = step.next.optimizer.as_ref();
-    let state_error = state.map(|(got, want)| state_error(run, got, want));
-    let state_tolerance = if comparison.bit_identical {
-        0.0
-    } else {
-        STATE_TOLERANCE
-    };
-    let state_agrees = state_error.is_none_or(|error| error <= state_tolerance);
-    let loss_agrees = run.task().is_none() || update.loss.is_none_or(|pair| same_loss(run, pair));
-    StepCheck {
-        step: update.step,
-        comparison,
-        update_error: update.error,
-        update_tensor: update.tensor,
-        by_rounding: update.by_rounding,
-        loss: update.loss,
-        trained_differs: step.trained_differs.to_vec(),
-        cause: update.cause,
-        state_error,
-        statistics_agree: step.next.buffers_agree,
-        loss_agrees,
-        passed: follows && state_agrees && step.next.buffers_agree && loss_agrees,
-    }
-}
-
-/// Largest error of the optimizer's state that passes on another processor, whose gradients differ by rounding. The state is
-/// rebuilt over the steps since the keyframe before it, so differences add up.
-const STATE_TOLERANCE: f64 = 1e-2;
-
-/// Largest difference of two optimizer states, relative to the largest element of the tensors of its kind. A tensor whose
-/// gradients are rounding errors has such moments, too, so its own size is no measure.
-fn state_error(run: &RecordedRun<'_>, got: &[f64], want: &[f64]) -> f64 {
-    let mut kinds: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-    let mut start = 0;
-    for spec in run.source().optimizer_state() {
-        let range = start..start + spec.elements();
-        start = range.end;
-        let (gap, size) = kinds.entry(kind(&spec.name)).or_default();
-        let pairs = got.get(range.clone()).into_iter().flatten();
-        for (got, want) in pairs.zip(want.get(range).into_iter().flatten()) {
-            if got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()) {
-                *size = size.max(want.abs());
-            } else if got.is_finite() && want.is_finite() {
-                (*gap, *size) = (gap.max((got - want).abs()), size.max(want.abs()));
-            } else {
-                *gap = f64::INFINITY;
-            }
-        }
-    }
-    let errors = kinds.values().map(|&(gap, size)| match (gap, size) {
-        (0.0, _) => 0.0,
-        (gap, size) => gap / size,
+/// Ascending steps as text: `3..5, 9`.
+fn in_ranges(steps: &[u64]) -> String {
+    let runs = steps.chunk_by(|a, b| a + 1 == *b);
+    let words = runs.map(|run| match run {
+        [first, .., last] => format!("{first}..{}", last + 1),
+        one => one.iter().map(u64::to_string).collect(),
     });
-    errors.fold(0.0, f64::max)
-}
-
-/// `exp_avg` of `exp_avg.fc.weight`.
-fn kind(name: &str) -> &str {
-    name.split('.').next().unwrap_or(name)
-}
-
-/// Whether a computed and a recorded batch loss differ by no more than rounding in sums of another order explains.
-fn same_loss(run: &RecordedRun<'_>, (computed, recorded): (f64, f64)) -> bool {
-    let relative = if run.trained_dtype() == DType::F64 {
-        1e-9
-    } else {
-        1e-4
-    };
-    // A loss near 0 is a difference of larger numbers, which were rounded.
-    let size = computed.abs().max(recorded.abs()).max(1e-2);
-    let close = (computed - recorded).abs() <= relative * size;
-    close || computed.to_bits() == recorded.to_bits() || (computed.is_nan() && recorded.is_nan())
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// A split of the data that differs from the recorded one.

@@ -245,6 +245,47 @@ fn an_optimizer_that_counts_from_zero_again_begins_with_moments_of_zero() {
     assert!(report.steps[..5].iter().all(|s| s.passed) && !report.steps[5].passed);
 }
 
+/// At the keyframe of step 5 the state of the optimizer that ended is recorded, or the new one's.
+#[test]
+fn an_optimizer_that_begins_anew_at_a_keyframe_is_no_contradiction() {
+    let recipe = Recipe {
+        restart_every: Some(5),
+        segment: 5,
+        ..Recipe::new(UpdateRule::adamw(), 0.01)
+    };
+    let mut restarted = train(&recipe, &TinyNet::new(0.0), None);
+    let key = restarted.steps[5].key.as_mut().unwrap();
+    assert!(key.optimizer.iter().all(|x| *x == 0.0) && !key.optimizer.is_empty());
+    assert!(check(&recipe, &restarted, 0).bit_identical());
+    let key = restarted.steps[5].key.as_mut().unwrap();
+    key.optimizer.fill(0.25);
+    let report = check(&recipe, &restarted, 0);
+    assert!(report.steps[4].state_error.is_none() && report.steps[4].passed);
+}
+
+#[test]
+fn steps_before_which_the_state_is_lost_are_not_drawn() {
+    let recipe = Recipe {
+        segment: 5,
+        ..Recipe::new(UpdateRule::adamw(), 0.01)
+    };
+    let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
+    // The step 1 is lost, so the state is unknown until the keyframe of step 5.
+    let buffers = recorded.steps[1].buffers_after.clone();
+    recorded.steps.remove(1);
+    recorded.steps[1].key = Some(hindcast_analyzer::run::RecordedKey {
+        buffers_before: buffers,
+        optimizer: Vec::new(),
+    });
+    for samples in [0, 3] {
+        let report = check(&recipe, &recorded, samples);
+        assert!(report.passed() && report.replayable == 5, "{report:#?}");
+        assert!(report.steps.iter().all(|s| s.step >= 5));
+        assert!(report.note.contains("before them: 2..5"), "{}", report.note);
+        assert_eq!(report.drawn, (samples > 0).then_some(3));
+    }
+}
+
 #[test]
 fn runs_with_gaps_are_checked_where_the_next_step_is_recorded() {
     let recipe = Recipe::new(UpdateRule::sgd(), 0.1);

@@ -276,8 +276,9 @@ pub(crate) const VERIFY_JSON: &str = "\
   head_matches           only with --head
   replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, seed, replayable, span, drawn, pieces, contradictions:
                          [{about, step, steps, text}], steps: [{step, comparison, loss, update_error, update_tensor, by_rounding, cause,
-                         trained_differs, state_error, statistics_agree, loss_agrees, passed}], note}; replayable is the number of steps whose next state
-                         is recorded, span that of all steps from the first recorded one to the end, drawn the number of steps drawn at random, or null
+                         trained_differs, state_error, statistics_agree, weights_agree, loss_agrees, passed}], note}; replayable is the number
+                         of steps whose next state is recorded and before which the optimizer's state is known, span that of all steps from the
+                         first recorded one to the end, drawn the number of steps drawn at random, or null
   never_trained          names of the parameter tensors that no step of the trace trained; absent if there are none
   dates                  dates of the run that can't be true; absent if there are none
   recovered              what a run that `recover` wrote lacks; absent for other runs";

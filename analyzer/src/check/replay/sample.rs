@@ -5,22 +5,20 @@ use std::ops::Range;
 
 use super::super::draw::draw;
 use crate::error::{AnalysisError, Result};
-use crate::run::anchor::{anchor, known_state};
+use crate::run::anchor::{anchor, known_state, steps_of_state};
 use crate::run::recorded::RecordedRun;
 
 /// The steps to recompute.
 pub(super) struct Sample {
     pub stretches: Vec<Stretch>,
-    /// Chosen steps before which the state isn't known, ascending.
+    /// Steps whose next state is recorded and before which the optimizer's state isn't known, ascending.
     pub unknown: Vec<u64>,
     /// Why the first of them isn't known.
     pub why_unknown: Option<AnalysisError>,
-    /// The number of steps whose successor is recorded.
+    /// The number of steps from which the others are drawn: those whose next state is recorded, without the unknown ones.
     pub replayable: u64,
-    /// The number of steps that were drawn at random; `None` if all were chosen, or the choice isn't random.
-    pub drawn: Option<u64>,
-    /// Whether every step whose successor is recorded was chosen.
-    pub all: bool,
+    /// The steps that were drawn at random; `None` if all were chosen, or the choice isn't random.
+    pub drawn: Option<Vec<u64>>,
     /// How the choice deviates from random steps of the whole run; empty if it doesn't.
     pub note: String,
 }
@@ -34,50 +32,102 @@ pub(super) struct Stretch {
 }
 
 /// Chooses `samples` random steps whose successor is recorded, or all of them if `samples` is 0. A rule with a state adds all
-/// steps from the last recorded state to a chosen step, because they are computed anyway.
-pub(super) fn choose(run: &RecordedRun<'_>, samples: usize, seed: u64) -> Result<Sample> {
+/// steps from the last recorded state to a chosen step, because they are computed anyway. `ranges` are the recorded steps, and `end`
+/// the run's end.
+pub(super) fn choose(
+    run: &RecordedRun<'_>,
+    ranges: &[Range<u64>],
+    end: u64,
+    samples: usize,
+    seed: u64,
+) -> Result<Sample> {
     let stateful = run.rule().state_values(1) > 0;
-    let ranges = replayable(run)?;
+    let recorded = !run.source().optimizer_state().is_empty();
+    let replayable = replayable(ranges, end);
+    let States {
+        known: ranges,
+        unknown,
+        why,
+    } = if stateful && recorded {
+        states(run, replayable)?
+    } else {
+        States {
+            known: replayable,
+            ..States::default()
+        }
+    };
     let replayable: u64 = ranges.iter().map(|r| r.end - r.start).sum();
     let samples = samples as u64;
-    let all = samples == 0 || samples >= replayable;
-    let rule = run.rule().describe();
     let mut note = String::new();
-    let (chosen, drawn) = if all {
+    let (chosen, drawn) = if samples == 0 || samples >= replayable {
         (ranges.into_iter().flatten().collect(), None)
-    } else if stateful && run.source().optimizer_state().is_empty() {
+    } else if stateful && !recorded {
         note = format!(
-            "{rule} has a state that the trace doesn't contain. It is rebuilt from the optimizer's first step, so the first steps were chosen; a check of all steps rebuilds it to the end"
+            "{} has a state that the trace doesn't contain. It is rebuilt from the optimizer's first step, so the first steps were chosen; a check of all steps rebuilds it to the end",
+            run.rule().describe()
         );
         (first(run, ranges, samples as usize)?, None)
     } else {
         let drawn = draw(&ranges, samples, seed);
-        let count = drawn.len() as u64;
         let chosen = if stateful {
             from_known_states(run, &drawn)?
         } else {
-            drawn
+            drawn.clone()
         };
-        (chosen, Some(count))
+        (chosen, Some(drawn))
     };
     let mut sample = stretches(run, chosen)?;
+    sample.unknown.extend(unknown);
+    sample.why_unknown = why.or(sample.why_unknown);
     sample.note = if sample.stretches.is_empty() && sample.unknown.is_empty() {
         "no two consecutive steps are recorded: nothing can be recomputed".to_owned()
     } else {
         note
     };
-    (sample.replayable, sample.drawn, sample.all) = (replayable, drawn, all);
+    (sample.replayable, sample.drawn) = (replayable, drawn);
     Ok(sample)
 }
 
 /// Ranges of steps whose successor is recorded, ascending.
-fn replayable(run: &RecordedRun<'_>) -> Result<Vec<Range<u64>>> {
-    let end = run.source().end()?.step;
-    let ranges = run.source().ranges()?.into_iter();
-    Ok(ranges
-        .map(|r| r.start..if r.end == end { r.end } else { r.end - 1 })
-        .filter(|r| !r.is_empty())
-        .collect())
+fn replayable(ranges: &[Range<u64>], end: u64) -> Vec<Range<u64>> {
+    let known_next = ranges
+        .iter()
+        .map(|r| r.start..if r.end == end { r.end } else { r.end - 1 });
+    known_next.filter(|r| !r.is_empty()).collect()
+}
+
+/// Steps by what is known of the optimizer's state.
+#[derive(Default)]
+struct States {
+    /// Ranges that begin with a known state.
+    known: Vec<Range<u64>>,
+    /// Steps after a hole and before the next recorded state.
+    unknown: Vec<u64>,
+    /// Why the first of them isn't known.
+    why: Option<AnalysisError>,
+}
+
+fn states(run: &RecordedRun<'_>, ranges: Vec<Range<u64>>) -> Result<States> {
+    let mut found = States::default();
+    for range in ranges {
+        let mut at = range.start;
+        while at < range.end {
+            match known_state(run, at) {
+                Ok(_) => break,
+                Err(error @ AnalysisError::Missing(_)) => {
+                    found.why.get_or_insert(error);
+                    let next = steps_of_state(run, at)?.end.min(range.end);
+                    found.unknown.extend(at..next);
+                    at = next;
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        if at < range.end {
+            found.known.push(at..range.end);
+        }
+    }
+    Ok(found)
 }
 
 /// The steps, and all steps between each of them and the last state that the trace can contain before it. Ascending.
@@ -112,7 +162,6 @@ fn stretches(run: &RecordedRun<'_>, chosen: Vec<u64>) -> Result<Sample> {
         why_unknown: None,
         replayable: 0,
         drawn: None,
-        all: false,
         note: String::new(),
     };
     // The start of the newest group, and whether the state is known there.

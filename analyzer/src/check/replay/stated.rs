@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use hindcast_format::Status;
 use hindcast_format::meta::StepMeta;
+use hindcast_format::{Status, Trace};
 use hindcast_model::batches::Batches;
 use hindcast_model::net::Net;
 use hindcast_model::objective::Split;
@@ -35,8 +35,8 @@ pub struct Contradiction {
 ///
 /// # Errors
 /// If a step's metadata or the first state can't be read.
-pub(super) fn contradictions(run: &RecordedRun<'_>) -> Result<Vec<Contradiction>> {
-    let (Some(task), Some(net)) = (run.task(), run.net()) else {
+pub(super) fn contradictions(run: &RecordedRun<'_>, end: u64) -> Result<Vec<Contradiction>> {
+    let (Some(task), Some(net), Some(trace)) = (run.task(), run.net(), run.trace()) else {
         return Ok(Vec::new());
     };
     let mut found = Found::default();
@@ -49,28 +49,23 @@ pub(super) fn contradictions(run: &RecordedRun<'_>) -> Result<Vec<Contradiction>
         );
         found.add("seed", None, text);
     }
-    length(run, &batches, &mut found)?;
+    length(trace, end, &batches, &mut found);
     initial(run, task, net, &mut found)?;
     let mut epoch = Vec::new();
-    for range in run.source().ranges()? {
-        run.source().each_meta(range, &mut |meta| {
-            step(run, task, &batches, &mut epoch, meta, &mut found)
-        })?;
+    // Also of the steps whose tensors weren't kept.
+    for meta in trace.metas(trace.span()) {
+        step(run, task, &batches, &mut epoch, &meta?, &mut found)?;
     }
     Ok(found.list())
 }
 
 /// A finished run has as many steps as the task plans.
-fn length(run: &RecordedRun<'_>, batches: &Batches, found: &mut Found) -> Result<()> {
-    let Some(trace) = run.trace() else {
-        return Ok(());
-    };
-    let (planned, end) = (batches.steps(), run.source().end()?.step);
+fn length(trace: &Trace, end: u64, batches: &Batches, found: &mut Found) {
+    let planned = batches.steps();
     if trace.status() == Status::Finished && end != planned {
         let text = format!("the task plans {planned} steps, and the run was finished after {end}");
         found.add("length", None, text);
     }
-    Ok(())
 }
 
 /// Step 0 starts from the values that the seed gives.
@@ -187,6 +182,10 @@ fn settings(run: &RecordedRun<'_>, task: &Task, rate: f64, meta: &StepMeta, foun
     let tensors = run.source().parameters().len();
     let expected = Settings::uniform(&task.optimizer, meta.step, rate, tensors);
     let got = run.settings(meta);
+    if got.groups.len() != expected.groups.len() {
+        let text = format!("the task has one, the step {}", got.groups.len());
+        found.add("parameter groups", here, text);
+    }
     if let (Some(said), Some(has)) = (expected.groups.first(), got.groups.first()) {
         let mut number = |about, said: f64, has: f64| {
             if said.to_bits() != has.to_bits() {

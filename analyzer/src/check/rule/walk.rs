@@ -5,8 +5,10 @@ use std::ops::Range;
 
 use candle_core::{DType, Device};
 use hindcast_format::meta::StepMeta;
+use hindcast_model::batches::LossWeights;
+use hindcast_model::objective::Batch;
 use hindcast_model::real::{Real, bf16, f16};
-use hindcast_model::train::ModelState;
+use hindcast_model::train::{ModelState, TrainError, WeightedBatch};
 use hindcast_model::update::{Rounding, StepPoint};
 
 use super::cause::Cause;
@@ -24,6 +26,7 @@ struct Pending<T> {
     after: ModelState<T>,
     buffers_after: Vec<f64>,
     loss: f64,
+    weights_agree: bool,
     trained_differs: Vec<String>,
     /// Largest distance of each parameter that rounding explains; see [`Rounding`].
     bounds: Vec<f64>,
@@ -38,6 +41,8 @@ pub(crate) struct Recomputed<'a> {
     pub buffers: Compared<'a>,
     /// Computed and recorded batch loss, where one was recorded.
     pub loss: Option<(f64, f64)>,
+    /// Whether the examples have the weights that the run's task gives them. `true` for a run without a task.
+    pub weights_agree: bool,
     /// Tensors whose recorded flag "had a gradient" differs from the computed one.
     pub trained_differs: &'a [String],
     /// Number of elements that are left out because rounding explains their difference.
@@ -114,7 +119,10 @@ fn typed<T: Real>(
             let recorded = Recorded {
                 parameters: &wide(&step.state.parameters),
                 buffers: key.map(|key| key.buffers_before.as_slice().to_f64()),
-                optimizer: key.map_or(&[], |key| &key.optimizer),
+                // A step with the counter 0 begins with a new state, whatever came before.
+                optimizer: key
+                    .filter(|_| step.meta.optimizer_step > 0)
+                    .map_or(&[], |key| &key.optimizer),
             };
             finish(run, &pending, &recorded, see)?;
         }
@@ -155,6 +163,7 @@ fn compute<T: Real>(
     } = step;
     let stepper = stepper(run);
     let parts = parts::<T>(run, &meta, device)?;
+    let weights_agree = weights_agree(run, &parts)?;
     let gradient = stepper.gradient(&before, &parts, run.draws(meta.step))?;
     let loss = gradient.loss;
     let flags = gradient.trained.iter().zip(&meta.trained);
@@ -189,9 +198,24 @@ fn compute<T: Real>(
         after,
         buffers_after,
         loss,
+        weights_agree,
         trained_differs,
         bounds,
     })
+}
+
+/// Whether the recorded weights are those that the task gives to these examples.
+fn weights_agree(run: &RecordedRun<'_>, parts: &[WeightedBatch]) -> Result<bool> {
+    let Some(task) = run.task() else {
+        return Ok(true);
+    };
+    let batches: Vec<Batch> = parts.iter().map(|part| part.batch.clone()).collect();
+    let recorded: Vec<f64> = parts.iter().flat_map(|part| part.weights.clone()).collect();
+    let expected = LossWeights::of_parts(&task.loss, &batches)
+        .map_err(TrainError::from)?
+        .values(recorded.len());
+    let mut pairs = expected.iter().zip(&recorded);
+    Ok(pairs.all(|(a, b)| a.to_bits() == b.to_bits()))
 }
 
 fn wide<T: Real>(x: &[T]) -> Vec<f64> {
@@ -242,6 +266,7 @@ fn finish<T: Real>(
             specs: source.buffers(),
         },
         loss: pending.meta.loss.map(|recorded| (pending.loss, recorded)),
+        weights_agree: pending.weights_agree,
         trained_differs: &pending.trained_differs,
         by_rounding,
         next: Next {

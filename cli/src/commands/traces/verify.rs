@@ -137,28 +137,32 @@ fn recovered(trace: &Trace) -> anyhow::Result<Option<String>> {
 /// Seconds by which the clocks of two machines may differ.
 const CLOCKS: u64 = 24 * 60 * 60;
 
-/// Dates of the run that can't be true. Texts of this form are ordered as their times.
+/// Dates of the run that can't be true.
 fn impossible_dates(trace: &Trace) -> Vec<String> {
-    let created = &trace.info().created;
+    let info = trace.info();
     let mut odd = Vec::new();
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |now| now.as_secs());
-    // Clocks of two machines differ a little.
-    if trace
-        .info()
-        .created_seconds()
-        .is_some_and(|created| created > now + CLOCKS)
-    {
-        odd.push(format!(
-            "the run says that it was created at {created}, which is in the future"
-        ));
-    }
+    let mut future = |what: &str, text: &str, seconds: Option<u64>| {
+        if seconds.is_some_and(|seconds| seconds > now + CLOCKS) {
+            odd.push(format!(
+                "the run says that it was {what} at {text}, which is in the future"
+            ));
+        }
+    };
+    future("created", &info.created, info.created_seconds());
     let forks = trace.manifest().map_or(&[][..], |m| m.forks.as_slice());
-    for fork in forks.iter().filter(|fork| fork.time < *created) {
-        odd.push(format!(
-            "the run says that it was resumed at {}, before it was created at {created}",
-            fork.time
-        ));
+    for fork in forks {
+        future("resumed", &fork.time, fork.seconds());
+    }
+    for fork in forks {
+        let pair = fork.seconds().zip(info.created_seconds());
+        if pair.is_some_and(|(resumed, created)| resumed + CLOCKS < created) {
+            odd.push(format!(
+                "the run says that it was resumed at {}, before it was created at {}",
+                fork.time, info.created
+            ));
+        }
     }
     odd
 }

@@ -36,6 +36,16 @@ pub fn one_index(runs: &Recordings) -> anyhow::Result<Run> {
     Ok(run)
 }
 
+pub fn without_tensors(runs: &Recordings) -> anyhow::Result<Run> {
+    let mut run = super::holes::honest_gaps(runs)?;
+    let gap = run.steps.iter_mut().find(|s| s.state.is_none());
+    let step = gap.context("a step without tensors")?;
+    let mut batch = step.meta.batch();
+    batch.reverse();
+    step.meta.set_batch(&batch);
+    Ok(run)
+}
+
 pub fn order(runs: &Recordings) -> anyhow::Result<Run> {
     let mut run = runs.sequential.clone();
     run.edit_task("order = \"sequential\"", "order = \"shuffle\"")?;

@@ -1,7 +1,9 @@
 //! Forged statements about the training: losses, rates, epochs, counts, seeds, dates and data.
 
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 
+use super::super::meta::{Trained, Weights};
 use super::super::recordings::{EPOCH, KEYFRAME, Recordings, STEPS};
 use super::super::run::{Run, Step};
 
@@ -24,6 +26,39 @@ pub fn last_losses(runs: &Recordings) -> anyhow::Result<Run> {
             step.meta.loss = step.meta.loss.map(|loss| loss / 2.0);
         }
     }))
+}
+
+pub fn weights(runs: &Recordings) -> anyhow::Result<Run> {
+    let mut run = runs.base.clone();
+    let meta = &mut run.step(150)?.meta;
+    let count = meta.batch().len();
+    meta.weights = Weights::Each(vec![(1.0 + 1e-6) / count as f64; count]);
+    Ok(run)
+}
+
+pub fn second_group(runs: &Recordings) -> anyhow::Result<Run> {
+    let mut run = each(runs, |step| step.meta.groups.push(step.meta.groups[0]));
+    let tensors = run.description["layout"].as_array_mut().context("layout")?;
+    let mut parameters = tensors.iter_mut().filter(|t| t["role"] == "parameter");
+    parameters.next_back().context("a parameter")?["group"] = json!(1);
+    Ok(run)
+}
+
+pub fn untrained(runs: &Recordings) -> anyhow::Result<Run> {
+    let mut run = runs.base.clone();
+    let tensors = run.description["layout"].as_array().context("layout")?;
+    let parameters = tensors.iter().filter(|t| t["role"] == "parameter");
+    let names: Vec<&str> = parameters.filter_map(|t| t["name"].as_str()).collect();
+    let bias = names.iter().position(|name| name.ends_with("bias"));
+    let bias = bias.context("a bias")?;
+    ensure!(names.len() <= 8, "{names:?} need more than one byte");
+    let flags = (0..names.len()).filter(|&at| at != bias);
+    let flags = flags.map(|at| 1u8 << at).sum();
+    let count = names.len() as u32;
+    for step in &mut run.steps {
+        step.meta.trained = Trained::Flags(count, vec![flags]);
+    }
+    Ok(run)
 }
 
 /// Doubles the first learning rate in the text of the task.

@@ -118,6 +118,21 @@ pub const FORGERIES: &[Forgery] = &[
         batches::order,
     ),
     forgery(
+        "batch-without-tensors",
+        "the tensors of some steps were not kept, and one of these steps lists another batch",
+        batches::without_tensors,
+    ),
+    forgery(
+        "weights",
+        "the recorded weights of a step's examples are a millionth larger than those of the training",
+        claims::weights,
+    ),
+    forgery(
+        "second-group",
+        "the optimizer had a second parameter group, with the same settings",
+        claims::second_group,
+    ),
+    forgery(
         "nicer-losses",
         "every recorded loss is half of the real one",
         claims::losses,
@@ -249,6 +264,12 @@ pub const FORGERIES: &[Forgery] = &[
         states::final_moments,
     )
     .on(On::Stateful),
+    forgery(
+        "untrained",
+        "the bias of the convolution before batch norm, whose gradient is zero up to rounding, had no gradient",
+        claims::untrained,
+    )
+    .on(On::BatchNorm),
     forgery(
         "buffers",
         "all running statistics are replaced",

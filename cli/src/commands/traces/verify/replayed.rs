@@ -85,6 +85,12 @@ fn not_reproduced(
             "; the next keyframe begins with other running statistics"
         )?;
     }
+    if !check.weights_agree {
+        write!(
+            out,
+            "; the examples have other weights than the task gives them"
+        )?;
+    }
     if let Some((got, want)) = check.loss.filter(|_| !check.loss_agrees) {
         write!(
             out,
