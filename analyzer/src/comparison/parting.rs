@@ -31,6 +31,9 @@ pub struct Parting {
     pub incomparable: Option<Incomparable>,
     /// Number of steps before which the parameters were compared, up to the first difference.
     pub models: u64,
+    /// The steps that both runs contain with their tensors, before which the parameters can be compared.
+    #[serde(skip)]
+    pub common: Vec<Range<u64>>,
 }
 
 /// Batches that differ.
@@ -85,6 +88,7 @@ impl Parting {
             parameters: None,
             incomparable: None,
             models: 0,
+            common: Vec::new(),
         };
         parting.metadata(a, b)?;
         parting.models(a, b, observer)?;
@@ -101,6 +105,14 @@ impl Parting {
             self.parameters.as_ref().map(|d| d.step),
         ];
         steps.into_iter().flatten().min()
+    }
+
+    /// The last step, at most `step`, before which both runs' parameters are recorded and the same. `None` if there is none.
+    pub fn last_same(&self, step: u64) -> Option<u64> {
+        let first_other = self.parameters.as_ref().map_or(u64::MAX, |d| d.step);
+        let end = first_other.min(step.saturating_add(1));
+        let before = self.common.iter().filter(|range| range.start < end);
+        before.map(|range| range.end.min(end) - 1).max()
     }
 
     fn metadata(&mut self, a: &Trace, b: &Trace) -> Result<()> {
@@ -167,6 +179,7 @@ impl Parting {
         }
         let same_type = tensors.iter().zip(others).all(|(x, y)| x.dtype == y.dtype);
         let common = common(&a.ranges()?, &b.ranges()?);
+        self.common.clone_from(&common);
         let mut stage = Stage {
             doing: "comparing",
             unit: "steps",
@@ -252,6 +265,7 @@ fn common(a: &[Range<u64>], b: &[Range<u64>]) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hindcast_format::layout::{DType, Role, TensorSpec};
 
     #[test]
     fn common_steps_are_those_in_both_lists() {
@@ -259,5 +273,38 @@ mod tests {
         assert_eq!(common(&[0..3, 4..9], &[2..6, 8..9]), [2..3, 4..6, 8..9]);
         assert!(common(&[0..3, 8..9], &[3..5, 5..8]).is_empty());
         assert!(common(&[], &[3..5, 6..7]).is_empty());
+    }
+
+    #[test]
+    fn parameters_are_the_same_only_where_both_runs_record_them() {
+        let mut parting = Parting {
+            steps: 0..12,
+            compared: 12,
+            batch: None,
+            learning_rate: None,
+            loss: None,
+            parameters: None,
+            incomparable: None,
+            models: 4,
+            common: vec![2..4, 8..10],
+        };
+        let same = |parting: &Parting| [1, 2, 3, 7, 8, 11].map(|step| parting.last_same(step));
+        assert_eq!(
+            same(&parting),
+            [None, Some(2), Some(3), Some(3), Some(8), Some(9)]
+        );
+        let flat = |x: f64| vec![x; 1];
+        let tensors = [TensorSpec {
+            name: "w".to_owned(),
+            role: Role::Parameter,
+            dtype: DType::F64,
+            shape: vec![1],
+            group: 0,
+        }];
+        parting.parameters = Some(Distance::of(3, &tensors, &flat(0.0), &flat(1.0)));
+        assert_eq!(
+            same(&parting),
+            [None, Some(2), Some(2), Some(2), Some(2), Some(2)]
+        );
     }
 }

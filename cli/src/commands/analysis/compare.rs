@@ -1,5 +1,6 @@
 //! `hindcast compare`: two runs side by side.
 
+mod cause;
 mod found;
 mod print;
 

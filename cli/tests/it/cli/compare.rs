@@ -209,6 +209,39 @@ fn another_rate_and_another_label_part_at_their_steps() {
     }
 }
 
+/// A cause is stated only if the runs show it: with gaps, the parameters before a step aren't known to be the same.
+#[test]
+fn parameters_between_kept_steps_are_not_said_to_be_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let decay = ["--set", "optimizer.weight_decay=0.01"];
+    record(dir, "a", "data", &["--keep", "every=4"]);
+    record(
+        dir,
+        "b",
+        "data",
+        &[&["--keep", "every=4"], &decay[..]].concat(),
+    );
+    let said = json(dir, &["compare", "a", "b", "--no-losses", "--json"]);
+    // The first update differs, so the loss of the second step does.
+    assert_eq!(said["first_step"], 1, "{said:#}");
+    assert_eq!(said["parting"]["parameters"]["step"], 4);
+    let text = fine(dir, &["compare", "a", "b", "--no-losses"]);
+    assert!(!text.contains("although parameters"), "{text}");
+    assert!(
+        text.contains("aren't recorded in both runs, and are the same before step 0"),
+        "{text}"
+    );
+    // Where all steps are kept, the update is named.
+    for run in ["a", "b"] {
+        fs::remove_dir_all(dir.join(run)).unwrap();
+    }
+    record(dir, "a", "data", &[]);
+    record(dir, "b", "data", &decay);
+    let text = fine(dir, &["compare", "a", "b", "--no-losses"]);
+    assert!(text.contains("part by the update of step 0:"), "{text}");
+}
+
 #[test]
 fn runs_of_other_models_and_missing_data_are_compared_as_far_as_possible() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
+use super::cause::sentence;
 use super::found::{Found, Side};
 use crate::terminal::field;
 use crate::words::{counted, steps};
 use hindcast_analyzer::comparison::{
-    BatchDifference, Distance, Incomparable, Parting, SplitLoss, ValueDifference,
+    BatchDifference, Distance, Incomparable, SplitLoss, ValueDifference,
 };
 
 /// Number of settings and of epochs that are printed; `--json` has all.
@@ -62,7 +63,7 @@ fn settings(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
 
 fn parting(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
     let parting = &found.parting;
-    writeln!(out, "\n{}", summary(found))?;
+    writeln!(out, "\n{}", sentence(found))?;
     if parting.compared > 0 {
         let same = format!(
             "the same in all {}",
@@ -88,56 +89,6 @@ fn parting(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
         ),
     };
     writeln!(out, "  parameters      {models}")
-}
-
-/// One sentence that says where the runs part, and what is known about the cause.
-fn summary(found: &Found<'_>) -> String {
-    let parting = &found.parting;
-    if found.identical() {
-        return "the runs are identical: the same batches, learning rates, losses and parameters, bit for bit".to_owned();
-    }
-    let Some(first) = parting.first_step() else {
-        return match parting.compared {
-            0 => "the runs have no common step".to_owned(),
-            _ if parting.incomparable.is_some() => {
-                "nothing that can be compared differs in the common steps".to_owned()
-            }
-            _ => "nothing differs in the common steps; one run has steps that the other lacks"
-                .to_owned(),
-        };
-    };
-    let at = |step: Option<u64>| step == Some(first);
-    let batch = at(parting.batch.as_ref().map(|d| d.step));
-    let rate = at(parting.learning_rate.map(|d| d.step));
-    let model = at(parting.parameters.as_ref().map(|d| d.step));
-    if model && first == parting.steps.start {
-        return format!(
-            "the runs part at their first common step, {first}: they begin with other parameters"
-        );
-    }
-    match (batch, rate, model) {
-        (true, true, _) => format!("the runs part at step {first}: batch and learning rate differ"),
-        (true, false, _) => format!("the runs part at step {first}: its batch differs"),
-        (false, true, _) => format!("the runs part at step {first}: its learning rate differs"),
-        (false, false, true) => format!(
-            "the runs part by the update of step {}: parameters, batch and learning rate are the same before it, and the parameters differ after it \
-             (another update rule, other random draws, other data or labels, or rounding)",
-            first - 1
-        ),
-        (false, false, false) => {
-            format!("the runs part at step {first}: {}", cause_of_loss(parting))
-        }
-    }
-}
-
-/// Only the loss differs.
-fn cause_of_loss(parting: &Parting) -> &'static str {
-    match parting.incomparable {
-        Some(_) => "its loss differs; the parameters can't be compared",
-        None => {
-            "its loss differs, although parameters, batch and learning rate are the same (other random draws, other data or labels, another loss, or rounding)"
-        }
-    }
 }
 
 fn batches(found: &BatchDifference) -> String {
