@@ -14,11 +14,13 @@
 //! ```
 
 mod distance;
+mod epochs;
 mod losses;
 mod parting;
 mod settings;
 
 pub use distance::{Distance, distances};
+pub use epochs::{EpochPair, paired_epochs};
 pub use losses::{SplitLoss, losses};
 pub use parting::{BatchDifference, Incomparable, Parting, ValueDifference};
 pub use settings::{SettingDifference, settings};

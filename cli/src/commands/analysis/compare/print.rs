@@ -7,8 +7,9 @@ use super::found::{Found, Side};
 use crate::terminal::field;
 use crate::words::{counted, steps};
 use hindcast_analyzer::comparison::{
-    BatchDifference, Distance, Incomparable, SplitLoss, ValueDifference,
+    BatchDifference, Distance, Incomparable, SplitLoss, ValueDifference, paired_epochs,
 };
+use hindcast_analyzer::curves::EpochSummary;
 
 /// Number of settings and of epochs that are printed; `--json` has all.
 const SETTINGS: usize = 40;
@@ -157,45 +158,40 @@ fn distances(out: &mut dyn Write, distances: &[Distance]) -> io::Result<()> {
 
 /// The epochs of both runs, by their numbers.
 fn epochs(out: &mut dyn Write, a: &Side, b: &Side) -> io::Result<()> {
-    let (of_a, of_b) = (&a.summary.epochs, &b.summary.epochs);
-    let any =
-        |f: fn(&hindcast_analyzer::curves::EpochSummary) -> bool| of_a.iter().chain(of_b).any(f);
-    if !any(|e| e.mean_loss.is_some() || e.held_out_loss.is_some()) {
+    let pairs = paired_epochs(&a.summary.epochs, &b.summary.epochs);
+    let any = |value: fn(&EpochSummary) -> Option<f64>| {
+        let mut all = pairs.iter().flat_map(|pair| pair.of).flatten();
+        all.any(|epoch| value(epoch).is_some())
+    };
+    let held_out = any(|e| e.held_out_loss);
+    if !held_out && !any(|e| e.mean_loss) {
         return Ok(());
     }
-    let held_out = any(|e| e.held_out_loss.is_some());
     write!(out, "\n{:>6} {:>12} {:>12}", "epoch", "loss A", "loss B")?;
-    let split = a.held_out.or(b.held_out).map(|m| m.split.name());
-    if let (true, Some(split)) = (held_out, split) {
-        let heads = ["A", "B"].map(|run| format!("{split} {run}"));
-        write!(out, " {:>14} {:>14}", heads[0], heads[1])?;
+    if held_out {
+        let split = a.held_out.or(b.held_out).map_or("", |m| m.split.name());
+        for run in ["A", "B"] {
+            write!(out, " {:>14}", format!("{split} {run}"))?;
+        }
     }
     writeln!(out)?;
-    let rows = of_a.len().max(of_b.len());
     let number = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.6}"));
-    let skipped = EPOCHS / 2..rows.saturating_sub(EPOCHS / 2);
-    for row in 0..rows {
+    let skipped = EPOCHS / 2..pairs.len().saturating_sub(EPOCHS / 2);
+    for (row, pair) in pairs.iter().enumerate() {
         if skipped.contains(&row) {
             if row == skipped.start {
                 writeln!(out, "     … {} more", skipped.len())?;
             }
             continue;
         }
-        let (x, y) = (of_a.get(row), of_b.get(row));
-        let epoch = x.or(y).map_or(0, |e| e.epoch);
-        write!(
-            out,
-            "{epoch:>6} {:>12} {:>12}",
-            number(x.and_then(|e| e.mean_loss)),
-            number(y.and_then(|e| e.mean_loss))
-        )?;
+        write!(out, "{:>6}", pair.epoch)?;
+        for epoch in pair.of {
+            write!(out, " {:>12}", number(epoch.and_then(|e| e.mean_loss)))?;
+        }
         if held_out {
-            write!(
-                out,
-                " {:>14} {:>14}",
-                number(x.and_then(|e| e.held_out_loss)),
-                number(y.and_then(|e| e.held_out_loss))
-            )?;
+            for epoch in pair.of {
+                write!(out, " {:>14}", number(epoch.and_then(|e| e.held_out_loss)))?;
+            }
         }
         writeln!(out)?;
     }
