@@ -75,11 +75,19 @@ pub(crate) fn loss_plot(curve: &LossCurve, split: Option<&str>) -> Plot {
     plot
 }
 
-/// The recorded losses of several runs by step, and their held-out losses of the split with this name.
-pub(crate) fn compared_plot(runs: &[(&str, &LossCurve)], split: &str) -> Plot {
+/// The losses of one of several runs.
+pub(crate) struct ComparedCurve<'a> {
+    pub run: &'a str,
+    pub curve: &'a LossCurve,
+    /// The split of the run's held-out losses, which may be another one than that of the other runs.
+    pub split: Option<&'a str>,
+}
+
+/// The recorded losses of several runs by step, and their held-out losses.
+pub(crate) fn compared_plot(runs: &[ComparedCurve<'_>]) -> Plot {
     let (mut marks, mut legend) = (Vec::new(), Vec::new());
     let (mut steps, mut losses) = (Vec::new(), Vec::new());
-    for (at, (name, curve)) in runs.iter().enumerate() {
+    for (at, ComparedCurve { run, curve, split }) in runs.iter().enumerate() {
         let mean: Vec<(f64, f64)> = curve.stretches.iter().map(|s| (s.step, s.mean)).collect();
         let held_out = curve.held_out.iter();
         let held_out: Vec<(f64, f64)> = held_out.map(|p| (p.step as f64, p.loss)).collect();
@@ -87,8 +95,9 @@ pub(crate) fn compared_plot(runs: &[(&str, &LossCurve)], split: &str) -> Plot {
             steps.push(*step);
             losses.push(*loss);
         }
-        legend.push((Ink::Series(at), 0, (*name).to_owned()));
+        legend.push((Ink::Series(at), 0, (*run).to_owned()));
         if !held_out.is_empty() {
+            let split = split.unwrap_or("held-out");
             legend.push((Ink::Series(at), 3, format!("its {split} loss")));
         }
         marks.push(Mark::Line {

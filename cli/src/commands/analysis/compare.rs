@@ -17,7 +17,7 @@ use crate::args::Compare;
 use crate::commands::context::{self, Models};
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, ends_in, in_one_line};
-use crate::report::curves::compared_plot;
+use crate::report::curves::{ComparedCurve, compared_plot};
 use crate::report::plot::FIGURE_SIZE;
 use crate::terminal::{self, field, say};
 use found::{Found, Side};
@@ -217,14 +217,16 @@ fn side(
 }
 
 fn draw(found: &Found<'_>, picture: &Path) -> anyhow::Result<()> {
-    let curves = [0, 1].map(|at| (found.sides[at].run.as_str(), &found.sides[at].curve));
-    if curves.iter().all(|(_, curve)| curve.stretches.is_empty()) {
+    let curves = found.sides.each_ref().map(|side| ComparedCurve {
+        run: &side.run,
+        curve: &side.curve,
+        split: side.held_out.map(|measured| measured.split.name()),
+    });
+    if curves.iter().all(|of| of.curve.stretches.is_empty()) {
         anyhow::bail!(
             "cannot draw {}: neither run records finite losses",
             picture.display()
         );
     }
-    let split = found.sides.iter().find_map(|side| side.held_out);
-    let split = split.map_or("held-out", |measured| measured.split.name());
-    compared_plot(&curves, split).save(FIGURE_SIZE, picture)
+    compared_plot(&curves).save(FIGURE_SIZE, picture)
 }

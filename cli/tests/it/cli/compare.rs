@@ -209,6 +209,42 @@ fn another_rate_and_another_label_part_at_their_steps() {
     }
 }
 
+/// The columns of a line of the printed table of epochs.
+fn of_epoch<'a>(text: &'a str, epoch: &str) -> Vec<&'a str> {
+    let begin = text.find(" epoch ").expect("a table of epochs");
+    let mut rows = text[begin..].lines().map(|l| l.split_whitespace());
+    rows.find(|row| row.clone().next() == Some(epoch))
+        .expect("the epoch")
+        .collect()
+}
+
+/// The second run keeps only its last epochs, and holds out other examples.
+#[test]
+fn epochs_and_splits_of_the_two_runs_are_not_mixed_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    record(dir, "a", "data", &[]);
+    record(dir, "b", "data", &["--keep", "last-epoch"]);
+    let text = fine(dir, &["compare", "a", "b", "--data", "data"]);
+    let first = of_epoch(&text, "0");
+    assert_eq!((first[2], first[4]), ("-", "-"), "{text}");
+    let last = of_epoch(&text, "2");
+    assert!(last.len() == 5 && last[1] != "-", "{text}");
+    assert_eq!((last[1], last[3]), (last[2], last[4]), "{text}");
+
+    fs::remove_dir_all(dir.join("b")).unwrap();
+    let other = ["--set", "data.validation=0", "--set", "data.test=8"];
+    record(dir, "b", "data", &other);
+    let words = ["compare", "a", "b", "--data", "data", "--picture", "p.svg"];
+    let text = fine(dir, &words);
+    assert!(text.contains("validation A"), "{text}");
+    assert!(text.contains("test B"), "{text}");
+    let svg = fs::read_to_string(dir.join("p.svg")).unwrap();
+    for label in ["its validation loss", "its test loss"] {
+        assert!(svg.contains(label), "{label}: {svg}");
+    }
+}
+
 /// A cause is stated only if the runs show it: with gaps, the parameters before a step aren't known to be the same.
 #[test]
 fn parameters_between_kept_steps_are_not_said_to_be_the_same() {

@@ -163,16 +163,20 @@ fn epochs(out: &mut dyn Write, a: &Side, b: &Side) -> io::Result<()> {
         let mut all = pairs.iter().flat_map(|pair| pair.of).flatten();
         all.any(|epoch| value(epoch).is_some())
     };
-    let held_out = any(|e| e.held_out_loss);
-    if !held_out && !any(|e| e.mean_loss) {
+    if !any(|e| e.mean_loss) && !any(|e| e.held_out_loss) {
         return Ok(());
     }
+    // A column for each run that was measured: the examples of two runs may be of different splits.
+    let measured: Vec<(usize, String)> = [("A", a), ("B", b)]
+        .into_iter()
+        .enumerate()
+        .filter_map(|(at, (run, side))| {
+            Some((at, format!("{} {run}", side.held_out?.split.name())))
+        })
+        .collect();
     write!(out, "\n{:>6} {:>12} {:>12}", "epoch", "loss A", "loss B")?;
-    if held_out {
-        let split = a.held_out.or(b.held_out).map_or("", |m| m.split.name());
-        for run in ["A", "B"] {
-            write!(out, " {:>14}", format!("{split} {run}"))?;
-        }
+    for (_, head) in &measured {
+        write!(out, " {head:>14}")?;
     }
     writeln!(out)?;
     let number = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.6}"));
@@ -188,10 +192,9 @@ fn epochs(out: &mut dyn Write, a: &Side, b: &Side) -> io::Result<()> {
         for epoch in pair.of {
             write!(out, " {:>12}", number(epoch.and_then(|e| e.mean_loss)))?;
         }
-        if held_out {
-            for epoch in pair.of {
-                write!(out, " {:>14}", number(epoch.and_then(|e| e.held_out_loss)))?;
-            }
+        for (at, _) in &measured {
+            let loss = pair.of[*at].and_then(|e| e.held_out_loss);
+            write!(out, " {:>14}", number(loss))?;
         }
         writeln!(out)?;
     }
