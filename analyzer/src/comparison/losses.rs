@@ -8,7 +8,7 @@ use crate::error::{AnalysisError, Diverged, Result};
 use crate::predictions::predict_split;
 use crate::query::QueryPoint;
 use crate::run::recorded::RecordedRun;
-use crate::sweep::Observer;
+use crate::sweep::{Observer, Part, Stage};
 
 /// The mean loss of a split at a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,14 +35,22 @@ pub fn losses(
     points: &[QueryPoint],
     observer: &mut dyn Observer,
 ) -> Result<Vec<SplitLoss>> {
+    let splits = Split::ALL.into_iter().filter_map(|split| {
+        let examples = run.data().len(split);
+        (examples > 0).then_some((split, examples))
+    });
+    let splits: Vec<(Split, u64)> = splits.collect();
+    let whole = Stage {
+        doing: "measuring",
+        unit: "examples",
+        done: 0,
+        total: points.len() as u64 * splits.iter().map(|(_, examples)| examples).sum::<u64>(),
+    };
+    let mut part = Part::first(observer, whole);
     let mut out = Vec::new();
     for point in points {
-        for split in Split::ALL {
-            let examples = run.data().len(split);
-            if examples == 0 {
-                continue;
-            }
-            let (at, loss, error) = match predict_split(run, engine, point, split, observer) {
+        for &(split, examples) in &splits {
+            let (at, loss, error) = match predict_split(run, engine, point, split, &mut part) {
                 Ok(found) => {
                     let error = found.errors().map(|n| n as f64 / examples as f64);
                     let loss = found.mean_loss();
@@ -53,6 +61,7 @@ pub fn losses(
                 }
                 Err(error) => return Err(error),
             };
+            part.end(examples)?;
             out.push(SplitLoss {
                 split: split.name(),
                 at,

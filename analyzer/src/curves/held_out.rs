@@ -10,7 +10,7 @@ use crate::error::{AnalysisError, Diverged, Result};
 use crate::predictions::predict;
 use crate::query::Query;
 use crate::run::recorded::RecordedRun;
-use crate::sweep::{Observer, Stage};
+use crate::sweep::{Observer, Part, Stage};
 
 /// After which steps the loss is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,28 +73,18 @@ impl HeldOut {
         let indices = split.examples(run.data())?;
         let examples = spread(&indices, self.most_examples);
         let after = spread(&self.recorded(history, run)?, self.most_models);
-        let mut base = 0;
-        let total = (after.len() * examples.len()) as u64;
-        let stage = |done| Stage {
+        let whole = Stage {
             doing: "measuring",
             unit: "examples",
-            done,
-            total,
+            done: 0,
+            total: (after.len() * examples.len()) as u64,
         };
-        observer.begin(stage(0));
+        let mut part = Part::first(observer, whole);
         let models: Vec<u64> = after.iter().map(|step| step + 1).collect();
         each_model(run.source(), &models, &mut |model, state| {
             let name = format!("step:{model}");
-            let mut watch = |inner: Stage| observer.step(stage(base + inner.done));
-            let found = predict(
-                run,
-                engine,
-                (&name, state),
-                self.split,
-                &examples,
-                &mut watch,
-            );
-            base += examples.len() as u64;
+            let model_of = (name.as_str(), state);
+            let found = predict(run, engine, model_of, self.split, &examples, &mut part);
             let (loss, error) = match found {
                 Ok(found) => {
                     let error = found.errors().map(|n| n as f64 / examples.len() as f64);
@@ -106,7 +96,7 @@ impl HeldOut {
             if let Some(row) = history.row_mut(model - 1) {
                 (row.held_out_loss, row.held_out_error) = (Some(loss), error);
             }
-            Ok(())
+            part.end(examples.len() as u64)
         })?;
         history.held_out = Some(Measured {
             split: self.split,

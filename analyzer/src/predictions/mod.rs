@@ -25,16 +25,14 @@ pub use row::PredictionRow;
 pub use table::{COLUMNS, write};
 pub use told::{Prediction, Told, Untold};
 
-use std::ops::ControlFlow;
-
 use hindcast_model::objective::{Draws, Mode, Split};
 use hindcast_model::train::EVALUATION_ROWS;
 
 use crate::engine::{ReplayEngine, StepInput};
-use crate::error::{AnalysisError, Result};
+use crate::error::Result;
 use crate::query::{Query, QueryPoint, QueryState};
 use crate::run::recorded::RecordedRun;
-use crate::sweep::{Observer, Stage};
+use crate::sweep::{Observer, Stage, tell};
 use outputs::{Raw, Reading};
 
 /// The predictions of one model for examples of one split.
@@ -82,7 +80,7 @@ fn whole(split: Split) -> Query {
 ///
 /// # Errors
 /// If the data doesn't have an example, the model fails, an output isn't finite, or `observer` asks to stop
-/// ([`AnalysisError::Cancelled`]).
+/// ([`AnalysisError::Cancelled`](crate::AnalysisError::Cancelled)).
 pub fn predict(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
@@ -112,9 +110,7 @@ pub fn predict(
         })?;
         raw.add(&batch, pass)?;
         stage.done += some.len() as u64;
-        if observer.step(stage) == ControlFlow::Break(()) && stage.done < stage.total {
-            return Err(AnalysisError::Cancelled { step: stage.done });
-        }
+        tell(observer, stage)?;
     }
     let reading = raw.reading();
     let untold = match reading {

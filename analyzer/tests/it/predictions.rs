@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Linear, Module, linear};
+use hindcast_analyzer::comparison::losses;
+use hindcast_analyzer::curves::{HeldOut, HeldOutPoints, History, HistoryRow};
 use hindcast_analyzer::predictions::{Confusion, Predictions, Told, Untold, predict_split};
 use hindcast_analyzer::run::{RecordedEnd, RecordedStep};
-use hindcast_analyzer::{AutodiffEngine, MemoryRun, QueryPoint, RecordedRun};
+use hindcast_analyzer::sweep::Stage;
+use hindcast_analyzer::{AnalysisError, AutodiffEngine, MemoryRun, QueryPoint, RecordedRun};
 use hindcast_format::layout::{DType as Stored, Role, TensorSpec};
 use hindcast_format::meta::{BatchWeights, StepMeta};
 use hindcast_model::data::from_tensors;
@@ -242,4 +245,67 @@ fn mistakes_are_counted_by_label_and_predicted_class() {
     assert_eq!(confusion.mistakes(), [("cat", "bee", 2), ("bee", "ant", 1)]);
     found.rows[0].told = Told::Nothing;
     assert_eq!(Confusion::of(&found, data.as_ref()), None);
+}
+
+/// A model's examples may fit into one forward pass. The caller is asked after each of them, and the last one of a model isn't the
+/// last one of all.
+#[test]
+fn losses_along_a_run_stop_between_two_models() {
+    let x = Tensor::new(&X, &Device::Cpu).unwrap();
+    let targets = Tensor::new(&[0_u32, 2, 1, 2], &Device::Cpu).unwrap();
+    let both = (&x, &targets);
+    let data = from_tensors(both, Some(both), None, &[], None).unwrap();
+    let loss = |z: &Tensor, y: &Tensor| ops::cross_entropy(z, y);
+    let objective = layer(3, loss);
+    let steps = steps(&objective, 3);
+    let objective: Arc<dyn Objective> = Arc::new(objective);
+    let rule = UpdateRule::sgd();
+    let run = RecordedRun::new(&steps, objective.clone(), data.as_ref(), rule, 0).unwrap();
+    let mut engine = AutodiffEngine::new(objective, DType::F64, &Device::Cpu).unwrap();
+    let row = |step: u64| HistoryRow {
+        step,
+        epoch: 0,
+        learning_rates: Vec::new(),
+        batch_size: 1,
+        loss: None,
+        scalars: Vec::new(),
+        gradient_norm: None,
+        parameter_norm: None,
+        update_norm: None,
+        held_out_loss: None,
+        held_out_error: None,
+    };
+    let asked = HeldOut {
+        split: Split::Validation,
+        points: HeldOutPoints::Every(1),
+        most_models: None,
+        most_examples: None,
+    };
+    for (stop_at, measured) in [(4, 1), (8, 2)] {
+        let mut history = History {
+            rows: vec![row(0), row(1)],
+            ..History::default()
+        };
+        let mut observer = |stage: Stage| {
+            if stage.done >= stop_at {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let done = asked.measure(&mut history, &run, &mut engine, &mut observer);
+        assert_eq!(
+            matches!(done, Err(AnalysisError::Cancelled { step: 4 })),
+            stop_at == 4
+        );
+        let known = history.rows.iter().filter(|r| r.held_out_loss.is_some());
+        assert_eq!(known.count(), measured);
+        // Two splits at two models.
+        let points = [QueryPoint::Final, QueryPoint::Step(1)];
+        let done = losses(&run, &mut engine, &points, &mut observer);
+        assert!(
+            matches!(done, Err(AnalysisError::Cancelled { step }) if step == stop_at),
+            "{done:?}"
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! Which forward passes of a training are evidence about its labels.
 
 use std::fmt;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 use super::evidence::LabelEvidence;
 use super::issues::confident;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::estimators::estimate::occurrences;
 use crate::run::recorded::RecordedRun;
 use crate::run::window::Window;
-use crate::sweep::{Observer, Stage};
+use crate::sweep::{Observer, Part, Stage};
 
 /// Number of epochs over which changes of predictions are averaged.
 const SMOOTHED: usize = 4;
@@ -176,14 +176,16 @@ impl Watched {
     ) -> Result<Self> {
         let mut watched = Watched::default();
         let mut predictions = vec![None; run.examples()];
-        let mut part = Part {
-            whole: observer,
+        let whole = Stage {
+            doing: "walking",
+            unit: "steps",
             done: 0,
             total: epochs.iter().map(|epoch| epoch.end - epoch.start).sum(),
         };
+        let mut part = Part::first(observer, whole);
         for (at, epoch) in epochs.iter().enumerate() {
             let evidence = LabelEvidence::of(run, engine, epoch, &mut part)?;
-            part.done += epoch.end - epoch.start;
+            part.end(epoch.end - epoch.start)?;
             watched.wrong.push(confident(&evidence));
             let change = changed(&mut predictions, &evidence);
             if at > 0 {
@@ -230,32 +232,6 @@ fn median(numbers: &[usize]) -> Option<usize> {
     let mut sorted = numbers.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len().saturating_sub(1) / 2).copied()
-}
-
-/// Shows the walk over one epoch as a part of the walk over all.
-struct Part<'a> {
-    whole: &'a mut dyn Observer,
-    done: u64,
-    total: u64,
-}
-
-impl Observer for Part<'_> {
-    fn begin(&mut self, stage: Stage) {
-        if self.done == 0 {
-            self.whole.begin(Stage {
-                total: self.total,
-                ..stage
-            });
-        }
-    }
-
-    fn step(&mut self, stage: Stage) -> ControlFlow<()> {
-        self.whole.step(Stage {
-            done: self.done + stage.done,
-            total: self.total,
-            ..stage
-        })
-    }
 }
 
 #[cfg(test)]
