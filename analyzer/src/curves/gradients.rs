@@ -20,12 +20,7 @@ pub fn add_gradients(
     engine: &mut dyn ReplayEngine,
     observer: &mut dyn Observer,
 ) -> Result<()> {
-    let span = history.span();
-    let within = run.source().ranges()?.into_iter().filter_map(|range| {
-        let (start, end) = (range.start.max(span.start), range.end.min(span.end));
-        (start < end).then_some(start..end)
-    });
-    let ranges: Vec<_> = within.collect();
+    let ranges = history.within(run.source().ranges()?);
     let mut stage = Stage {
         doing: "replaying",
         unit: "steps",

@@ -203,6 +203,14 @@ impl History {
         }
     }
 
+    /// The parts of `ranges` that lie between the first step and the last, without empty ones.
+    pub fn within(&self, ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+        let span = self.span();
+        let cut = |r: Range<u64>| r.start.max(span.start)..r.end.min(span.end);
+        let cut = ranges.into_iter().map(cut);
+        cut.filter(|range| !range.is_empty()).collect()
+    }
+
     /// Number of parameter groups.
     pub fn groups(&self) -> usize {
         let groups = self.rows.iter().map(|row| row.learning_rates.len());

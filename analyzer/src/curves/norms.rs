@@ -3,7 +3,7 @@
 use hindcast_format::meta::StepMeta;
 use hindcast_format::{DType, State, Trace};
 use hindcast_model::update::{Blocks, UpdateRule};
-use hindcast_model::vectors::norm;
+use hindcast_model::vectors::{norm, norm_of};
 
 use super::history::History;
 use crate::error::Result;
@@ -17,9 +17,10 @@ struct Before {
     parameters: Vec<f64>,
 }
 
-/// Fills ‖θ_t‖ and ‖θ_{t+1} − θ_t‖ of the steps whose tensors are recorded. The last step before a gap or before the end of an
-/// unfinished run has no update norm. For plain SGD (no momentum, no clipping, parameters of 32 or 64 bits), also fills the norm of the
-/// gradient `(θ_t − θ_{t+1})/η − λ θ_t`, which has the rounding of the recorded parameters. Returns whether it did. Every step is
+/// Fills ‖θ_t‖ and ‖θ_{t+1} − θ_t‖ of the steps whose tensors are recorded. A step has no update norm if the model after it isn't
+/// recorded (before a gap, and at the end of an unfinished run), or if it lies behind the history's last step and is damaged. For plain
+/// SGD (no momentum, no clipping, parameters of 32 or 64 bits), also fills the norm of the gradient `(θ_t − θ_{t+1})/η − λ θ_t`, which has
+/// the rounding of the recorded parameters, where no replayed one is known. Returns whether any step has a gradient norm. Every step is
 /// decoded once, in the memory of two steps.
 ///
 /// # Errors
@@ -40,33 +41,45 @@ pub fn add_norms(
         .iter()
         .all(|spec| matches!(spec.dtype, DType::F32 | DType::F64));
     let plain = exact && rule_of(trace).is_some_and(|rule| is_plain(&rule));
+    let blocks = plain.then_some(&blocks);
+    let recorded = history.within(trace.ranges()?).into_iter();
     let mut stage = Stage {
         doing: "decoding",
         unit: "steps",
         done: 0,
-        total: history.rows.len() as u64,
+        total: recorded.map(|range| range.end - range.start).sum(),
     };
     observer.begin(stage);
     let mut before = Before::default();
     let mut now = Vec::new();
-    let mut steps = trace.forward(span.clone());
-    while let Some(step) = steps.next()? {
+    // The last update needs the model after it.
+    let mut steps = trace.forward(span.start..span.end.saturating_add(1));
+    loop {
+        let step = match steps.next() {
+            Ok(Some(step)) => step,
+            Ok(None) => break,
+            Err(e) if e.is_damage() && stage.done == stage.total => break,
+            Err(e) => return Err(e.into()),
+        };
         read(step.state, &mut now);
         let t = step.meta.step;
-        if let Some(row) = history.row_mut(t) {
-            row.parameter_norm = Some(norm(&now));
-        }
-        close(history, &before, &now, t, plain.then_some(&blocks));
+        close(history, &before, &now, t, blocks);
+        let Some(row) = history.row_mut(t) else {
+            continue;
+        };
+        row.parameter_norm = Some(norm(&now));
         before.meta = Some(step.meta.clone());
         std::mem::swap(&mut before.parameters, &mut now);
         stage.done += 1;
         tell(observer, stage)?;
     }
-    if let (Some(end), Some((state, _))) = (trace.final_step(), trace.final_state()?) {
+    if trace.final_step() == Some(span.end)
+        && let Some((state, _)) = trace.final_state()?
+    {
         read(&state, &mut now);
-        close(history, &before, &now, end, plain.then_some(&blocks));
+        close(history, &before, &now, span.end, blocks);
     }
-    Ok(plain)
+    Ok(history.rows.iter().any(|row| row.gradient_norm.is_some()))
 }
 
 fn read(state: &State, into: &mut Vec<f64>) {
@@ -93,11 +106,12 @@ fn close(
     let Some(meta) = before.meta.as_ref().filter(|meta| meta.step + 1 == step) else {
         return;
     };
-    let pairs = before.parameters.iter().zip(after);
-    let update = pairs.map(|(a, b)| (b - a) * (b - a)).sum::<f64>().sqrt();
+    let update = norm_of(before.parameters.iter().zip(after).map(|(a, b)| b - a));
     let gradient = blocks.and_then(|blocks| gradient(blocks, meta, &before.parameters, after));
     if let Some(row) = history.row_mut(meta.step) {
-        (row.update_norm, row.gradient_norm) = (Some(update), gradient);
+        row.update_norm = Some(update);
+        // A replayed norm has no rounding of the parameters.
+        row.gradient_norm = row.gradient_norm.or(gradient);
     }
 }
 
@@ -123,4 +137,38 @@ fn gradient(blocks: &Blocks, meta: &StepMeta, before: &[f64], after: &[f64]) -> 
         }
     }
     Some(sum.sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::summary::tests::history;
+    use super::*;
+    use hindcast_format::meta::BatchWeights;
+
+    #[test]
+    fn a_replayed_gradient_norm_is_kept() {
+        let mut history = history(&[(0, None), (0, None)]);
+        history.rows[0].gradient_norm = Some(2.0);
+        let meta = StepMeta {
+            step: 0,
+            epoch: 0,
+            groups: Vec::new(),
+            indices: vec![0],
+            weights: BatchWeights::Mean,
+            micro_batches: Vec::new(),
+            loss: None,
+            clip_norm: None,
+            optimizer_step: 0,
+            trained: Vec::new(),
+            scalars: Vec::new(),
+            extensions: Vec::new(),
+        };
+        let before = Before {
+            meta: Some(meta),
+            parameters: vec![1.0, 2.0],
+        };
+        close(&mut history, &before, &[4.0, 6.0], 1, None);
+        let row = &history.rows[0];
+        assert_eq!((row.update_norm, row.gradient_norm), (Some(5.0), Some(2.0)));
+    }
 }

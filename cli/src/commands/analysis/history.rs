@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args, models: &Models) -> anyhow::Result<Outcome> {
 }
 
 const NOTHING: &str = "nothing was written";
-const NO_GRADIENTS: &str = "there are no gradient norms: they follow from the updates only for plain SGD without momentum and clipping, in float32 or float64; --gradients replays them";
+const NO_GRADIENTS: &str = "there are no gradient norms: they follow from the updates only for plain SGD without momentum and clipping, in float32 or float64, at learning rates above 0; --gradients replays them";
 
 /// Refuses outputs that can't be written, before anything is computed.
 fn check_outputs(args: &Args) -> anyhow::Result<()> {
@@ -131,10 +131,8 @@ fn compute(
     if args.gradients {
         trust::derivatives(run, args.json)?;
         // The check needs consecutive steps.
-        let span = history.span();
-        let ranges = run.source().ranges()?.into_iter();
-        let within = ranges.map(|r| r.start.max(span.start)..r.end.min(span.end));
-        if let Some(longest) = within.max_by_key(|r| r.end.saturating_sub(r.start)) {
+        let within = history.within(run.source().ranges()?).into_iter();
+        if let Some(longest) = within.max_by_key(|r| r.end - r.start) {
             let check = &args.replay.check;
             notes.extend(trust::steps(run, longest, check, memory, args.json)?);
         }

@@ -138,6 +138,27 @@ fn norms_are_those_of_the_checkpoints_and_gradients_those_of_the_replay() {
     }
 }
 
+/// The last step of a window has the norms that it has in the whole run: its update ends in the next step's model.
+#[test]
+fn norms_of_a_window_are_those_of_the_whole_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    plain_run(dir, &[]);
+    fine(dir, &["history", "run", "--norms", "--out", "all.csv"]);
+    let all = table(&dir.join("all.csv"));
+    for (window, steps) in [("2..6", 2..6), ("last-epoch", 8..12), ("11..12", 11..12)] {
+        let words = [
+            "history", "run", "--norms", "--window", window, "--out", "some.csv",
+        ];
+        fine(dir, &words);
+        let some = table(&dir.join("some.csv"));
+        assert_eq!(some.len(), all.len());
+        for (name, column) in &some {
+            assert_eq!(*column, all[name][steps.clone()], "{window} {name}");
+        }
+    }
+}
+
 #[test]
 fn the_validation_loss_is_that_of_predictions() {
     let dir = tempfile::tempdir().unwrap();
