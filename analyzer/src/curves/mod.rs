@@ -37,4 +37,4 @@ pub use norms::add_norms;
 pub use stretches::{LossCurve, Stretch};
 pub use summary::{EpochSummary, LossSummary, Point, Summary};
 pub use table::write;
-pub use tensorboard::{event_file, write_events};
+pub use tensorboard::{check_event_file, event_file, write_events};

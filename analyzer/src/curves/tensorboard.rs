@@ -13,7 +13,7 @@ use prost::Message;
 use super::columns::{Cell, more_columns};
 use super::history::{History, HistoryRow};
 use crate::error::{AnalysisError, Result};
-use crate::output::{EVENTS_VERSION, EVENTS_WRITER, Kind, replace, replaceable};
+use crate::output::{EVENTS_VERSION, EVENTS_WRITER, Kind, replace, replaceable, try_folder};
 
 #[derive(Clone, PartialEq, Message)]
 struct Event {
@@ -60,6 +60,32 @@ pub fn event_file(folder: &Path, head: &str) -> PathBuf {
     folder.join(format!("events.out.tfevents.{run}.hindcast"))
 }
 
+/// Refuses a path at which [`write_events`] would fail. Called before a computation that may take hours. The folder needn't exist.
+///
+/// # Errors
+/// As [`write_events`].
+pub fn check_event_file(path: &Path) -> Result<()> {
+    let check = || -> io::Result<()> {
+        replaceable(path, Kind::Events)?;
+        alone(path)?;
+        // A folder that doesn't exist is made in the nearest one that does.
+        let mut folders = path.ancestors().skip(1);
+        let folder = folders.find(|folder| folder.as_os_str().is_empty() || folder.exists());
+        match (folder, path.file_name()) {
+            (Some(folder), Some(name)) => try_folder(&folder.join(name), Kind::Events),
+            _ => Ok(()),
+        }
+    };
+    check().map_err(|e| failed(path, &e))
+}
+
+fn failed(path: &Path, e: &io::Error) -> AnalysisError {
+    AnalysisError::File {
+        path: path.to_owned(),
+        problem: e.to_string(),
+    }
+}
+
 /// Writes a history as an event file, which TensorBoard shows as scalars by step: `train/loss`, `train/learning_rate`,
 /// `train/epoch`, `train/batch_size`, and those of `train/gradient_norm`, `train/parameter_norm`, `train/update_norm`,
 /// `validation/loss`, `validation/error` and `scalar/NAME` that have a value. TensorBoard stores float32. A run doesn't record when its
@@ -69,12 +95,9 @@ pub fn event_file(folder: &Path, head: &str) -> PathBuf {
 /// The file can't be written, or it exists and isn't an event file of this program; `folder` has event files of other writers,
 /// with which TensorBoard would mix the curves.
 pub fn write_events(history: &History, seconds: f64, path: &Path) -> Result<u64> {
-    let failed = |e: io::Error| AnalysisError::File {
-        path: path.to_owned(),
-        problem: e.to_string(),
-    };
-    replaceable(path, Kind::Events).map_err(failed)?;
-    alone(path).map_err(failed)?;
+    replaceable(path, Kind::Events)
+        .and_then(|()| alone(path))
+        .map_err(|e| failed(path, &e))?;
     let tags = tags(history);
     let mut count = 0;
     replace(path, Kind::Events, |to| {
@@ -100,7 +123,7 @@ pub fn write_events(history: &History, seconds: f64, path: &Path) -> Result<u64>
         }
         file.flush()
     })
-    .map_err(failed)?;
+    .map_err(|e| failed(path, &e))?;
     Ok(count)
 }
 
@@ -109,7 +132,11 @@ fn alone(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent() else {
         return Ok(());
     };
-    for entry in std::fs::read_dir(folder)? {
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let name = entry?.file_name();
         let text = name.to_string_lossy();
         // The temporary file of an interrupted command ends in .tmp, and the next command removes it.
@@ -316,8 +343,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("events.out.tfevents.1.host"), "x").unwrap();
         let path = event_file(folder.path(), "00112233445566778899");
-        let said = write_events(&History::default(), 0.0, &path).unwrap_err();
-        assert!(said.to_string().contains("tfevents.1.host"), "{said}");
+        for said in [
+            write_events(&History::default(), 0.0, &path).unwrap_err(),
+            check_event_file(&path).unwrap_err(),
+        ] {
+            assert!(said.to_string().contains("tfevents.1.host"), "{said}");
+        }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_target_is_checked_without_making_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = "00112233445566778899";
+        check_event_file(&event_file(&folder.path().join("a/b"), head)).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        std::fs::write(folder.path().join("file"), "x").unwrap();
+        let path = event_file(&folder.path().join("file/b"), head);
+        assert!(check_event_file(&path).is_err());
     }
 }

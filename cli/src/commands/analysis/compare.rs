@@ -78,17 +78,20 @@ pub(crate) fn run(args: &Compare, models: &Models) -> anyhow::Result<Outcome> {
         side(args, &opened[0], &args.run, &mut notes)?,
         side(args, &opened[1], &args.other, &mut notes)?,
     ];
-    let found = Found {
-        args,
+    let mut found = Found {
         settings: settings(a, b),
         parting,
         distances,
         sides: [first, second],
         notes,
+        picture: None,
     };
-    if let Some(picture) = &args.picture {
-        draw(&found, picture)?;
-    }
+    // What was computed is printed even if it can't be drawn.
+    let drawn = match &args.picture {
+        Some(picture) => draw(&found, picture).map(|()| Some(picture.as_path())),
+        None => Ok(None),
+    };
+    found.picture = drawn.as_ref().ok().copied().flatten();
     let mut out = terminal::stdout();
     if args.json {
         let report = found.report(begun.elapsed().as_secs_f64());
@@ -97,6 +100,7 @@ pub(crate) fn run(args: &Compare, models: &Models) -> anyhow::Result<Outcome> {
     } else {
         print::print(&mut out, &found)?;
     }
+    drawn?;
     Ok(if found.sides.iter().all(|side| side.damage.is_empty()) {
         Outcome::Fine
     } else {
@@ -222,9 +226,11 @@ fn draw(found: &Found<'_>, picture: &Path) -> anyhow::Result<()> {
         curve: &side.curve,
         split: side.held_out.map(|measured| measured.split.name()),
     });
-    if curves.iter().all(|of| of.curve.stretches.is_empty()) {
+    let empty =
+        |of: &ComparedCurve<'_>| of.curve.stretches.is_empty() && of.curve.held_out.is_empty();
+    if curves.iter().all(empty) {
         anyhow::bail!(
-            "cannot draw {}: neither run records finite losses",
+            "cannot draw {}: neither run records finite losses, and no held-out losses were measured (they need --data)",
             picture.display()
         );
     }

@@ -18,11 +18,12 @@ use crate::commands::context::{self, Models};
 use crate::commands::{Outcome, Usage, ends_in};
 use crate::terminal;
 use hindcast_analyzer::curves::{
-    HeldOut, HeldOutPoints, History, LossCurve, Summary, add_gradients, add_norms, event_file,
+    HeldOut, HeldOutPoints, History, LossCurve, Summary, add_gradients, add_norms,
+    check_event_file, event_file,
 };
 use hindcast_analyzer::output::{self, Kind};
 use hindcast_analyzer::{RecordedRun, ReplayEngine, Window};
-use shown::Shown;
+use shown::{Shown, Written, drawable};
 
 pub(crate) fn run(args: &Args, models: &Models) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
@@ -41,7 +42,16 @@ pub(crate) fn run(args: &Args, models: &Models) -> anyhow::Result<Outcome> {
         .or(alone.as_ref())
         .with_context(|| format!("{}: the run can't be opened", args.run.display()))?;
     context::warn(trace);
+    let head = trace.head_digest().map(|d| hindcast_format::hex(&d));
+    let head = head.unwrap_or_default();
+    if let Some(folder) = &args.tensorboard {
+        check_event_file(&event_file(folder, &head))
+            .with_context(|| format!("cannot write to {}", folder.display()))?;
+    }
     let mut history = read(trace, &window)?;
+    if let (Some(picture), false) = (&args.picture, args.validation) {
+        drawable(&LossCurve::of(&history), picture)?;
+    }
     let mut notes = Vec::new();
     if args.norms {
         let found = watched_as("decoding", "steps", args.json, NOTHING, |observer| {
@@ -54,8 +64,6 @@ pub(crate) fn run(args: &Args, models: &Models) -> anyhow::Result<Outcome> {
     if let Some(run) = &opened {
         notes.extend(compute(args, run, &mut history)?);
     }
-    let head = trace.head_digest().map(|d| hindcast_format::hex(&d));
-    let head = head.unwrap_or_default();
     let curve = LossCurve::of(&history);
     let mut shown = Shown {
         args,
@@ -63,10 +71,11 @@ pub(crate) fn run(args: &Args, models: &Models) -> anyhow::Result<Outcome> {
         curve,
         history,
         notes,
-        events: None,
+        written: Written::default(),
         warned: trace.problems().iter().map(ToString::to_string).collect(),
     };
-    shown.write(trace, &head)?;
+    // What was computed is printed even if a file can't be written.
+    let written = shown.write(trace, &head);
     let mut out = terminal::stdout();
     if args.json {
         let report = shown.report(&head, begun.elapsed().as_secs_f64());
@@ -75,6 +84,7 @@ pub(crate) fn run(args: &Args, models: &Models) -> anyhow::Result<Outcome> {
     } else {
         print::print(&mut out, &shown)?;
     }
+    written?;
     Ok(if shown.history.damage.is_empty() {
         Outcome::Fine
     } else {

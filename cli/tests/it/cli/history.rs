@@ -352,6 +352,8 @@ fn tensorboard_reads_the_event_file() {
     );
     let output = hindcast(dir, &["history", "other", "--tensorboard", "logs/run"]);
     assert_eq!(code(&output), 1);
+    // Before anything is computed: what was computed would be printed.
+    assert!(output.stdout.is_empty());
     assert!(
         stderr(&output).contains("another run or program"),
         "{}",

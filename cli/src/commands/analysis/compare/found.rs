@@ -1,19 +1,21 @@
 //! What a comparison of two runs found, and its JSON.
 
+use std::path::Path;
+
 use serde::Serialize;
 
-use crate::args::Compare;
 use hindcast_analyzer::comparison::{Distance, Parting, SettingDifference, SplitLoss};
 use hindcast_analyzer::curves::{EpochSummary, LossCurve, LossSummary, Measured, Point, Summary};
 
 /// What a comparison found.
 pub(super) struct Found<'a> {
-    pub args: &'a Compare,
     pub settings: Vec<SettingDifference>,
     pub parting: Parting,
     pub distances: Vec<Distance>,
     pub sides: [Side; 2],
     pub notes: Vec<String>,
+    /// The file that was drawn.
+    pub picture: Option<&'a Path>,
 }
 
 /// One of the runs.
@@ -80,7 +82,7 @@ impl Found<'_> {
             distances: &self.distances,
             runs: self.sides.iter().map(Side::report).collect(),
             notes: &self.notes,
-            picture: self.args.picture.as_ref().map(|p| p.display().to_string()),
+            picture: self.picture.map(|p| p.display().to_string()),
             seconds,
         }
     }

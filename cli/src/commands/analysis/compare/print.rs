@@ -34,7 +34,7 @@ pub(super) fn print(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
     for note in &found.notes {
         writeln!(out, "{}", field(note))?;
     }
-    if let Some(picture) = &found.args.picture {
+    if let Some(picture) = found.picture {
         writeln!(out, "{}", field(picture.display()))?;
     }
     Ok(())

@@ -48,14 +48,14 @@ pub(super) fn print(out: &mut dyn Write, shown: &Shown<'_>) -> io::Result<()> {
             counted(shown.history.lost, "step", "steps")
         )?;
     }
-    if let Some(path) = &shown.args.out {
+    if let Some(path) = &shown.written.table {
         let rows = counted(summary.rows as u64, "row", "rows");
         writeln!(out, "{} ({rows})", field(path.display()))?;
     }
-    if let Some(path) = &shown.events {
+    if let Some(path) = &shown.written.events {
         writeln!(out, "{}", field(path.display()))?;
     }
-    if let Some(path) = &shown.args.picture {
+    if let Some(path) = &shown.written.picture {
         writeln!(out, "{}", field(path.display()))?;
     }
     Ok(())

@@ -50,14 +50,35 @@ pub(super) struct Shown<'a> {
     pub summary: Summary,
     pub curve: LossCurve,
     pub notes: Vec<String>,
-    /// The file that was written for TensorBoard.
-    pub events: Option<PathBuf>,
+    pub written: Written,
     /// Damage about which the user was warned when the run was opened.
     pub warned: Vec<String>,
 }
 
+/// The files that were written.
+#[derive(Default)]
+pub(super) struct Written {
+    pub table: Option<PathBuf>,
+    pub events: Option<PathBuf>,
+    pub picture: Option<PathBuf>,
+}
+
+/// Refuses to draw a curve without a point.
+///
+/// # Errors
+/// There is nothing to draw.
+pub(super) fn drawable(curve: &LossCurve, picture: &Path) -> anyhow::Result<()> {
+    if curve.stretches.is_empty() && curve.held_out.is_empty() {
+        anyhow::bail!(
+            "cannot draw {}: the run records no finite losses; --validation measures the loss of the validation split",
+            picture.display()
+        );
+    }
+    Ok(())
+}
+
 impl Shown<'_> {
-    /// Writes the files.
+    /// Writes the files. If one fails, those before it are written.
     ///
     /// # Errors
     /// If a file can't be written, or there is nothing to draw.
@@ -65,6 +86,7 @@ impl Shown<'_> {
         if let Some(out) = &self.args.out {
             write(&self.history, head, out)
                 .with_context(|| format!("cannot write {}", out.display()))?;
+            self.written.table = Some(out.clone());
         }
         if let Some(folder) = &self.args.tensorboard {
             std::fs::create_dir_all(folder)
@@ -73,19 +95,15 @@ impl Shown<'_> {
             let created = trace.info().created_seconds().unwrap_or(0);
             write_events(&self.history, created as f64, &path)
                 .with_context(|| format!("cannot write {}", path.display()))?;
-            self.events = Some(path);
+            self.written.events = Some(path);
         }
         if let Some(picture) = &self.args.picture {
-            if self.curve.stretches.is_empty() && self.curve.held_out.is_empty() {
-                anyhow::bail!(
-                    "cannot draw {}: the run records no finite losses; --validation measures the loss of the validation split",
-                    picture.display()
-                );
-            }
+            drawable(&self.curve, picture)?;
             let split = self.history.held_out.map(|m| m.split.name());
             let mut plot = loss_plot(&self.curve, split);
             plot.title = self.args.run.display().to_string();
             plot.save(FIGURE_SIZE, picture)?;
+            self.written.picture = Some(picture.clone());
         }
         Ok(())
     }
@@ -108,9 +126,9 @@ impl Shown<'_> {
             notes: &self.notes,
             damage: &self.history.damage,
             lost: self.history.lost,
-            table: self.args.out.as_deref().map(shown),
-            tensorboard: self.events.as_deref().map(shown),
-            picture: self.args.picture.as_deref().map(shown),
+            table: self.written.table.as_deref().map(shown),
+            tensorboard: self.written.events.as_deref().map(shown),
+            picture: self.written.picture.as_deref().map(shown),
             seconds,
         }
     }
