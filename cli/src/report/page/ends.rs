@@ -163,8 +163,10 @@ pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
         label,
         html! {
             table.sortable {
-                @if marked { caption { "A token is shaded if it weighs at least an eighth as much as the heaviest token of its sequence, bold from a quarter and underlined from half. Tokens that harm have a wavy line, tokens that help a straight one." } }
-                @else if let Some(one) = from { caption { "Rows of " (path(&one.file)) ", counted from 0." } }
+                @if marked || from.is_some() { caption {
+                    @if let Some(one) = from { "Rows of " (path(&one.file)) ", counted from 0. " }
+                    @if marked { "A token is shaded if it weighs at least an eighth as much as the heaviest token of its sequence, bold from a quarter and underlined from half. Tokens that harm have a wavy line, tokens that help a straight one." }
+                } }
                 thead { tr {
                     th.n scope="col" { "Index" } th.n scope="col" { "Row" }
                     @if filed { th scope="col" { "File" } }
@@ -253,4 +255,38 @@ fn shortened(text: &str, longest: usize) -> String {
         out.push('…');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_all_rows_is_named_with_and_without_marked_tokens() {
+        let example = |strength: i8| Example {
+            index: 0,
+            row: 3,
+            file: "data/train.txt".to_owned(),
+            name: None,
+            label: "a".to_owned(),
+            occurrences: 1,
+            score: 0.5,
+            spread: None,
+            picture: None,
+            values: RowValues::default(),
+            pieces: vec![Piece {
+                text: "token".to_owned(),
+                influence: 0.5,
+                strength,
+            }],
+            really: None,
+            share: None,
+        };
+        for (strength, marked) in [(0, false), (2, true)] {
+            let page = rows(&[example(strength)], "rows").into_string();
+            assert!(page.contains("train.txt"), "{page}");
+            assert_eq!(page.contains("A token is shaded"), marked, "{page}");
+            assert!(!page.contains(">File</th>"), "{page}");
+        }
+    }
 }
