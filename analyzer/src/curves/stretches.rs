@@ -11,8 +11,10 @@ const STRETCHES: usize = 240;
 pub struct LossCurve {
     /// Oldest first.
     pub stretches: Vec<Stretch>,
-    /// Epoch, its last step with a finite loss, mean of these losses.
+    /// Epoch, its last step with a finite loss, mean of these losses. Epochs without such a loss are left out.
     pub epochs: Vec<(u64, u64, f64)>,
+    /// Number of epochs, with those that have no finite loss.
+    pub all_epochs: usize,
     /// Number of steps whose loss is known, and of those whose loss isn't finite.
     pub known: usize,
     /// Of these, the losses that are not finite.
@@ -61,6 +63,7 @@ impl LossCurve {
         LossCurve {
             stretches: finite.chunks(length).map(stretch).collect(),
             epochs: epochs.collect(),
+            all_epochs: history.epochs().count(),
             known,
             not_finite: known - finite.len(),
             held_out: held_out.collect(),
@@ -101,12 +104,17 @@ mod tests {
 
     #[test]
     fn losses_that_are_not_finite_are_counted_and_not_drawn() {
-        let mut history = history(&[(0, Some(1.0)), (0, Some(f64::NAN)), (0, Some(3.0))]);
+        let mut history = history(&[
+            (0, Some(1.0)),
+            (0, Some(f64::NAN)),
+            (0, Some(3.0)),
+            (1, None),
+        ]);
         history.rows[1].held_out_loss = Some(f64::NAN);
         history.rows[2].held_out_loss = Some(0.5);
         let curve = LossCurve::of(&history);
         assert_eq!((curve.known, curve.not_finite), (3, 1));
-        assert_eq!(curve.epochs, [(0, 2, 2.0)]);
+        assert_eq!((curve.epochs, curve.all_epochs), (vec![(0, 2, 2.0)], 2));
         assert_eq!(curve.held_out, [Point { step: 2, loss: 0.5 }]);
         assert_eq!(LossCurve::of(&History::default()), LossCurve::default());
     }

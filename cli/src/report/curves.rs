@@ -30,8 +30,13 @@ pub(crate) fn loss_plot(curve: &LossCurve, split: Option<&str>) -> Plot {
     let x = Axis::around("step", steps.chain(held_out.iter().map(|p| p.0)));
     let losses = stretches.iter().flat_map(|s| [s.least, s.largest]);
     let losses: Vec<f64> = losses.chain(held_out.iter().map(|p| p.1)).collect();
-    let mut marks = Vec::new();
+    let (mut marks, mut legend) = (Vec::new(), Vec::new());
     if !stretches.is_empty() {
+        legend = vec![
+            (Ink::Help, 0, "mean of some steps".to_owned()),
+            (Ink::Quiet, 0, "smallest to largest".to_owned()),
+            (Ink::Plain, 0, "mean of an epoch".to_owned()),
+        ];
         let band = stretches.iter().map(|s| (s.step, s.least, s.largest));
         marks.push(Mark::Band {
             points: band.collect(),
@@ -52,11 +57,6 @@ pub(crate) fn loss_plot(curve: &LossCurve, split: Option<&str>) -> Plot {
             ink: Ink::Plain,
         });
     marks.extend(levels);
-    let mut legend = vec![
-        (Ink::Help, 0, "mean of some steps".to_owned()),
-        (Ink::Quiet, 0, "smallest to largest".to_owned()),
-        (Ink::Plain, 0, "mean of an epoch".to_owned()),
-    ];
     if let (Some(split), false) = (split, held_out.is_empty()) {
         legend.push((Ink::Harm, 3, format!("{split} loss")));
         marks.push(Mark::Line {
@@ -95,10 +95,16 @@ pub(crate) fn compared_plot(runs: &[ComparedCurve<'_>]) -> Plot {
             steps.push(*step);
             losses.push(*loss);
         }
-        legend.push((Ink::Series(at), 0, (*run).to_owned()));
-        if !held_out.is_empty() {
-            let split = split.unwrap_or("held-out");
-            legend.push((Ink::Series(at), 3, format!("its {split} loss")));
+        let of_split = format!("{} loss", split.unwrap_or("held-out"));
+        let ink = Ink::Series(at);
+        match (mean.is_empty(), held_out.is_empty()) {
+            (true, true) => {}
+            (true, false) => legend.push((ink, 3, format!("{run}, {of_split}"))),
+            (false, true) => legend.push((ink, 0, (*run).to_owned())),
+            (false, false) => {
+                legend.push((ink, 0, (*run).to_owned()));
+                legend.push((ink, 3, format!("its {of_split}")));
+            }
         }
         marks.push(Mark::Line {
             points: mean,
@@ -114,4 +120,73 @@ pub(crate) fn compared_plot(runs: &[ComparedCurve<'_>]) -> Plot {
     let mut plot = Plot::new(Axis::around("step", steps), loss_axis(&losses), marks);
     plot.legend = legend;
     plot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hindcast_analyzer::curves::{Point, Stretch};
+
+    /// A curve with recorded losses, with held-out losses, or with both.
+    fn curve(recorded: bool, held_out: bool) -> LossCurve {
+        let stretch = |step: u64| Stretch {
+            step: step as f64,
+            mean: 1.0,
+            least: 0.5,
+            largest: 2.0,
+        };
+        let point = |step: u64| Point { step, loss: 0.75 };
+        LossCurve {
+            stretches: (0..3)
+                .map(stretch)
+                .take(3 * usize::from(recorded))
+                .collect(),
+            epochs: (0..1)
+                .map(|epoch| (epoch, 2, 1.0))
+                .take(usize::from(recorded))
+                .collect(),
+            held_out: (0..3).map(point).take(3 * usize::from(held_out)).collect(),
+            ..LossCurve::default()
+        }
+    }
+
+    fn names(plot: &Plot) -> Vec<&str> {
+        plot.legend
+            .iter()
+            .map(|(_, _, name)| name.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn a_legend_names_what_is_drawn() {
+        let plot = loss_plot(&curve(false, true), Some("test"));
+        assert_eq!(names(&plot), ["test loss"]);
+        let plot = loss_plot(&curve(true, false), None);
+        assert_eq!(names(&plot).len(), 3);
+        let compared = [
+            ("a", true, true, "test"),
+            ("b", false, true, "validation"),
+            ("c", true, false, "test"),
+            ("d", false, false, "test"),
+        ];
+        let curves = compared.map(|(_, recorded, held_out, _)| curve(recorded, held_out));
+        let runs: Vec<ComparedCurve<'_>> = compared
+            .iter()
+            .zip(&curves)
+            .map(|((run, _, _, split), curve)| ComparedCurve {
+                run,
+                curve,
+                split: Some(split),
+            })
+            .collect();
+        let plot = compared_plot(&runs);
+        assert_eq!(
+            names(&plot),
+            ["a", "its test loss", "b, validation loss", "c"]
+        );
+        for plot in [plot, loss_plot(&curve(false, true), Some("test"))] {
+            let svg = plot.svg(crate::report::plot::FIGURE_SIZE).unwrap();
+            assert!(!svg.contains("NaN"), "{svg}");
+        }
+    }
 }

@@ -5,11 +5,10 @@ use maud::{Markup, PreEscaped, html};
 use super::super::curves::loss_plot;
 use super::super::plot::{Axis, Ink, Mark, Plot, Size};
 use super::super::view::View;
-use super::content::Page;
 use crate::words::grouped;
 use hindcast_analyzer::Result;
 use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults};
-use hindcast_analyzer::curves::Stretch;
+use hindcast_analyzer::curves::{LossCurve, Measured};
 use hindcast_analyzer::scores::AdjointGrowth;
 
 const WIDE: Size = Size {
@@ -45,31 +44,32 @@ fn inline(svg: &str) -> String {
     )
 }
 
-/// Losses by step and by epoch.
-pub(super) fn training(page: &Page) -> Result<Markup> {
-    let curve = &page.curve;
-    let split = page.held_out.map(|measured| measured.split.name());
-    let (first, last) = (curve.stretches.first(), curve.stretches.last());
-    let of = |s: Option<&Stretch>| s.map_or(f64::NAN, |s| s.mean);
-    let described = format!(
-        "Training loss by step: from {:.4} to {:.4}{}",
-        of(first),
-        of(last),
-        match (split, curve.held_out.last()) {
-            (Some(split), Some(last)) => format!("; {split} loss at the end: {:.4}", last.loss),
-            _ => String::new(),
-        }
-    );
+/// Losses by step and by epoch, and the held-out losses of the `measured` examples.
+pub(super) fn training(curve: &LossCurve, measured: Option<Measured>) -> Result<Markup> {
+    let split = measured.map(|measured| measured.split.name());
+    let mut described = Vec::new();
+    let recorded = curve.stretches.first().zip(curve.stretches.last());
+    if let Some((first, last)) = recorded {
+        described.push(format!(
+            "Training loss by step: from {:.4} to {:.4}",
+            first.mean, last.mean
+        ));
+    }
+    if let (Some(split), Some(last)) = (split, curve.held_out.last()) {
+        described.push(format!("{split} loss at the end: {:.4}", last.loss));
+    }
     figure(
         &loss_plot(curve, split),
-        &described,
+        &described.join("; "),
         html! {
-            "Losses of the batches, as the training loop recorded them. A level line spans the steps of its epoch."
-            @if let Some(measured) = page.held_out {
-                " Dots: the mean loss of "
+            @if recorded.is_some() {
+                "Losses of the batches, as the training loop recorded them. A level line spans the steps of its epoch. "
+            }
+            @if let Some(measured) = measured {
+                "Dots: the mean loss of "
                 @if measured.examples < measured.of { (grouped(measured.examples as u64)) " of the " }
                 (grouped(measured.of as u64)) " " (measured.split.name()) " examples after "
-                @if curve.held_out.len() < curve.epochs.len() { "some" } @else { "the" }
+                @if curve.held_out.len() < curve.all_epochs { "some" } @else { "the" }
                 " epochs, without dropout and augmentation."
             }
         },
@@ -283,4 +283,40 @@ fn scatter(sets: &[RemovalResult]) -> Result<Markup> {
         &format!("Predicted and real changes of {n} retrainings"),
         html! { "One dot per retraining. On the grey line, the real change equals the predicted one." },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hindcast_analyzer::curves::Point;
+    use hindcast_model::objective::Split;
+
+    #[test]
+    fn a_run_without_recorded_losses_is_described_by_its_held_out_ones() {
+        let measured = Measured {
+            split: Split::Test,
+            examples: 5,
+            of: 5,
+        };
+        let said = |all_epochs: usize| {
+            let curve = LossCurve {
+                all_epochs,
+                held_out: vec![
+                    Point { step: 9, loss: 2.0 },
+                    Point {
+                        step: 19,
+                        loss: 0.5,
+                    },
+                ],
+                ..LossCurve::default()
+            };
+            training(&curve, Some(measured)).unwrap().into_string()
+        };
+        let page = said(2);
+        assert!(!page.contains("NaN"), "{page}");
+        assert!(page.contains("\"test loss at the end: 0.5000\""), "{page}");
+        assert!(!page.contains("Losses of the batches"), "{page}");
+        assert!(page.contains("after the epochs"), "{page}");
+        assert!(said(40).contains("after some epochs"));
+    }
 }

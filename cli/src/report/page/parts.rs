@@ -94,16 +94,11 @@ fn sign(level: Level) -> &'static str {
 /// The losses.
 pub(super) fn training(page: &Page) -> Result<Markup> {
     let curve = &page.curve;
-    let plot = match curve.stretches.len().max(curve.held_out.len()) {
-        0 | 1 => None,
-        _ => Some(charts::training(page)?),
-    };
+    let points = curve.stretches.len().max(curve.held_out.len());
     let content = html! {
-        @match plot {
-            Some(plot) => (plot),
-            None => p.quiet { "The training loop recorded no losses (" code { "run.loss" } "), so there is no curve." },
-        }
-        @if curve.known == 0 && !curve.held_out.is_empty() { p.quiet { "The training loop recorded no losses (" code { "run.loss" } ")." } }
+        @if points > 1 { (charts::training(curve, page.held_out)?) }
+        @if curve.known == 0 { p.quiet { "The training loop recorded no losses (" code { "run.loss" } ")." } }
+        @if points < 2 { p.quiet { "There is no curve, which needs two finite losses." } }
         @if curve.not_finite > 0 { p.note { (curve.not_finite) " of " (curve.known) " losses are not finite." } }
         @if !curve.epochs.is_empty() {
             details {
