@@ -114,7 +114,8 @@ pub struct History {
 }
 
 impl History {
-    /// Reads the metadata of the recorded steps of a window. A step whose metadata is damaged is left out and counted.
+    /// Reads the metadata of the recorded steps of a window. A step whose metadata is damaged is left out and counted. Whole segments
+    /// that are missing at the run's end count as damage, too.
     ///
     /// # Errors
     /// The window has no step; the storage fails, or a recorder has dropped steps since the trace was opened.
@@ -136,6 +137,9 @@ impl History {
             let newest = history.epochs().last().map_or(0, <[HistoryRow]>::len);
             let older = history.rows.len() - newest;
             history.rows.drain(..older);
+        }
+        if let Some(damage) = trace.ends_early() {
+            history.damaged(FormatError::Corrupt(Box::new(damage.clone())))?;
         }
         match (history.rows.is_empty(), window) {
             (true, Window::Steps(_)) if history.lost == 0 => Err(AnalysisError::WindowOutside {

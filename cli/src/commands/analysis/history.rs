@@ -7,7 +7,6 @@ use std::io::Write;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use hindcast_format::Trace;
 use hindcast_model::objective::Split;
 
 use super::asked::parse_window;
@@ -48,7 +47,7 @@ pub(crate) fn run(args: &Args, models: &Models) -> anyhow::Result<Outcome> {
         check_event_file(&event_file(folder, &head))
             .with_context(|| format!("cannot write to {}", folder.display()))?;
     }
-    let mut history = read(trace, &window)?;
+    let mut history = History::of(trace, &window)?;
     if let (Some(picture), false) = (&args.picture, args.validation) {
         drawable(&LossCurve::of(&history), picture)?;
     }
@@ -116,18 +115,6 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
             .with_context(|| format!("cannot write to {}", folder.display()))?;
     }
     Ok(())
-}
-
-/// Reads the metadata. Whole segments that are missing at the end count as damage.
-fn read(trace: &Trace, window: &Window) -> anyhow::Result<History> {
-    let mut history = History::of(trace, window)?;
-    if let Some(damage) = trace.ends_early() {
-        let text = hindcast_format::FormatError::Corrupt(Box::new(damage.clone())).to_string();
-        if !history.damage.contains(&text) {
-            history.damage.push(text);
-        }
-    }
-    Ok(history)
 }
 
 /// Fills the columns that need the model and the data. Returns reasons to doubt them.
