@@ -1,11 +1,9 @@
 //! Reads what a run contains from its trace, for `info` and for the report.
 
 use hindcast_format::layout::DType;
-use hindcast_format::{DataIdentity, FrozenTensor, HELD_OUT, RunInfo, Status, Trace, hex};
+use hindcast_format::{DataIdentity, FrozenTensor, RunInfo, Status, Trace, hex};
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
-
-use hindcast_analyzer::run::ROWS_NOTE;
 
 /// The numbers and names of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -162,15 +160,6 @@ pub(crate) fn frozen(info: &RunInfo) -> Option<String> {
             "{values} values in {} tensors, of which the run has the digests",
             tensors.len()
         )
-    })
-}
-
-/// The user's notes. Leaves out what is stored as a note, too: the digests of the data's rows and of frozen tensors, and the number of
-/// held-out rows.
-pub(crate) fn notes(info: &RunInfo) -> impl Iterator<Item = (&String, &String)> {
-    info.notes.iter().filter(|(key, text)| {
-        let held_out = HELD_OUT.contains(&key.as_str()) && text.parse::<u64>().is_ok();
-        !(key.starts_with(ROWS_NOTE) || held_out || FrozenTensor::of_note(key, text).is_some())
     })
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hindcast_format::{DataIdentity, FrozenTensor, HELD_OUT, RunInfo, Trace, hex};
+use hindcast_format::{DataIdentity, FrozenTensor, RunInfo, Trace, hex};
 use hindcast_model::task::Task;
 use serde::Serialize;
 
-use crate::run::rows::ROWS_NOTE;
+use crate::run::user_notes;
 
 /// Number of hexadecimal digits of a digest that are shown.
 const DIGITS: usize = 16;
@@ -116,14 +116,12 @@ fn of_rest(info: &RunInfo) -> Settings {
             format!("{} {:?}{role}", tensor.dtype, tensor.shape),
         );
     }
-    for (key, text) in &info.notes {
-        if let Some(tensor) = FrozenTensor::of_note(key, text) {
-            let digest = hex(&tensor.digest)[..DIGITS].to_owned();
-            out.insert(format!("frozen.{}", tensor.name), digest);
-        } else if !key.starts_with(ROWS_NOTE) && !HELD_OUT.contains(&key.as_str()) {
-            // The digests of rows repeat the fingerprint.
-            out.insert(format!("note.{key}"), text.clone());
-        }
+    for tensor in FrozenTensor::of_notes(&info.notes) {
+        let digest = hex(&tensor.digest)[..DIGITS].to_owned();
+        out.insert(format!("frozen.{}", tensor.name), digest);
+    }
+    for (key, text) in user_notes(info) {
+        out.insert(format!("note.{key}"), text.clone());
     }
     out.insert("kept".to_owned(), info.keep.clone());
     out.insert("written_by".to_owned(), info.writer.clone());

@@ -6,6 +6,7 @@ pub(crate) mod floats;
 pub(crate) mod frozen;
 pub(crate) mod in_memory;
 pub(crate) mod memory;
+mod notes;
 pub(crate) mod recorded;
 pub(crate) mod recorded_rows;
 mod row_examples;
@@ -21,9 +22,10 @@ pub use in_memory::MemoryRun;
 pub use memory::{
     MemoryFit, MemoryNeed, RetrainingCost, step_bytes, training_step, values_per_example,
 };
+pub use notes::user_notes;
 pub use recorded::RecordedRun;
 pub use recorded_rows::RecordedRows;
-pub use rows::{LABELS_NOTE, ROWS_NOTE, row_digests};
+pub use rows::{LABELS_NOTE, row_digests};
 pub use source::{
     RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,
 };

@@ -12,7 +12,7 @@ use hindcast_model::objective::Split;
 /// Key of the note that names the file of labels that replaced those of the data in training.
 pub const LABELS_NOTE: &str = "labels-file";
 /// Prefix of the keys of the notes. The split's name follows it.
-pub const ROWS_NOTE: &str = "data-rows.";
+pub(super) const ROWS_NOTE: &str = "data-rows.";
 /// Maximum number of blocks per split. A split with at most this many rows has one block per row. The notes are
 /// repeated in every segment, so they are kept small.
 const BLOCKS: u64 = 256;

@@ -3,10 +3,10 @@
 use hindcast_format::{DataIdentity, FormatError, Trace, hex};
 
 use crate::contents::{
-    Contents, NO_HEAD, about_never_trained, in_a_line, never_trained, notes, status,
-    training_examples,
+    Contents, NO_HEAD, about_never_trained, in_a_line, never_trained, status, training_examples,
 };
 use crate::words::{bytes, grouped, plural};
+use hindcast_analyzer::run::user_notes;
 
 /// A run in words and numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -121,7 +121,7 @@ fn list(trace: &Trace, contents: &Contents) -> Vec<(String, String)> {
             }));
         }
     }
-    out.extend(notes(info).map(|(key, text)| (format!("Note, {key}"), text.clone())));
+    out.extend(user_notes(info).map(|(key, text)| (format!("Note, {key}"), text.clone())));
     let head = contents.head.as_deref().unwrap_or(NO_HEAD);
     out.push(("Head digest".to_owned(), head.to_owned()));
     out

@@ -16,12 +16,12 @@ use crate::commands::context::open_trace_within;
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, context};
 use crate::contents::{
-    Contents, NO_HEAD, about_half, about_never_trained, frozen, in_a_line, never_trained, notes,
-    status,
+    Contents, NO_HEAD, about_half, about_never_trained, frozen, in_a_line, never_trained, status,
 };
 use crate::terminal;
 use crate::terminal::field;
 use crate::words::{self, counted};
+use hindcast_analyzer::run::user_notes;
 
 /// The JSON that `--json` prints.
 #[derive(Serialize)]
@@ -226,7 +226,7 @@ fn print(
     if let Some(manifest) = report.manifest {
         history(out, manifest, report.steps)?;
     }
-    for (key, text) in notes(info) {
+    for (key, text) in user_notes(info) {
         writeln!(out, "  note        {}: {}", field(key), field(text))?;
     }
     let head = report.head_digest.as_deref().unwrap_or(NO_HEAD);
