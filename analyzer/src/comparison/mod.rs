@@ -23,4 +23,4 @@ pub use distance::{Distance, distances};
 pub use epochs::{EpochPair, paired_epochs};
 pub use losses::{SplitLoss, losses};
 pub use parting::{BatchDifference, Incomparable, Parting, ValueDifference};
-pub use settings::{SettingDifference, settings};
+pub use settings::{SettingDifference, same_training_data, settings};

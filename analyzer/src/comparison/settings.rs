@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hindcast_format::{DataIdentity, FrozenTensor, RunInfo, Trace, hex};
+use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 use serde::Serialize;
 
@@ -42,6 +43,20 @@ pub fn settings(a: &Trace, b: &Trace) -> Vec<SettingDifference> {
         }
     }
     out
+}
+
+/// Whether the runs were trained on the same examples, by the recorded fingerprints of the training split. `None` if a run has none.
+pub fn same_training_data(a: &Trace, b: &Trace) -> Option<bool> {
+    let root = |trace: &Trace| match &trace.info().data {
+        DataIdentity::None => None,
+        DataIdentity::Fingerprint { splits } => {
+            let train = splits
+                .iter()
+                .find(|split| split.name == Split::Train.name());
+            train.map(|split| split.root)
+        }
+    };
+    Some(root(a)? == root(b)?)
 }
 
 type Settings = BTreeMap<String, String>;

@@ -197,6 +197,7 @@ The losses of the splits are measured at the model after the last step and at th
 --json prints an object with
   identical, first_step  whether the runs have the same steps and nothing that was compared differs; the first step at which anything differs, or null
   settings               a list of {setting, first, second}: the values in A and B, null where a run has none
+  same_training_data     whether the fingerprints of the training examples are the same, or null if a run has none
   parting                {steps {start, end}, compared, batch, learning_rate, loss, parameters, incomparable, models}: the common steps and the number of
                          compared ones; the first differences, null if there is none: batch {step, examples, only_first, only_second, same_order},
                          learning_rate and loss {step, first, second}, parameters {step, values, different, norm, relative, largest, tensor};

@@ -21,7 +21,7 @@ use crate::report::curves::{ComparedCurve, compared_plot};
 use crate::report::plot::FIGURE_SIZE;
 use crate::terminal::{self, field, say};
 use found::{Found, Side};
-use hindcast_analyzer::comparison::{Parting, distances, losses, settings};
+use hindcast_analyzer::comparison::{Parting, distances, losses, same_training_data, settings};
 use hindcast_analyzer::curves::{HeldOut, History, LossCurve, Summary};
 use hindcast_analyzer::output::{self, Kind};
 use hindcast_analyzer::{QueryPoint, RecordedRun, Window};
@@ -61,10 +61,9 @@ pub(crate) fn run(args: &Compare, models: &Models) -> anyhow::Result<Outcome> {
     let memory = context::memory(args.model.memory.as_deref())?;
     let data = args.data.as_deref();
     let other_data = args.other_data.as_deref().or(data);
-    let opened = [
-        open(args, models, &args.run, data, memory)?,
-        open(args, models, &args.other, other_data, memory)?,
-    ];
+    let opened = open(args, models, &args.run, data, memory)
+        .and_then(|a| Ok([a, open(args, models, &args.other, other_data, memory)?]))
+        .map_err(|error| if_other_data(args, memory, error))?;
     let (a, b) = (opened[0].trace()?, opened[1].trace()?);
     let parting = watched_as("comparing", "steps", args.json, LEFT, |observer| {
         Parting::of(a, b, observer)
@@ -80,6 +79,7 @@ pub(crate) fn run(args: &Compare, models: &Models) -> anyhow::Result<Outcome> {
     ];
     let mut found = Found {
         settings: settings(a, b),
+        same_data: same_training_data(a, b),
         parting,
         distances,
         sides: [first, second],
@@ -135,6 +135,23 @@ fn open(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Names the flag for the data of the second run, if that is why a run can't be opened.
+fn if_other_data(args: &Compare, memory: Option<Limit>, error: anyhow::Error) -> anyhow::Error {
+    if args.data.is_none() || args.other_data.is_some() {
+        return error;
+    }
+    let trace = |path: &Path| context::open_trace_within(path, memory).ok();
+    let differ = trace(&args.run)
+        .zip(trace(&args.other))
+        .is_some_and(|(a, b)| a.info().data != b.info().data);
+    if !differ {
+        return error;
+    }
+    error.context(
+        "the runs have different data: --data is for that of A, and --other-data for that of B",
+    )
 }
 
 /// Models that both runs contain: those at the ends of the first run's epochs, and the last one.

@@ -207,6 +207,22 @@ fn another_rate_and_another_label_part_at_their_steps() {
         // The row is in the validation split, so the training is the same.
         None => assert_eq!(said["identical"], true),
     }
+    assert_eq!(said["same_training_data"], example.is_none());
+    let text = fine(dir, &["compare", "a", "b", "--no-losses"]);
+    assert_eq!(
+        text.contains("trained on different data"),
+        example.is_some()
+    );
+    assert!(!text.contains("other data or labels"), "{text}");
+    // One folder can't be the data of both.
+    for data in ["data", "flipped"] {
+        let output = hindcast(dir, &["compare", "a", "b", "--data", data]);
+        assert_eq!(code(&output), 1);
+        let said = stderr(&output);
+        assert!(said.contains("--other-data for that of B"), "{said}");
+    }
+    let both = ["--data", "data", "--other-data", "flipped"];
+    fine(dir, &[&["compare", "a", "b"], &both[..]].concat());
 }
 
 /// The columns of a line of the printed table of epochs.

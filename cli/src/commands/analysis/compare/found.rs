@@ -10,6 +10,8 @@ use hindcast_analyzer::curves::{EpochSummary, LossCurve, LossSummary, Measured, 
 /// What a comparison found.
 pub(super) struct Found<'a> {
     pub settings: Vec<SettingDifference>,
+    /// Whether the runs were trained on the same examples; `None` if that isn't known.
+    pub same_data: Option<bool>,
     pub parting: Parting,
     pub distances: Vec<Distance>,
     pub sides: [Side; 2],
@@ -33,6 +35,7 @@ pub(super) struct Side {
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
     settings: &'a [SettingDifference],
+    same_training_data: Option<bool>,
     identical: bool,
     first_step: Option<u64>,
     parting: &'a Parting,
@@ -76,6 +79,7 @@ impl Found<'_> {
     pub fn report(&self, seconds: f64) -> Report<'_> {
         Report {
             settings: &self.settings,
+            same_training_data: self.same_data,
             identical: self.identical(),
             first_step: self.parting.first_step(),
             parting: &self.parting,

@@ -64,7 +64,14 @@ fn settings(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
 
 fn parting(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
     let parting = &found.parting;
-    writeln!(out, "\n{}", sentence(found))?;
+    writeln!(out)?;
+    if found.same_data == Some(false) {
+        writeln!(
+            out,
+            "the runs were trained on different data: the fingerprints of their training examples differ"
+        )?;
+    }
+    writeln!(out, "{}", sentence(found))?;
     if parting.compared > 0 {
         let same = format!(
             "the same in all {}",
