@@ -21,7 +21,7 @@ use hindcast_analyzer::curves::{
     check_event_file, event_file,
 };
 use hindcast_analyzer::output::{self, Kind};
-use hindcast_analyzer::{RecordedRun, ReplayEngine, Window};
+use hindcast_analyzer::{RecordedRun, ReplayEngine};
 use shown::{Shown, Written, drawable};
 
 pub(crate) fn run(args: &Args, models: &Models) -> anyhow::Result<Outcome> {

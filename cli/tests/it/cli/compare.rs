@@ -249,7 +249,12 @@ fn epochs_and_splits_of_the_two_runs_are_not_mixed_up() {
     assert_eq!((last[1], last[3]), (last[2], last[4]), "{text}");
 
     fs::remove_dir_all(dir.join("b")).unwrap();
-    let other = ["--set", "data.validation=0", "--set", "data.test=8"];
+    let other = [
+        "--set",
+        "data.validation=0",
+        "--set",
+        "data.test_files=train.csv",
+    ];
     record(dir, "b", "data", &other);
     let words = ["compare", "a", "b", "--data", "data", "--picture", "p.svg"];
     let text = fine(dir, &words);
