@@ -146,22 +146,21 @@ impl Array {
             return Ok(Labels::Values { width, data });
         }
         if width != 1 {
-            return Err(DataError::malformed(
-                path,
-                format!(
-                    "labels have shape {:?}, but classes are one number per row; for regression write target = \"value\"",
+            return Err(DataError::NotClasses {
+                path: path.to_path_buf(),
+                what: format!(
+                    "labels have shape {:?}, but classes are one number per row",
                     self.shape
                 ),
-            ));
+            });
         }
         let class = |row: usize, number: Option<i64>, text: &dyn Fn() -> String| match number {
             Some(c) if (0..MAX_CLASSES).contains(&c) => Ok(c as u32),
-            _ => Err(DataError::Class {
+            _ => Err(DataError::NotClasses {
                 path: path.to_path_buf(),
-                row: row as u64,
-                got: text(),
-                expected: format!(
-                    "whole numbers from 0 to {}; for regression write target = \"value\"",
+                what: format!(
+                    "row {row} has label {}, but classes are whole numbers from 0 to {}",
+                    text(),
                     MAX_CLASSES - 1
                 ),
             }),

@@ -1,7 +1,9 @@
 //! Errors of data. Each message says where to look and what to do.
 
-use crate::files::FileError;
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use crate::files::FileError;
 
 /// The reason why data can't be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +128,14 @@ pub enum DataError {
         /// The allowed classes.
         expected: String,
     },
+    /// The labels can't be classes, so they may be numbers to predict.
+    #[error("{}: {what}; for regression write target = \"value\"", path.display())]
+    NotClasses {
+        /// The file.
+        path: PathBuf,
+        /// The labels, and which ones are classes.
+        what: String,
+    },
     /// A cell of a table has a wrong value. (Boxed texts keep the error small.)
     #[error(
         "{}: row {row} (line {line}), column {column:?}: expected {expected}, got {got:?}. \
@@ -142,7 +152,7 @@ pub enum DataError {
         /// The name of the column.
         column: Box<str>,
         /// The allowed content of a cell in this column.
-        expected: Box<str>,
+        expected: Expected,
         /// The content of the cell.
         got: Box<str>,
         /// What to do.
@@ -203,6 +213,32 @@ pub enum DataError {
     /// An error of a user's own data set.
     #[error("{0}")]
     Other(String),
+}
+
+/// The allowed content of a cell. [`DataError::Cell`] writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Expected {
+    /// A finite number.
+    Number,
+    /// In words.
+    Text(Box<str>),
+}
+
+impl Expected {
+    /// The content in words.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Expected::Number => "a finite number",
+            Expected::Text(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
 }
 
 impl DataError {

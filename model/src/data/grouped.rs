@@ -41,7 +41,7 @@ fn cause(problem: &DataError) -> Option<Cause<'_>> {
             expected,
             hint,
             ..
-        } => Some((path.as_path(), &**column, &**expected, &**hint)),
+        } => Some((path.as_path(), &**column, expected.text(), &**hint)),
         _ => None,
     }
 }

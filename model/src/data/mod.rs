@@ -60,7 +60,7 @@ mod windows;
 pub use augment::AugmentSpec;
 pub use check::check;
 pub use documents::{DocumentsSpec, Strip};
-pub use error::DataError;
+pub use error::{DataError, Expected};
 pub use files::{unpacked, unpacked_text};
 pub use fingerprint::{
     DifferenceKind, Digest, Leaves, RawInput, RawLabel, SplitDifference, SplitFingerprint,

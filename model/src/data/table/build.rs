@@ -4,11 +4,11 @@ use super::columns::{Table, Use};
 use super::fit::{Fit, NumberFill, Slot};
 use super::raw::Raw;
 use super::spec::{Constant, Fill};
-use crate::data::DataError;
 use crate::data::documents::Words;
 use crate::data::spec::Target;
 use crate::data::store::{Finish, Labels, Rows, Values};
 use crate::data::texts::{Numbered, Sorted};
+use crate::data::{DataError, Expected};
 
 impl Table<'_> {
     /// The features of each column of inputs, before they are fitted.
@@ -117,7 +117,7 @@ impl Table<'_> {
             row,
             line,
             column: column.as_str().into(),
-            expected: "a number, as all other labels are".into(),
+            expected: Expected::Text("a number, as all other labels are".into()),
             got: text.into(),
             hint: format!(
                 "Give the row its label or leave the row out: missing = {{ columns = {{ {column:?} = \"drop\" }}, texts = [{text:?}] }}; \

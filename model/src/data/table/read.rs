@@ -10,7 +10,7 @@ use crate::data::report::Report;
 use crate::data::spec::{DataSpec, Target};
 use crate::data::store::SourceRows;
 use crate::data::texts::{MAX_DISTINCT, Sorted, is_missing, listed, shortened};
-use crate::data::{DataError, encoding, files};
+use crate::data::{DataError, Expected, encoding, files};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -248,15 +248,17 @@ impl Table<'_> {
     ) -> Result<(), DataError> {
         let column = self.columns.get(at).map_or("", String::as_str);
         let path = &raw.path;
-        let wrong = |expected: String, hint: String| DataError::Cell {
+        let wrong = |expected: Expected, hint: String| DataError::Cell {
             path: path.clone(),
             row,
             line,
             column: column.into(),
-            expected: expected.into(),
+            expected,
             got: shortened(text).into(),
             hint: hint.into(),
         };
+        let one_of =
+            |what: &str| Expected::Text(format!("one of at most {MAX_DISTINCT} {what}").into());
         let numerals = self.spec.numerals();
         let number = || numerals.number(text);
         match usage {
@@ -264,7 +266,7 @@ impl Table<'_> {
             Use::Number => {
                 let value = number().ok_or_else(|| {
                     wrong(
-                        "a finite number".into(),
+                        Expected::Number,
                         cells::advice(text, column, numerals, self.spec.missing.as_ref()),
                     )
                 })?;
@@ -273,7 +275,7 @@ impl Table<'_> {
             Use::Log1p => {
                 let value = number().filter(|x| *x > -1.0).ok_or_else(|| {
                     let hint = format!("data.log1p takes log(1 + x) of column {column:?}");
-                    wrong("a finite number above -1".into(), hint)
+                    wrong(Expected::Text("a finite number above -1".into()), hint)
                 })?;
                 raw.cells.push(value.ln_1p());
             }
@@ -284,7 +286,7 @@ impl Table<'_> {
                         "For free text write tfidf = {{ columns = [{column:?}] }}; to leave the column out, write ignore = \
                          [{column:?}]"
                     );
-                    wrong(format!("one of at most {MAX_DISTINCT} categories"), hint)
+                    wrong(one_of("categories"), hint)
                 })?;
                 raw.cells.push(n.into());
             }
@@ -304,7 +306,7 @@ impl Table<'_> {
                     } else {
                         "With target = \"value\", labels are numbers".to_owned()
                     };
-                    wrong("a finite number".into(), hint)
+                    wrong(Expected::Number, hint)
                 })?;
                 raw.labels.push(value);
             }
@@ -313,15 +315,12 @@ impl Table<'_> {
                     "Give the row its label or leave the row out: missing = {{ columns = {{ {column:?} = \"drop\" }} }}; to train on \
                      it as a class of its own, write merge = {{ {column:?} = {{ unknown = [\"\"] }} }}"
                 );
-                return Err(wrong("a label".into(), hint));
+                return Err(wrong(Expected::Text("a label".into()), hint));
             }
             Use::Label => {
                 let n = self.labels.number(text).ok_or_else(|| {
                     let hint = "If labels are numbers to predict, write target = \"value\"";
-                    wrong(
-                        format!("one of at most {MAX_DISTINCT} classes"),
-                        hint.into(),
-                    )
+                    wrong(one_of("classes"), hint.into())
                 })?;
                 if n as usize == self.first_labels.len() {
                     self.first_labels.push((path.clone(), row, line));

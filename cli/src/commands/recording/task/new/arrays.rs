@@ -3,17 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use hindcast_model::data::Source;
+use hindcast_model::data::{DataSet, Source};
 use toml::Value;
 
-use super::draft::{Draft, Inputs, Line, line, plain};
+use super::draft::{CLASSES, Draft, Inputs, Line, line, plain};
 use super::places::{Places, stem};
 use super::trial::trial;
 use crate::args::NewTarget;
 use crate::commands::Usage;
 
-/// Most classes that labels in floats are taken for.
-const CLASSES: usize = 20;
 /// Largest side of images that are used at their own size.
 const LARGEST_SIDE: usize = 64;
 /// Side to which other images are resized.
@@ -88,15 +86,14 @@ fn pair(
         values: target == Some(NewTarget::Value),
     };
     draft.set("train_files", pair_of(&input_name, &label_name), "");
-    let about = if source == Source::Npy {
+    let (data, about) = if source == Source::Npy {
         not_texts(labels)?;
         of_numbers(&mut draft, places, target)?
     } else {
         let data = trial(&draft.data, &draft.tables, places)?;
         draft.values = data.class_count().is_none();
-        String::new()
+        (data, "")
     };
-    let data = trial(&draft.data, &draft.tables, places)?;
     let shape = data.shape().to_vec();
     let rows = data.len(hindcast_model::objective::Split::Train);
     draft
@@ -139,37 +136,39 @@ fn not_texts(labels: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sets whether labels in an array are classes, so that labels of validation and test files are read alike. Returns what was
-/// assumed.
+/// Sets whether labels in an array are classes, so that labels of validation and test files are read alike. Returns the data, and what
+/// was assumed.
 fn of_numbers(
     draft: &mut Draft,
     places: &Places,
     target: Option<NewTarget>,
-) -> anyhow::Result<String> {
-    let with = |draft: &Draft, target: &str| {
+) -> anyhow::Result<(Box<dyn DataSet>, &'static str)> {
+    let with = |target: &str| {
         let mut data = draft.data.clone();
         data.push(line("target", target, ""));
         trial(&data, &draft.tables, places)
     };
-    let (class, about) = match target {
-        Some(NewTarget::Value) => (false, ""),
-        Some(NewTarget::Class) => {
-            with(draft, "class")?;
-            (true, "")
-        }
+    let (data, class, about) = match target {
+        Some(NewTarget::Value) => (with("value")?, false, ""),
+        Some(NewTarget::Class) => (with("class")?, true, ""),
         None => {
-            let floats = trial(&draft.data, &draft.tables, places)?;
-            let of_floats = floats.class_count().is_none();
-            let whole = with(draft, "class").ok();
-            let few = whole.and_then(|data| data.class_count());
-            let few = few.is_some_and(|classes| (2..=CLASSES).contains(&classes));
-            match (of_floats, few) {
-                (false, _) => (true, ""),
-                (true, true) => (
-                    true,
-                    ", saved as floats; --target value predicts them as numbers",
-                ),
-                (true, false) => (false, ""),
+            let data = trial(&draft.data, &draft.tables, places)?;
+            if data.class_count().is_some() {
+                (data, true, "")
+            } else {
+                // Whole numbers that were saved as floats.
+                let few = |data: &dyn DataSet| {
+                    data.class_count()
+                        .is_some_and(|classes| (2..=CLASSES).contains(&classes))
+                };
+                match with("class").ok().filter(|data| few(data.as_ref())) {
+                    Some(classes) => (
+                        classes,
+                        true,
+                        ", saved as floats; --target value predicts them as numbers",
+                    ),
+                    None => (data, false, ""),
+                }
             }
         }
     };
@@ -179,7 +178,7 @@ fn of_numbers(
     } else {
         draft.set("target", "value", "the labels are numbers to predict");
     }
-    Ok(about.to_owned())
+    Ok((data, about))
 }
 
 /// The draft for a folder with one folder of PNG or JPEG images per class.
@@ -200,25 +199,27 @@ fn folders(folder: &Path, places: &Places) -> anyhow::Result<Draft> {
         inputs: Inputs::Images,
         values: false,
     };
-    let (same, sides) = match trial(&draft.data, &draft.tables, places) {
-        Ok(data) => (true, data.shape().to_vec()),
-        Err(_) => (false, Vec::new()),
+    let small = |data: &dyn DataSet| {
+        let mut sides = data.shape().iter().skip(1);
+        sides.all(|side| *side <= LARGEST_SIDE)
     };
-    let small = sides.iter().skip(1).all(|side| *side <= LARGEST_SIDE);
-    if !(same && small) {
-        let why = if same {
-            "the images are large"
-        } else {
-            "the images have several sizes"
-        };
-        let size: Line = line("size", SIDE, why);
-        draft.tables.push((
-            "data.images".to_owned(),
-            "Images are resized to this height and width.".to_owned(),
-            vec![size],
-        ));
-    }
-    let data = trial(&draft.data, &draft.tables, places)?;
+    let own_size = match trial(&draft.data, &draft.tables, places) {
+        Ok(data) if small(data.as_ref()) => Ok(data),
+        Ok(_) => Err("the images are large"),
+        Err(_) => Err("the images have several sizes"),
+    };
+    let data = match own_size {
+        Ok(data) => data,
+        Err(why) => {
+            let size: Line = line("size", SIDE, why);
+            draft.tables.push((
+                "data.images".to_owned(),
+                "Images are resized to this height and width.".to_owned(),
+                vec![size],
+            ));
+            trial(&draft.data, &draft.tables, places)?
+        }
+    };
     draft.found.push(format!(
         "{name}: {} images in {} folders of classes ({}).",
         data.len(hindcast_model::objective::Split::Train),

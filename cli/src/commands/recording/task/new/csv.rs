@@ -8,7 +8,7 @@ use anyhow::bail;
 use hindcast_model::data::{Numerals, unpacked};
 use toml::Value;
 
-use super::draft::{Draft, Inputs, line, plain, texts};
+use super::draft::{CLASSES, Draft, Inputs, line, plain, texts};
 use super::look::{Column, Kind, Looked, look};
 use super::places::{Places, stem};
 use crate::args::NewTarget;
@@ -32,9 +32,6 @@ const LABELS: [&str; 14] = [
     "answer",
     "result",
 ];
-/// Labels with more different numbers than this are numbers to predict, unless the user says otherwise.
-const CLASSES: u64 = 20;
-
 /// Columns with more categories than this are named.
 const MANY: u64 = 50;
 
@@ -185,7 +182,7 @@ fn label(looked: &Looked, asked: Option<&str>, path: &Path) -> anyhow::Result<(u
 /// Whether the labels are numbers to predict, and a sentence about them.
 fn is_value(labels: &Column, looked: &Looked, asked: Option<NewTarget>) -> (bool, String) {
     let different = labels.different();
-    let many = different.is_none_or(|n| n > CLASSES && n * 10 > looked.rows);
+    let many = different.is_none_or(|n| n > CLASSES as u64 && n * 10 > looked.rows);
     let values = match asked {
         Some(NewTarget::Class) => false,
         Some(NewTarget::Value) => true,

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use toml::Value;
 
+/// Labels with more different numbers than this are numbers to predict, unless the user says otherwise.
+pub(super) const CLASSES: usize = 20;
+
 /// The kind of the inputs, which decides the model that is suggested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inputs {

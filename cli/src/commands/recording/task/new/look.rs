@@ -9,7 +9,7 @@ use hindcast_model::csv_rows::CsvRows;
 use hindcast_model::data::{Numerals, is_missing};
 
 use crate::commands::Usage;
-pub(super) use column::{Column, Kind};
+pub(super) use column::{Column, Kind, PER_TYPO};
 
 /// Separators that are tried.
 const SEPARATORS: [char; 4] = [',', ';', '\t', '|'];

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use hindcast_model::data::{DataError, DataSet, DataSpec, Given, check, load};
+use hindcast_model::data::{DataError, DataSet, DataSpec, Expected, Given, check, load};
 use hindcast_model::objective::Split;
 
 use super::draft::{Line, aligned};
+use super::look::PER_TYPO;
 use super::places::Places;
 
 /// Reads the data of a draft, all of it as training examples.
@@ -34,11 +35,17 @@ pub(super) fn trial(
 /// The data with other numbers in the place of typos, which `hindcast task check` refuses. `None` if there are other problems,
 /// or too many.
 fn with_typos(spec: &DataSpec, error: &DataError, folder: &Path) -> Option<Box<dyn DataSet>> {
-    /// One row in this number may have a typo.
-    const PER_TYPO: u64 = 20;
     /// Most typos that are read.
     const MOST: usize = 100_000;
-    let typo = |e: &DataError| matches!(e, DataError::Cell { expected, .. } if &**expected == "a finite number");
+    let typo = |e: &DataError| {
+        matches!(
+            e,
+            DataError::Cell {
+                expected: Expected::Number,
+                ..
+            }
+        )
+    };
     if !typo(error) {
         return None;
     }
@@ -51,11 +58,9 @@ fn with_typos(spec: &DataSpec, error: &DataError, folder: &Path) -> Option<Box<d
 
 /// The error, with the flag in place of the key, because the task isn't written yet.
 fn named(error: DataError) -> anyhow::Error {
-    let text = error.to_string();
-    if text.contains("target = \"value\"") {
-        anyhow!("{text} (here: --target value)")
-    } else {
-        error.into()
+    match error {
+        DataError::NotClasses { .. } => anyhow!("{error} (here: --target value)"),
+        error => error.into(),
     }
 }
 

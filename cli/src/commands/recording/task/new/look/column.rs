@@ -7,7 +7,7 @@ use hindcast_model::data::{Numerals, is_missing};
 /// Texts of a column that are counted. A column with more different texts has no categories.
 const COUNTED: usize = 1000;
 /// In a column of numbers, one cell in this number may be a typo.
-const PER_TYPO: u64 = 20;
+pub(crate) const PER_TYPO: u64 = 20;
 /// Most different typos of a column of numbers.
 const TYPOS: usize = 20;
 /// Typos whose places are kept.
