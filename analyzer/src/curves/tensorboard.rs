@@ -174,16 +174,8 @@ fn tags(history: &History) -> Tags {
             Box::new(|row| Some(row.batch_size as f64)),
         ),
     ];
-    let split = history.held_out.map(|measured| measured.split.name());
-    for column in more_columns(history) {
-        let held_out = split.and_then(|split| column.name.strip_prefix(split)?.strip_prefix('_'));
-        let tag = match (held_out, column.name.strip_prefix("scalar[")) {
-            (Some(what), _) => format!("{}/{what}", split.unwrap_or_default()),
-            (None, Some(name)) => format!("scalar/{}", name.strip_suffix(']').unwrap_or(name)),
-            (None, None) => format!("train/{}", column.name),
-        };
-        tags.push((tag, column.of));
-    }
+    let more = more_columns(history).into_iter();
+    tags.extend(more.map(|column| (column.tag, column.of)));
     tags
 }
 
