@@ -4,8 +4,8 @@ use hindcast_format::Trace;
 use hindcast_format::layout::TensorSpec;
 use serde::Serialize;
 
-use crate::curves::each_model;
 use crate::error::Result;
+use crate::run::models::each_model;
 use crate::sweep::{Observer, Stage, tell};
 
 /// The difference between the parameters of two models.
@@ -71,7 +71,7 @@ impl Distance {
     }
 }
 
-/// The distances between the models of two runs before these steps, which both contain; T stands for the end. Two models are in memory.
+/// The distances between the models of two runs before these steps, which both contain ([`Parting::common_models`](super::Parting::common_models)); T stands for the end. Two models are in memory.
 ///
 /// # Errors
 /// A model can't be read, or `observer` asks to stop.

@@ -12,7 +12,7 @@ use crate::sweep::{Observer, Part, Stage};
 
 /// The mean loss of a split at a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SplitLoss {
+pub struct ModelLoss {
     /// train, validation or test.
     pub split: &'static str,
     /// The model, as [`QueryPoint`] writes it for this run.
@@ -34,7 +34,7 @@ pub fn losses(
     engine: &mut dyn ReplayEngine,
     points: &[QueryPoint],
     observer: &mut dyn Observer,
-) -> Result<Vec<SplitLoss>> {
+) -> Result<Vec<ModelLoss>> {
     let splits = Split::ALL.into_iter().filter_map(|split| {
         let examples = run.data().len(split);
         (examples > 0).then_some((split, examples))
@@ -52,8 +52,7 @@ pub fn losses(
         for &(split, examples) in &splits {
             let (at, loss, error) = match predict_split(run, engine, point, split, &mut part) {
                 Ok(found) => {
-                    let error = found.errors().map(|n| n as f64 / examples as f64);
-                    let loss = found.mean_loss();
+                    let (loss, error) = (found.mean_loss(), found.error_share());
                     (found.at, Some(loss), error)
                 }
                 Err(AnalysisError::Diverged(Diverged::Prediction)) => {
@@ -62,7 +61,7 @@ pub fn losses(
                 Err(error) => return Err(error),
             };
             part.end(examples)?;
-            out.push(SplitLoss {
+            out.push(ModelLoss {
                 split: split.name(),
                 at,
                 examples,

@@ -21,6 +21,6 @@ mod settings;
 
 pub use distance::{Distance, distances};
 pub use epochs::{EpochPair, paired_epochs};
-pub use losses::{SplitLoss, losses};
+pub use losses::{ModelLoss, losses};
 pub use parting::{BatchDifference, Incomparable, Parting, ValueDifference};
 pub use settings::{SettingDifference, same_training_data, settings};

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::distance::Distance;
 use crate::error::Result;
+use crate::run::models::{contains_model, spread};
 use crate::sweep::{Observer, Stage, tell};
 
 /// The first step at which two runs differ, for each thing that is recorded of a step. `None` means that it is the same in all
@@ -113,6 +114,25 @@ impl Parting {
         let end = first_other.min(step.saturating_add(1));
         let before = self.common.iter().filter(|range| range.start < end);
         before.map(|range| range.end.min(end) - 1).max()
+    }
+
+    /// Models that both runs contain, before these steps: the first compared one, those at the ends of the first run's epochs, and the
+    /// last one; at most `most` of them, at equal distances, with the last one. None if the parameters can't be compared.
+    ///
+    /// # Errors
+    /// The end of a run can't be read.
+    pub fn common_models(&self, a: &Trace, b: &Trace, most: usize) -> Result<Vec<u64>> {
+        if self.incomparable.is_some() {
+            return Ok(Vec::new());
+        }
+        let (in_a, in_b) = (contains_model(a)?, contains_model(b)?);
+        let ends = a.epochs()?.into_iter().map(|(_, steps)| steps.end);
+        let mut models: Vec<u64> = std::iter::once(self.steps.start)
+            .chain(ends)
+            .filter(|&model| in_a(model) && in_b(model))
+            .collect();
+        models.dedup();
+        Ok(spread(&models, most))
     }
 
     fn metadata(&mut self, a: &Trace, b: &Trace) -> Result<()> {

@@ -15,6 +15,7 @@ use super::{Denominators, Removal};
 use crate::engine::EngineKind;
 use crate::error::{AnalysisError, Diverged, Result};
 use crate::measures::compare::Comparison;
+use crate::measures::mean;
 use crate::query::average::QueryState;
 use crate::query::one::Query;
 
@@ -179,7 +180,7 @@ impl Evaluated<'_> {
         let queries = self.queries.iter().map(|q| match q {
             Query::Loss { split, .. } => {
                 let losses = trainer.losses(state, *split, &q.examples(data)?)?;
-                Ok(losses.iter().sum::<f64>() / losses.len() as f64)
+                Ok(mean(&losses))
             }
             Query::Vector { .. } => q.value(
                 trainer.run(),

@@ -4,11 +4,11 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use super::history::{History, HistoryRow, Measured};
-use super::models::each_model;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Diverged, Result};
 use crate::predictions::predict;
 use crate::query::Query;
+use crate::run::models::{contains_model, each_model, spread};
 use crate::run::recorded::RecordedRun;
 use crate::sweep::{Observer, Part, Stage};
 
@@ -29,9 +29,9 @@ pub struct HeldOut {
     pub split: Split,
     /// After which steps.
     pub points: HeldOutPoints,
-    /// Largest number of models. Of more points, so many are chosen at equal distances, the last one included.
+    /// Largest number of models. If there are more points, this number of them is chosen at equal distances, with the last one.
     pub most_models: Option<usize>,
-    /// Largest number of examples. Of more examples, so many are chosen at equal distances.
+    /// Largest number of examples. If there are more, this number of them is chosen at equal distances.
     pub most_examples: Option<usize>,
 }
 
@@ -65,14 +65,11 @@ impl HeldOut {
         engine: &mut dyn ReplayEngine,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let split = Query::Loss {
-            split: self.split,
-            examples: None,
-            text: self.split.name().to_owned(),
-        };
-        let indices = split.examples(run.data())?;
-        let examples = spread(&indices, self.most_examples);
-        let after = spread(&self.recorded(history, run)?, self.most_models);
+        let indices = Query::of_split(self.split).examples(run.data())?;
+        let all = usize::MAX;
+        let examples = spread(&indices, self.most_examples.unwrap_or(all));
+        let after = self.recorded(history, run)?;
+        let after = spread(&after, self.most_models.unwrap_or(all));
         let whole = Stage {
             doing: "measuring",
             unit: "examples",
@@ -86,10 +83,7 @@ impl HeldOut {
             let model_of = (name.as_str(), state);
             let found = predict(run, engine, model_of, self.split, &examples, &mut part);
             let (loss, error) = match found {
-                Ok(found) => {
-                    let error = found.errors().map(|n| n as f64 / examples.len() as f64);
-                    (found.mean_loss(), error)
-                }
+                Ok(found) => (found.mean_loss(), found.error_share()),
                 Err(AnalysisError::Diverged(Diverged::Prediction)) => (f64::NAN, None),
                 Err(error) => return Err(error),
             };
@@ -108,9 +102,7 @@ impl HeldOut {
 
     /// The chosen steps whose next model is in the run.
     fn recorded(&self, history: &History, run: &RecordedRun<'_>) -> Result<Vec<u64>> {
-        let source = run.source();
-        let (ranges, end) = (source.ranges()?, source.end()?.step);
-        let known = |model: u64| model == end || ranges.iter().any(|r| r.contains(&model));
+        let known = contains_model(run.source())?;
         let last = |rows: &[HistoryRow]| rows.last().map(|row| row.step);
         let chosen: Vec<u64> = match self.points {
             HeldOutPoints::Epochs => history.epochs().filter_map(last).collect(),
@@ -123,29 +115,5 @@ impl HeldOut {
             }
         };
         Ok(chosen.into_iter().filter(|step| known(step + 1)).collect())
-    }
-}
-
-/// At most `most` of the values, at equal distances, with the last one.
-fn spread(values: &[u64], most: Option<usize>) -> Vec<u64> {
-    let most = most.unwrap_or(usize::MAX).min(values.len());
-    (1..=most)
-        .map(|k| values[(k * values.len()).div_ceil(most) - 1])
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_spread_evenly_and_end_with_the_last() {
-        let all: Vec<u64> = (0..10).collect();
-        assert_eq!(spread(&all, None), all);
-        assert_eq!(spread(&all, Some(20)), all);
-        assert_eq!(spread(&all, Some(5)), [1, 3, 5, 7, 9]);
-        assert_eq!(spread(&all, Some(3)), [3, 6, 9]);
-        assert_eq!(spread(&all, Some(1)), [9]);
-        assert!(spread(&all, Some(0)).is_empty() && spread(&[], Some(3)).is_empty());
     }
 }

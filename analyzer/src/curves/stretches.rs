@@ -1,7 +1,10 @@
 //! Losses averaged over stretches of steps, for plots.
 
-use super::history::History;
+use serde::Serialize;
+
+use super::history::{History, Measured};
 use super::summary::Point;
+use crate::measures::mean;
 
 /// Largest number of points of a training curve. The losses of a longer run are averaged over stretches of steps.
 const STRETCHES: usize = 240;
@@ -36,6 +39,24 @@ pub struct Stretch {
     pub largest: f64,
 }
 
+/// Held-out losses along a run, with the examples that they are the means of.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct HeldOutCurve<'a> {
+    /// The examples.
+    #[serde(flatten)]
+    pub measured: Measured,
+    /// The finite losses, oldest first.
+    pub losses: &'a [Point],
+}
+
+impl<'a> HeldOutCurve<'a> {
+    /// `None` if none were measured.
+    pub fn of(measured: Option<Measured>, curve: &'a LossCurve) -> Option<Self> {
+        let losses = &curve.held_out;
+        measured.map(|measured| HeldOutCurve { measured, losses })
+    }
+}
+
 impl LossCurve {
     /// Averages the losses of a history.
     pub fn of(history: &History) -> LossCurve {
@@ -49,9 +70,9 @@ impl LossCurve {
             .collect();
         let length = finite.len().div_ceil(STRETCHES).max(1);
         let epochs = finite.chunk_by(|a, b| a.1 == b.1).map(|chunk| {
-            let sum: f64 = chunk.iter().map(|l| l.2).sum();
+            let losses: Vec<f64> = chunk.iter().map(|l| l.2).collect();
             let (step, epoch, _) = chunk[chunk.len() - 1];
-            (epoch, step, sum / chunk.len() as f64)
+            (epoch, step, mean(&losses))
         });
         let held_out = history.rows.iter().filter_map(|row| {
             let loss = row.held_out_loss.filter(|loss| loss.is_finite())?;
@@ -72,13 +93,13 @@ impl LossCurve {
 }
 
 fn stretch(chunk: &[(u64, u64, f64)]) -> Stretch {
-    let n = chunk.len() as f64;
-    let of = || chunk.iter().map(|l| l.2);
+    let steps: Vec<f64> = chunk.iter().map(|l| l.0 as f64).collect();
+    let losses: Vec<f64> = chunk.iter().map(|l| l.2).collect();
     Stretch {
-        step: chunk.iter().map(|l| l.0 as f64).sum::<f64>() / n,
-        mean: of().sum::<f64>() / n,
-        least: of().fold(f64::INFINITY, f64::min),
-        largest: of().fold(f64::NEG_INFINITY, f64::max),
+        step: mean(&steps),
+        mean: mean(&losses),
+        least: losses.iter().copied().fold(f64::INFINITY, f64::min),
+        largest: losses.iter().copied().fold(f64::NEG_INFINITY, f64::max),
     }
 }
 

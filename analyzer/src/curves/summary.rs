@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::history::{History, HistoryRow};
+use crate::measures;
 
 /// A history in a few numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -114,12 +115,12 @@ fn epoch(rows: &[HistoryRow]) -> Option<EpochSummary> {
     let some = |x: f64| Some(x).filter(|x| x.is_finite());
     let mean = |of: fn(&HistoryRow) -> Option<f64>| {
         let known: Vec<f64> = rows.iter().filter_map(of).collect();
-        some(known.iter().sum::<f64>() / known.len() as f64)
+        some(measures::mean(&known))
     };
     Some(EpochSummary {
         epoch: first.epoch,
         steps: first.step..last.step + 1,
-        mean_loss: some(losses.iter().sum::<f64>() / losses.len() as f64),
+        mean_loss: some(measures::mean(&losses)),
         smallest_loss: some(losses.iter().copied().fold(f64::INFINITY, f64::min)),
         largest_loss: some(losses.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
         learning_rate: last.learning_rates.first().copied(),

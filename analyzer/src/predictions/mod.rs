@@ -30,6 +30,7 @@ use hindcast_model::train::EVALUATION_ROWS;
 
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::Result;
+use crate::measures::mean;
 use crate::query::{Query, QueryPoint, QueryState};
 use crate::run::recorded::RecordedRun;
 use crate::sweep::{Observer, Stage, tell};
@@ -60,19 +61,10 @@ pub fn predict_split(
     observer: &mut dyn Observer,
 ) -> Result<Predictions> {
     let weights = at.resolve(run.source(), 0)?;
-    let examples = whole(split).examples(run.data())?;
+    let examples = Query::of_split(split).examples(run.data())?;
     let model = weights.state(run.source())?;
     let at = weights.point();
     predict(run, engine, (at, &model), split, &examples, observer)
-}
-
-/// The mean loss of a split.
-fn whole(split: Split) -> Query {
-    Query::Loss {
-        split,
-        examples: None,
-        text: split.name().to_owned(),
-    }
 }
 
 /// The predictions for some examples of a split. `model` is the model's name for people and its values. Each example costs a
@@ -147,7 +139,8 @@ fn rows_at_once(run: &RecordedRun<'_>) -> usize {
 impl Predictions {
     /// Mean loss. NaN if there are no examples.
     pub fn mean_loss(&self) -> f64 {
-        self.rows.iter().map(|row| row.loss).sum::<f64>() / self.rows.len() as f64
+        let losses: Vec<f64> = self.rows.iter().map(|row| row.loss).collect();
+        mean(&losses)
     }
 
     /// How many predicted classes differ from the labels. `None` if classes aren't predicted.
@@ -155,6 +148,11 @@ impl Predictions {
         let wrong = self.rows.iter().map(|row| row.told.is_wrong());
         let wrong: Option<usize> = wrong.map(|wrong| wrong.map(usize::from)).sum();
         wrong.filter(|_| !self.rows.is_empty())
+    }
+
+    /// The share of predicted classes that differ from the labels. `None` if classes aren't predicted.
+    pub fn error_share(&self) -> Option<f64> {
+        Some(self.errors()? as f64 / self.rows.len() as f64)
     }
 
     /// Root of the mean squared difference between predicted values and labels. `None` if values aren't predicted.

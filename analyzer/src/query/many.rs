@@ -141,12 +141,7 @@ impl Queries {
                     examples: examples.clone(),
                     text: text.clone(),
                 };
-                let name = split.name();
-                let one = |i: u64| Query::Loss {
-                    split: *split,
-                    examples: Some(vec![i]),
-                    text: format!("{name}:{i}"),
-                };
+                let one = |i: u64| Query::of_example(*split, i);
                 Ok(whole.examples(data)?.into_iter().map(one).collect())
             }
             Queries::PerClass { split, text, .. } if data.len(*split) == 0 => {

@@ -14,6 +14,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
+use crate::measures::mean;
 use crate::query::average::QueryState;
 use crate::run::floats::FloatSlice;
 use crate::run::recorded::RecordedRun;
@@ -42,10 +43,26 @@ pub enum Query {
 impl Default for Query {
     /// The mean validation loss.
     fn default() -> Self {
+        Query::of_split(Split::Validation)
+    }
+}
+
+impl Query {
+    /// The mean loss of a split.
+    pub fn of_split(split: Split) -> Self {
         Query::Loss {
-            split: Split::Validation,
+            split,
             examples: None,
-            text: "validation".to_owned(),
+            text: split.name().to_owned(),
+        }
+    }
+
+    /// The loss of one example.
+    pub fn of_example(split: Split, index: u64) -> Self {
+        Query::Loss {
+            split,
+            examples: Some(vec![index]),
+            text: format!("{}:{index}", split.name()),
         }
     }
 }
@@ -254,7 +271,7 @@ impl Query {
                     &examples,
                     device,
                 )?;
-                Ok(losses.iter().sum::<f64>() / losses.len() as f64)
+                Ok(mean(&losses))
             }
             Query::Vector { path } => {
                 let (u, r) = read_vector(path, run.source())?;

@@ -6,6 +6,7 @@ pub(crate) mod floats;
 pub(crate) mod frozen;
 pub(crate) mod in_memory;
 pub(crate) mod memory;
+pub(crate) mod models;
 mod notes;
 pub(crate) mod recorded;
 pub(crate) mod recorded_rows;

@@ -146,6 +146,7 @@ fn thresholds(evidence: &LabelEvidence) -> Vec<Option<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measures::mean;
 
     /// Two classes. The thresholds are 0.6375 for class 0 and 0.6 for class 1.
     fn evidence() -> LabelEvidence {
@@ -163,7 +164,6 @@ mod tests {
     #[test]
     fn as_many_are_issues_as_look_like_another_class_as_much_as_that_class_does() {
         let found = find_issues(&evidence(), None, None);
-        let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
         assert_eq!(
             found.thresholds,
             [

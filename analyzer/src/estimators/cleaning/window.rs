@@ -237,10 +237,10 @@ fn median(numbers: &[usize]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measures::mean;
 
     /// The first minimum of the moving average, computed as it is defined.
     fn first_minimum(changes: &[f64]) -> Option<usize> {
-        let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
         let means: Vec<f64> = changes.windows(SMOOTHED).map(mean).collect();
         let rise = means.windows(2).position(|pair| pair[1] > pair[0])?;
         Some(rise + 2)

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Compare, models: &Models) -> anyhow::Result<Outcome> {
     let parting = watched_as("comparing", "steps", args.json, LEFT, |observer| {
         Parting::of(a, b, observer)
     })?;
-    let models = common_models(a, b, &parting)?;
+    let models = parting.common_models(a, b, DISTANCES)?;
     let distances = watched_as("comparing models", "models", args.json, LEFT, |observer| {
         distances(a, b, &models, observer)
     })?;
@@ -152,29 +152,6 @@ fn if_other_data(args: &Compare, memory: Option<Limit>, error: anyhow::Error) ->
     error.context(
         "the runs have different data: --data is for that of A, and --other-data for that of B",
     )
-}
-
-/// Models that both runs contain: those at the ends of the first run's epochs, and the last one.
-fn common_models(a: &Trace, b: &Trace, parting: &Parting) -> anyhow::Result<Vec<u64>> {
-    if parting.incomparable.is_some() {
-        return Ok(Vec::new());
-    }
-    let in_run = |trace: &Trace| -> anyhow::Result<_> {
-        let (ranges, end) = (trace.ranges()?, trace.final_step());
-        Ok(move |model: u64| Some(model) == end || ranges.iter().any(|r| r.contains(&model)))
-    };
-    let (in_a, in_b) = (in_run(a)?, in_run(b)?);
-    let ends = a.epochs()?.into_iter().map(|(_, steps)| steps.end);
-    let mut models: Vec<u64> = std::iter::once(parting.steps.start)
-        .chain(ends)
-        .filter(|&model| in_a(model) && in_b(model))
-        .collect();
-    models.dedup();
-    let kept = models.len().div_ceil(DISTANCES).max(1);
-    let last = models.len().saturating_sub(1);
-    let mut at = 0..;
-    models.retain(|_| at.next().is_some_and(|at| at % kept == last % kept));
-    Ok(models)
 }
 
 /// The history and the losses of a run.

@@ -146,8 +146,7 @@ impl Shown<'_> {
 
     fn report(&self) -> anyhow::Result<Report<'_>> {
         let found = self.found;
-        let wrong = found.errors();
-        let error = wrong.map(|wrong| wrong as f64 / found.rows.len() as f64);
+        let (wrong, error) = (found.errors(), found.error_share());
         Ok(Report {
             run: self.args.run.display().to_string(),
             run_digest: self.run.head(),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use hindcast_analyzer::comparison::{Distance, Parting, SettingDifference, SplitLoss};
-use hindcast_analyzer::curves::{EpochSummary, LossCurve, LossSummary, Measured, Point, Summary};
+use hindcast_analyzer::comparison::{Distance, ModelLoss, Parting, SettingDifference};
+use hindcast_analyzer::curves::{HeldOutCurve, LossCurve, Measured, Summary};
 
 /// What a comparison found.
 pub(super) struct Found<'a> {
@@ -27,7 +27,7 @@ pub(super) struct Side {
     pub summary: Summary,
     pub curve: LossCurve,
     pub held_out: Option<Measured>,
-    pub losses: Vec<SplitLoss>,
+    pub losses: Vec<ModelLoss>,
     pub damage: Vec<String>,
 }
 
@@ -50,20 +50,11 @@ pub(super) struct Report<'a> {
 struct OfRun<'a> {
     run: &'a str,
     run_digest: &'a str,
-    steps: &'a std::ops::Range<u64>,
-    rows: usize,
-    losses: &'a LossSummary,
-    epochs: &'a [EpochSummary],
-    held_out: Option<HeldOut<'a>>,
-    split_losses: &'a [SplitLoss],
-    damage: &'a [String],
-}
-
-#[derive(Serialize)]
-struct HeldOut<'a> {
     #[serde(flatten)]
-    measured: Measured,
-    losses: &'a [Point],
+    summary: &'a Summary,
+    held_out: Option<HeldOutCurve<'a>>,
+    split_losses: &'a [ModelLoss],
+    damage: &'a [String],
 }
 
 impl Found<'_> {
@@ -97,14 +88,8 @@ impl Side {
         OfRun {
             run: &self.run,
             run_digest: &self.digest,
-            steps: &self.summary.steps,
-            rows: self.summary.rows,
-            losses: &self.summary.losses,
-            epochs: &self.summary.epochs,
-            held_out: self.held_out.map(|measured| HeldOut {
-                measured,
-                losses: &self.curve.held_out,
-            }),
+            summary: &self.summary,
+            held_out: HeldOutCurve::of(self.held_out, &self.curve),
             split_losses: &self.losses,
             damage: &self.damage,
         }

@@ -7,7 +7,7 @@ use super::found::{Found, Side};
 use crate::terminal::field;
 use crate::words::{counted, steps};
 use hindcast_analyzer::comparison::{
-    BatchDifference, Distance, Incomparable, SplitLoss, ValueDifference, paired_epochs,
+    BatchDifference, Distance, Incomparable, ModelLoss, ValueDifference, paired_epochs,
 };
 use hindcast_analyzer::curves::EpochSummary;
 
@@ -214,7 +214,7 @@ fn losses(out: &mut dyn Write, a: &Side, b: &Side) -> io::Result<()> {
     if rows == 0 {
         return Ok(());
     }
-    let shown = |loss: Option<&SplitLoss>| {
+    let shown = |loss: Option<&ModelLoss>| {
         let loss = loss?;
         let value = loss
             .loss
@@ -226,7 +226,7 @@ fn losses(out: &mut dyn Write, a: &Side, b: &Side) -> io::Result<()> {
     };
     writeln!(out, "\n{:<12} {:<18} {:<26} B", "split", "model", "A")?;
     for first in &a.losses {
-        let same = |other: &&SplitLoss| {
+        let same = |other: &&ModelLoss| {
             other.split == first.split && (other.at == "final") == (first.at == "final")
         };
         let second = b.losses.iter().find(same);

@@ -19,12 +19,7 @@ pub(super) struct Example {
 impl Example {
     /// Its loss.
     pub fn query(&self) -> Query {
-        let index = self.prediction.index;
-        Query::Loss {
-            split: self.split,
-            examples: Some(vec![index]),
-            text: format!("{}:{index}", self.split.name()),
-        }
+        Query::of_example(self.split, self.prediction.index)
     }
 }
 

@@ -1,6 +1,5 @@
 //! A history with everything that is said about it: its files, and its JSON.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -11,8 +10,7 @@ use crate::args::History as Args;
 use crate::report::curves::loss_plot;
 use crate::report::plot::FIGURE_SIZE;
 use hindcast_analyzer::curves::{
-    EpochSummary, History, LossCurve, LossSummary, Measured, Point, Summary, event_file, write,
-    write_events,
+    HeldOutCurve, History, LossCurve, Summary, event_file, write, write_events,
 };
 
 /// The JSON that `--json` prints.
@@ -20,11 +18,9 @@ use hindcast_analyzer::curves::{
 pub(super) struct Report<'a> {
     run: String,
     run_digest: &'a str,
-    steps: &'a Range<u64>,
-    rows: usize,
     columns: Vec<String>,
-    losses: &'a LossSummary,
-    epochs: &'a [EpochSummary],
+    #[serde(flatten)]
+    summary: &'a Summary,
     held_out: Option<HeldOutCurve<'a>>,
     notes: &'a [String],
     damage: &'a [String],
@@ -33,14 +29,6 @@ pub(super) struct Report<'a> {
     tensorboard: Option<String>,
     picture: Option<String>,
     seconds: f64,
-}
-
-/// Held-out losses along a run.
-#[derive(Serialize)]
-struct HeldOutCurve<'a> {
-    #[serde(flatten)]
-    measured: Measured,
-    losses: &'a [Point],
 }
 
 /// A history with everything that is said about it.
@@ -114,15 +102,9 @@ impl Shown<'_> {
         Report {
             run: shown(&self.args.run),
             run_digest: head,
-            steps: &self.summary.steps,
-            rows: self.summary.rows,
             columns: self.history.columns(),
-            losses: &self.summary.losses,
-            epochs: &self.summary.epochs,
-            held_out: self.history.held_out.map(|measured| HeldOutCurve {
-                measured,
-                losses: &self.curve.held_out,
-            }),
+            summary: &self.summary,
+            held_out: HeldOutCurve::of(self.history.held_out, &self.curve),
             notes: &self.notes,
             damage: &self.history.damage,
             lost: self.history.lost,

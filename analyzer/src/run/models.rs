@@ -1,4 +1,4 @@
-//! The models of a run, one after another, from one walk where they are close together.
+//! The models of a run: which it contains, and one after another, from one walk where they are close together.
 
 use crate::error::{AnalysisError, Missing, Result};
 use crate::query::QueryState;
@@ -65,6 +65,23 @@ pub(crate) fn each_model(
     Ok(())
 }
 
+/// Whether a run contains the model before a step, or, for T, the one at the end.
+///
+/// # Errors
+/// The run's end can't be read.
+pub(crate) fn contains_model(source: &dyn StepSource) -> Result<impl Fn(u64) -> bool + use<>> {
+    let (ranges, end) = (source.ranges()?, source.end()?.step);
+    Ok(move |model| model == end || ranges.iter().any(|range| range.contains(&model)))
+}
+
+/// At most `most` of the values, at equal distances, with the last one.
+pub(crate) fn spread(values: &[u64], most: usize) -> Vec<u64> {
+    let most = most.min(values.len());
+    (1..=most)
+        .map(|k| values[(k * values.len()).div_ceil(most) - 1])
+        .collect()
+}
+
 /// The step `model` of a walk, with the buffers before it.
 fn advance(steps: &mut WithBuffers<'_>, model: u64) -> Result<Option<(RecordedStep, FloatVec)>> {
     for found in steps {
@@ -74,4 +91,20 @@ fn advance(steps: &mut WithBuffers<'_>, model: u64) -> Result<Option<(RecordedSt
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_spread_evenly_and_end_with_the_last() {
+        let all: Vec<u64> = (0..10).collect();
+        assert_eq!(spread(&all, usize::MAX), all);
+        assert_eq!(spread(&all, 20), all);
+        assert_eq!(spread(&all, 5), [1, 3, 5, 7, 9]);
+        assert_eq!(spread(&all, 3), [3, 6, 9]);
+        assert_eq!(spread(&all, 1), [9]);
+        assert!(spread(&all, 0).is_empty() && spread(&[], 3).is_empty());
+    }
 }
