@@ -324,7 +324,11 @@ fn words(draft: &mut Draft, free: &[String]) {
                 Value::Float(0.5),
                 "words in more texts are left out",
             ),
-            line("max_features", 500, "at most so many words per column"),
+            line(
+                "max_features",
+                500,
+                "at most this number of words per column",
+            ),
         ],
     ));
 }
