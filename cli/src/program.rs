@@ -35,6 +35,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Record(args) => recording::record::run(&args),
         Command::Info(args) => traces::info::run(&args),
         Command::Verify(args) => traces::verify::run(&args, &Models::Recorded),
+        Command::Sign(args) => traces::sign::run(&args),
+        Command::Keygen(args) => traces::keygen::run(&args),
         Command::Methods(args) => analysis::methods::run(&args),
         Command::Predict(args) => analysis::predict::run(&args, &Models::Recorded),
         Command::Influence(args) => analysis::influence::run(&args, &Models::Recorded),

@@ -122,6 +122,16 @@ pub(crate) fn ranges(ranges: &[Range<u64>]) -> String {
     words.join(", ")
 }
 
+/// Quotes a word for a POSIX shell.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// A number's text with a real minus sign, which is as wide as a plus.
 pub(crate) fn minus(text: &str) -> String {
     text.replace('-', "\u{2212}")

@@ -73,6 +73,15 @@ pub enum FormatError {
         /// The run.
         path: String,
     },
+    /// The run is signed, and further steps would end its signature.
+    #[error(
+        "{path}: the run is signed, and its signature would no longer hold after another step; resume a copy of the run without its {}",
+        crate::manifest::SIGNATURE
+    )]
+    Signed {
+        /// The run.
+        path: String,
+    },
     /// The writer failed before and refuses all further calls.
     #[error(
         "{path}: the writer stopped at its first failure and refuses more steps (retrying a failed write proves nothing): {first}"

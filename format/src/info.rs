@@ -108,6 +108,12 @@ pub(crate) fn fresh_salt() -> [u8; 16] {
     salt
 }
 
+/// Seconds from 1970 to now.
+pub(crate) fn now_in_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
 /// A time as text, such as `2026-11-23T22:51:52Z`.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let seconds = time

@@ -61,6 +61,8 @@ mod recover;
 mod rows;
 mod segment;
 mod segmenter;
+#[cfg(feature = "sign")]
+mod sign;
 mod state;
 mod storage;
 mod trace;
@@ -76,7 +78,7 @@ pub use frame::FrameKind;
 pub use frozen::FrozenTensor;
 pub use info::{DataIdentity, RunInfo, SplitFingerprint};
 pub use layout::{DType, Layout, Role, TensorSpec};
-pub use manifest::{Fork, MANIFEST, Manifest, SegmentRecord, Status};
+pub use manifest::{Fork, MANIFEST, Manifest, SIGNATURE, SegmentRecord, Status};
 pub use memory::Work;
 pub use meta::{BatchWeights, Extension, GroupHyper, StepMeta};
 pub use recover::{Loss, LossKind, RecoverReport, recover, recover_storage, recover_within};
@@ -86,6 +88,11 @@ pub use rows::{
 };
 pub use segment::is_segment_name;
 pub use segmenter::{Placement, SegmentPolicy, Segmenter};
+#[cfg(feature = "sign")]
+pub use sign::{
+    KeyPair, Signature, SignatureError, SigningKey, VerifyingKey, check_signature, sign,
+    store_signature, stored_signature,
+};
 pub use state::{KeyState, State, elements_f64};
 pub use storage::{
     Claim, Crash, FileEntry, FsStorage, Mapped, MemStorage, ReadFile, Reserve, Storage, WriteFile,

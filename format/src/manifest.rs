@@ -1,15 +1,18 @@
 //! `manifest.json`: an in-toto Statement about the run's files, closed with a seal over every byte before it.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::FormatError;
-use crate::info::{RunInfo, hex_array, seconds_of};
+use crate::info::{RunInfo, hex_array, rfc3339, seconds_of};
 use crate::segment::VERSION;
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
+/// File name of the signature of the manifest, in the run's folder.
+pub const SIGNATURE: &str = "manifest.json.minisig";
 /// Largest manifest, in bytes.
 pub const MAX_MANIFEST: u64 = 1 << 30;
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
@@ -17,6 +20,9 @@ const PREDICATE: &str = "https://github.com/hindcast/hindcast/blob/main/docs/for
 /// The text before and after the seal's 64 digits. Nothing follows.
 const SEAL_BEFORE: &str = ",\n  \"seal\": \"";
 const SEAL_AFTER: &str = "\"\n}\n";
+
+/// Counter that holds the time at which the run was closed, in seconds since 1970.
+pub(crate) const ENDED: &str = "ended";
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +150,18 @@ impl Manifest {
             counters: BTreeMap::new(),
             chain: [0; 32],
         }
+    }
+
+    /// The time at which the run was closed, in seconds since 1970, by the recorder's clock. `None` if it is open, or was written by a version
+    /// that didn't record it.
+    pub fn ended_seconds(&self) -> Option<u64> {
+        self.counters.get(ENDED).copied()
+    }
+
+    /// The same time as text, RFC 3339, UTC.
+    pub fn ended(&self) -> Option<String> {
+        let seconds = Duration::from_secs(self.ended_seconds()?);
+        UNIX_EPOCH.checked_add(seconds).map(rfc3339)
     }
 
     fn subjects(&self) -> Vec<Subject> {

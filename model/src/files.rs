@@ -42,6 +42,11 @@ pub const TASK: Kind = Kind {
     what: "a task (TOML)",
     most: 16 * MIB,
 };
+/// A key, a signature, or the password of a key.
+pub const KEY: Kind = Kind {
+    what: "a key, a signature or a password (a few lines of text)",
+    most: 1 << 16,
+};
 /// Names of examples: 40 bytes each for 100 million examples.
 pub const NAMES: Kind = Kind {
     what: "names of examples",

@@ -275,6 +275,8 @@ pub(crate) const VERIFY_JSON: &str = "\
   segments, steps, steps_ok, gaps, bytes, head_digest
   findings, more         a list of {kind, severity, file, segment, step, tensors, text}, and the number of findings beyond the list; severity is note, warning or error
   head_matches           only with --head
+  signature              {key, time, comment, holds, problem} of a signed run: the id of the key that signed, the time by the signer's clock, the
+                         signer's remark, whether the signature is that of --pubkey's owner (null without --pubkey), and why it isn't
   replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, seed, replayable, span, drawn, pieces, contradictions:
                          [{about, step, steps, text}], steps: [{step, comparison, loss, update_error, update_tensor, by_rounding, cause,
                          trained_differs, state_error, statistics_agree, weights_agree, loss_agrees, passed}], note}; replayable is the number
@@ -341,6 +343,17 @@ Exit code 1: retraining with all examples doesn't reproduce the recorded run (NO
                          everyone {without, queries, losses, at_end}, the retraining with all examples, and outcomes, a list of the same for each set;
                          reproduction {bit_identical, max_relative_error, …} and drift {of_movement, by_rounding}: how far the retraining with all examples ends
                          from the recorded parameters, by tensor, and relative to the way of the training (by_rounding is null if it wasn't measured)";
+
+pub(super) const SIGN: &str = "\
+The run's files are read and checked before it is signed. The signature covers manifest.json, which lists every other file of the run
+with its digest. It is a file as minisign writes it, so this checks it, too:
+  minisign -V -m RUN/manifest.json -p KEY.pub
+
+--json prints an object with
+  run, head_digest       the run that was signed, and the digest of its manifest
+  key                    id of the key, 16 hexadecimal digits
+  time, comment          the time by this machine's clock, and the remark; both are part of what is signed
+  signature              the file that was written";
 
 pub(super) const RECOVER: &str = "\
 Exit codes: 0 nothing was lost; 1 failure, and nothing was written; 2 wrong usage; 3 something was lost, as reported. The damaged run is only read.

@@ -39,7 +39,7 @@ pub use replay::Precision;
 pub use task::{NewKind, NewTarget, TaskCheck, TaskNew};
 pub use task::{TaskCommand, TaskVerb};
 pub use threads::Threads;
-pub use traces::{Checkpoint, Export, Info, Recover, Verify};
+pub use traces::{Checkpoint, Export, Info, Keygen, Recover, Sign, Verify};
 
 use std::path::PathBuf;
 
@@ -72,6 +72,11 @@ pub enum Command {
     /// Check that a trace is complete and unaltered, and (--replay) that its steps are training steps on this data
     #[command(after_long_help = help::VERIFY_JSON)]
     Verify(Verify),
+    /// Sign a run, so that anyone with the public key can check who vouches for it and that nothing was changed since
+    #[command(after_long_help = help::SIGN)]
+    Sign(Sign),
+    /// Make a pair of keys: a secret one that signs runs, and a public one that checks signatures
+    Keygen(Keygen),
     /// Write the recorded model's predictions for a split: class or value, probability, loss; and list the wrong ones
     #[command(after_long_help = help::PREDICT)]
     Predict(Predict),

@@ -49,6 +49,12 @@ pub struct Verify {
     /// Head digest that you kept outside of the trace: fail unless it is the head of this trace
     #[arg(long, value_name = "HEX")]
     pub head: Option<String>,
+    /// Public key: fail unless its owner has signed this run. A file, or the key itself (56 characters)
+    #[arg(long, value_name = "KEY")]
+    pub pubkey: Option<String>,
+    /// The signature, if it isn't in the run's folder, for --pubkey
+    #[arg(long, value_name = "FILE", requires = "pubkey")]
+    pub signature: Option<PathBuf>,
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
@@ -114,4 +120,45 @@ pub struct Checkpoint {
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
+}
+
+/// `hindcast sign`
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// Folder of the run; it must be finished or closed
+    pub run: PathBuf,
+    /// File with the secret key, from `hindcast keygen` or `minisign -G`
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// File with the key's password in its first line [default: it is asked on the terminal]
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// A remark that is signed with the run: one line
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+    /// Write the signature to this file instead of the run's folder; for a second signer, or a folder that can't be written
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Replace a signature that is there already
+    #[arg(long)]
+    pub replace: bool,
+    /// For scripts: print a summary as JSON (--help lists its fields)
+    #[arg(long)]
+    pub json: bool,
+    /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+}
+
+/// `hindcast keygen`
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// File for the secret key; the public key is written to the same name with .pub
+    pub key: PathBuf,
+    /// File with a password in its first line, which will protect the key [default: it is asked on the terminal]
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Protect the key by nothing but the permissions of its file
+    #[arg(long, conflicts_with = "password_file")]
+    pub no_password: bool,
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use hindcast_analyzer::ScoreMetadata;
 use hindcast_analyzer::counterfactual::RemovalResults;
 
+use crate::words::quoted;
+
 /// A command line, quoted for a shell.
 pub(crate) struct Words(String);
 
@@ -103,16 +105,6 @@ pub(crate) fn counterfactual(
         words = words.word("--each");
     }
     words.option("--out", file).text()
-}
-
-/// Quotes a word for a POSIX shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 #[cfg(test)]

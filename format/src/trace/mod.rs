@@ -18,6 +18,8 @@ mod walk;
 pub use checkpoint::Checkpoint;
 pub(crate) use damage::{CUT_OFF, SEGMENT_FILE};
 pub use meta::Metas;
+#[cfg(feature = "sign")]
+pub(crate) use open::manifest_bytes;
 pub(crate) use open::read_manifest;
 pub(crate) use orphans::most_repeated;
 pub(crate) use overview::Reading;

@@ -20,6 +20,11 @@ type ReadManifest = Result<(Manifest, [u8; 32]), FormatError>;
 const ATTEMPTS: usize = 5;
 
 pub(crate) fn read_manifest(storage: &dyn Storage) -> ReadManifest {
+    Manifest::from_bytes(&manifest_bytes(storage)?)
+}
+
+/// The bytes of the manifest's file. They aren't checked.
+pub(crate) fn manifest_bytes(storage: &dyn Storage) -> Result<Vec<u8>, FormatError> {
     let path = || format!("{}/{MANIFEST}", storage.location());
     let file = storage
         .open(MANIFEST)
@@ -38,7 +43,7 @@ pub(crate) fn read_manifest(storage: &dyn Storage) -> ReadManifest {
     let mut bytes = vec![0; length as usize];
     file.read_at(0, &mut bytes)
         .map_err(|e| FormatError::io(path(), "reading", e))?;
-    Manifest::from_bytes(&bytes)
+    Ok(bytes)
 }
 
 impl Trace {

@@ -9,7 +9,8 @@ use crate::FormatError;
 use crate::context::Context;
 use crate::encoder::EncodedFrame;
 use crate::frame::FrameKind;
-use crate::manifest::{MANIFEST, Manifest, Status};
+use crate::info::now_in_seconds;
+use crate::manifest::{ENDED, MANIFEST, Manifest, Status};
 use crate::segment::{self, Header};
 use crate::storage::{Claim, Reserve, Storage};
 
@@ -298,6 +299,11 @@ impl Live {
         }
         self.manifest.status = status;
         self.manifest.counters = counters;
+        if status != Status::Open {
+            // A recovered run keeps the end of its original.
+            let ended = self.manifest.counters.entry(ENDED.to_owned());
+            ended.or_insert_with(now_in_seconds);
+        }
         self.publish()?;
         Ok(self.manifest.clone())
     }

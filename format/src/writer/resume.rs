@@ -8,7 +8,7 @@ use super::open::OpenSegment;
 use super::run::RunWriter;
 use crate::FormatError;
 use crate::context::Context;
-use crate::manifest::{Fork, MANIFEST, SegmentRecord, Status};
+use crate::manifest::{ENDED, Fork, MANIFEST, SIGNATURE, SegmentRecord, Status};
 use crate::meta::StepMeta;
 use crate::segment::{self, Header, Segment, Tail};
 use crate::state::{KeyState, State};
@@ -74,6 +74,7 @@ impl RunWriter {
                 ),
             });
         };
+        unsigned(storage.as_ref())?;
         let end = trace.span().end;
         let loses = at_step < end || trace.final_step().is_some();
         let (state, key, meta) = match trace.read(at_step) {
@@ -91,6 +92,7 @@ impl RunWriter {
         manifest.segments.extend(cut.kept);
         manifest.chain = manifest.segments.last().map_or([0; 32], |s| s.digest);
         manifest.status = Status::Open;
+        manifest.counters.remove(ENDED);
         let time = crate::info::rfc3339(std::time::SystemTime::now());
         manifest.forks.push(Fork {
             at_step,
@@ -133,6 +135,17 @@ impl RunWriter {
             point,
         ))
     }
+}
+
+/// Refuses a run that is signed.
+fn unsigned(storage: &dyn Storage) -> Result<(), FormatError> {
+    let path = storage.location();
+    let files = storage.list();
+    let files = files.map_err(|e| FormatError::io(path.clone(), "listing", e))?;
+    if files.iter().any(|entry| entry.name == SIGNATURE) {
+        return Err(FormatError::Signed { path });
+    }
+    Ok(())
 }
 
 /// Decides what stays. Changes nothing.

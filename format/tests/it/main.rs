@@ -23,3 +23,5 @@ mod resume;
 mod ring;
 mod round_trip;
 mod rows;
+#[cfg(feature = "sign")]
+mod signed;

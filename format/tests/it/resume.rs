@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use hindcast_format::{
-    Crash, Durability, FormatError, MemStorage, RunWriter, Severity, Status, Trace,
+    Crash, Durability, FormatError, MemStorage, RunWriter, Severity, Status, Storage, Trace,
+    recover_storage,
 };
 
 use crate::common::*;
@@ -64,6 +65,26 @@ fn a_run_is_resumed_at_any_step_however_it_ended() {
             );
         }
     }
+}
+
+#[test]
+fn a_closed_run_says_when_it_ended_and_an_open_one_does_not() {
+    let (storage, _) = recorded(&Plan::new(30));
+    let ended = |storage: &MemStorage| open(storage).unwrap().manifest().unwrap().ended();
+    let first = ended(&storage).unwrap();
+    assert!(first.as_str() > "2026-01-01T00:00:00Z", "{first}");
+    let storage = Arc::new(storage);
+    let (mut writer, _) = RunWriter::resume(storage.clone(), 21, Durability::Seals).unwrap();
+    writer.open_segment(21).unwrap();
+    assert_eq!(ended(&storage), None);
+    drop(writer);
+    // A recovered run ended when its original did.
+    let (storage, _) = recorded(&Plan::new(30));
+    let (from, to): (Arc<dyn Storage>, Arc<dyn Storage>) =
+        (Arc::new(storage.clone()), Arc::new(MemStorage::new()));
+    recover_storage(&from, &to, &mut |_, _| {}).unwrap();
+    let again = Trace::open_storage(to).unwrap().manifest().unwrap().ended();
+    assert_eq!(again, ended(&storage));
 }
 
 #[test]

@@ -331,6 +331,9 @@ fn history(out: &mut dyn Write, manifest: &Manifest, steps: u64) -> io::Result<(
             counted(dropped, "older segment", "older segments")
         )?;
     }
+    if let Some(ended) = manifest.ended() {
+        writeln!(out, "  ended       {ended}")?;
+    }
     for fork in &manifest.forks {
         write!(
             out,
@@ -390,7 +393,14 @@ fn history(out: &mut dyn Write, manifest: &Manifest, steps: u64) -> io::Result<(
         name.ends_with("-bytes")
             || name.starts_with("lost")
             || name.starts_with("stall")
-            || ["dropped-segments", "non-finite-steps", "skipped", "thinned"].contains(&name)
+            || [
+                "dropped-segments",
+                "ended",
+                "non-finite-steps",
+                "skipped",
+                "thinned",
+            ]
+            .contains(&name)
             || (name == "written" && n == steps)
     };
     let counters = manifest.counters.iter();

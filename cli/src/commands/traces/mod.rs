@@ -3,7 +3,10 @@
 pub(crate) mod checkpoint;
 pub(crate) mod export;
 pub(crate) mod info;
+pub(crate) mod keygen;
+mod password;
 pub(crate) mod recover;
 mod rows;
+pub(crate) mod sign;
 mod tensors;
 pub(crate) mod verify;

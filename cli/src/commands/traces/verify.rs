@@ -2,11 +2,12 @@
 //! data.
 
 mod replayed;
+mod signed;
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hindcast_format::{Severity, Status, Trace, VerifyReport};
+use hindcast_format::{Manifest, Severity, Status, Trace, VerifyReport};
 use hindcast_model::data::Given;
 use serde::Serialize;
 
@@ -29,6 +30,9 @@ struct Report {
     /// Whether the trace's head is the one given by `--head`.
     #[serde(skip_serializing_if = "Option::is_none")]
     head_matches: Option<bool>,
+    /// The run's signature; absent if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<signed::Signed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replay: Option<ReplayCheckReport>,
     /// Parameter tensors that no step trained.
@@ -45,6 +49,15 @@ struct Report {
     recovered: Option<String>,
 }
 
+impl Report {
+    /// The signature that doesn't hold, of a trace that is whole in itself and the expected one.
+    fn not_signed(&self) -> Option<&signed::Signed> {
+        let as_expected = self.trace.is_ok() && self.head_matches != Some(false);
+        let refused = self.signature.as_ref().filter(|s| s.holds == Some(false));
+        refused.filter(|_| as_expected)
+    }
+}
+
 pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     if let Some(head) = &args.head {
         digest(head)?;
@@ -57,6 +70,8 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     drop(bar);
     let trace = checked.map_err(|e| unopened(&args.run, e))?;
     let damaged = !trace.is_ok();
+    let signature = signed::signed(args, &storage)?;
+    let not_signed = signature.as_ref().is_some_and(|s| s.holds == Some(false));
     let head_matches = args.head.as_ref().map(|want| {
         trace
             .head_digest
@@ -83,6 +98,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     let report = Report {
         trace,
         head_matches,
+        signature,
         replay,
         never_trained,
         untrained,
@@ -100,13 +116,15 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     if let Some(error) = not_replayed {
         return Err(error.context("--replay: nothing was recomputed"));
     }
-    Ok(if damaged || report.head_matches == Some(false) {
-        Outcome::Damaged
-    } else if report.replay.as_ref().is_some_and(|r| !r.passed()) {
-        Outcome::Failed
-    } else {
-        Outcome::Fine
-    })
+    Ok(
+        if damaged || not_signed || report.head_matches == Some(false) {
+            Outcome::Damaged
+        } else if report.replay.as_ref().is_some_and(|r| !r.passed()) {
+            Outcome::Failed
+        } else {
+            Outcome::Fine
+        },
+    )
 }
 
 /// Says what a run that `recover` wrote lacks.
@@ -154,6 +172,17 @@ fn impossible_dates(trace: &Trace) -> Vec<String> {
     let forks = trace.manifest().map_or(&[][..], |m| m.forks.as_slice());
     for fork in forks {
         future("resumed", &fork.time, fork.seconds());
+    }
+    let ended = trace.manifest().and_then(Manifest::ended_seconds);
+    let text = trace.manifest().and_then(Manifest::ended);
+    future("closed", text.as_deref().unwrap_or_default(), ended);
+    let pair = ended.zip(info.created_seconds());
+    if pair.is_some_and(|(ended, created)| ended + CLOCKS < created) {
+        odd.push(format!(
+            "the run says that it was closed at {}, before it was created at {}",
+            text.unwrap_or_default(),
+            info.created
+        ));
     }
     for fork in forks {
         let pair = fork.seconds().zip(info.created_seconds());
@@ -205,18 +234,7 @@ fn replay(
 
 fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result<()> {
     let trace = &report.trace;
-    for finding in &trace.findings {
-        let severity = match finding.severity {
-            Severity::Note => "note",
-            Severity::Warning => "warning",
-            Severity::Error => "DAMAGED",
-        };
-        // The text itself names file, segment, step and tensors.
-        writeln!(out, "{severity}: {}", field(&finding.text))?;
-    }
-    if trace.more > 0 {
-        writeln!(out, "… and {} more findings", trace.more)?;
-    }
+    findings(out, trace)?;
     let status = match trace.status {
         Some(Status::Finished) => "finished",
         Some(Status::Unfinished) => "unfinished",
@@ -248,6 +266,11 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
     if let Some(head) = trace.head_digest.as_ref().filter(|_| !told) {
         writeln!(out, "head {head}")?;
     }
+    if report.not_signed().is_none()
+        && let Some(signature) = &report.signature
+    {
+        signature.print(out)?;
+    }
     match (report.head_matches, &args.head) {
         (Some(true), _) => writeln!(out, "the head is the one kept outside of the trace")?,
         (Some(false), Some(want)) if !trace.is_ok() => writeln!(
@@ -270,6 +293,23 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
     Ok(())
 }
 
+/// Prints what was found in a run.
+pub(super) fn findings(out: &mut dyn Write, trace: &VerifyReport) -> std::io::Result<()> {
+    for finding in &trace.findings {
+        let severity = match finding.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "DAMAGED",
+        };
+        // The text itself names file, segment, step and tensors.
+        writeln!(out, "{severity}: {}", field(&finding.text))?;
+    }
+    if trace.more > 0 {
+        writeln!(out, "… and {} more findings", trace.more)?;
+    }
+    Ok(())
+}
+
 /// Prints in one or two lines whether the trace is complete.
 fn summary(
     out: &mut dyn Write,
@@ -280,19 +320,25 @@ fn summary(
     let trace = &report.trace;
     let size = words::bytes(trace.bytes);
     let segments = counted(trace.segments, "segment", "segments");
+    let whole = |out: &mut dyn Write| {
+        writeln!(
+            out,
+            "(in itself it is whole: {} in {segments}, {size}, {status})",
+            counted(trace.steps, "step", "steps")
+        )
+    };
     if trace.is_ok() && report.head_matches == Some(false) {
-        // A complete trace that is not the expected one must not print "ok".
+        // A complete trace that is not the expected one must not print "ok". Neither must one whose signature doesn't hold.
         let ours = trace.head_digest.as_deref().unwrap_or("none");
         writeln!(
             out,
             "DAMAGED: the head is {ours}, the one kept outside of the trace {}: this is another trace, or an altered one",
             args.head.as_deref().unwrap_or_default().trim()
         )?;
-        writeln!(
-            out,
-            "(in itself it is whole: {} in {segments}, {size}, {status})",
-            counted(trace.steps, "step", "steps")
-        )?;
+        whole(out)?;
+    } else if let Some(signature) = report.not_signed() {
+        signature.print(out)?;
+        whole(out)?;
     } else if trace.is_ok() {
         writeln!(
             out,

@@ -58,6 +58,8 @@ mod seeds;
 #[cfg(all(unix, feature = "record"))]
 mod several_runs;
 #[cfg(unix)]
+mod signed;
+#[cfg(unix)]
 mod slices;
 #[cfg(feature = "record")]
 mod spikes;

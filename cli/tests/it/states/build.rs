@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use hindcast_format::{
-    Durability, FsStorage, KeyState, RunInfo, RunWriter, State as Weights, StepMeta, Trace,
+    Durability, FsStorage, KeyPair, KeyState, RunInfo, RunWriter, State as Weights, StepMeta, Trace,
 };
 
 /// The tiny run: three epochs of four steps, one segment per epoch, and its data.
@@ -15,6 +15,8 @@ pub struct World {
     info: RunInfo,
     steps: Vec<(StepMeta, Weights, KeyState)>,
     end: (Weights, KeyState),
+    /// The signer's keys.
+    keys: KeyPair,
 }
 
 const STEPS: u64 = 12;
@@ -115,6 +117,7 @@ impl World {
             info,
             steps,
             end,
+            keys: KeyPair::new(None).unwrap(),
             dir,
         }
     }
@@ -145,6 +148,8 @@ impl World {
             fs::copy(self.dir.path().join(file), dir.path().join(file)).unwrap();
         }
         fs::write(dir.path().join("out.txt"), "3\n").unwrap();
+        fs::write(dir.path().join("key"), &self.keys.secret).unwrap();
+        fs::write(dir.path().join("key.pub"), &self.keys.public).unwrap();
         Setup {
             dir,
             data: "data",
@@ -189,6 +194,18 @@ impl World {
         let link = encoder.link(STEPS, STEPS - 1, last, state).unwrap();
         writer.append(link).unwrap();
         writer.finish(state, key, Default::default()).unwrap();
+    }
+
+    /// The finished run, signed.
+    pub fn signed(&self) -> Setup {
+        let setup = self.finished();
+        let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+            .args(["sign", "run", "--key", "key", "--comment", "as recorded"])
+            .current_dir(setup.dir.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        setup
     }
 
     pub fn finished(&self) -> Setup {

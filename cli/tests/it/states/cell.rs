@@ -3,13 +3,14 @@
 use super::build::{Setup, World};
 
 /// The commands, in the order of a state's cells. A new command needs a row here and a cell in every state.
-pub(super) const COMMANDS: [(&str, &str); 20] = [
+pub(super) const COMMANDS: [(&str, &str); 21] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
     (
         "verify --replay",
         "hindcast verify run --replay --data data",
     ),
+    ("sign", "hindcast sign run --key key"),
     ("influence", "hindcast influence run --data data"),
     (
         "predict",
@@ -89,6 +90,10 @@ pub(super) fn damaged(says: Words) -> Cell {
 /// `record` never writes to a folder that isn't empty.
 pub(super) fn taken() -> Cell {
     fails(&["run exists: a run is never overwritten; name a new folder"])
+}
+
+pub(super) fn signed() -> Cell {
+    ok(&["run: signed with the key ", "run/manifest.json.minisig"])
 }
 
 pub(super) const CHECKPOINT: &str = "model.safetensors: 2 parameters and 0 buffers before step 6";

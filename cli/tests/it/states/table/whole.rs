@@ -4,7 +4,13 @@ use super::super::build::World;
 use super::super::cell::*;
 
 pub(super) fn whole() -> Vec<State> {
-    vec![finished(), unfinished(), ring_dropped(), resumed()]
+    vec![
+        finished(),
+        signed_run(),
+        unfinished(),
+        ring_dropped(),
+        resumed(),
+    ]
 }
 
 fn finished() -> State {
@@ -16,6 +22,7 @@ fn finished() -> State {
             ok(&["finished", "12 steps in 0..12, 3 epochs"]),
             ok(&["ok: 12 steps in 4 segments are whole"]),
             ok(&["12 of 12 steps give the next recorded state, bit for bit"]),
+            signed(),
             ok(&["at the averaged model mean:last-epoch; window 0..12 of 12 steps"]),
             predicted("at the averaged model mean:last-epoch"),
             explained("window 0..12 of 12 steps"),
@@ -37,6 +44,44 @@ fn finished() -> State {
     }
 }
 
+fn signed_run() -> State {
+    State {
+        name: "signed",
+        meaning: "Finished, and signed by its owner.",
+        build: World::signed,
+        cells: [
+            ok(&["finished", "12 steps in 0..12, 3 epochs"]),
+            ok(&[
+                "ok: 12 steps in 4 segments are whole",
+                "a signature says that it was made with the key",
+                "as recorded",
+            ]),
+            ok(&["12 of 12 steps give the next recorded state, bit for bit"]),
+            fails(&["run is signed already, with the key", "--replace"]),
+            ok(&["at the averaged model mean:last-epoch; window 0..12 of 12 steps"]),
+            predicted("at the averaged model mean:last-epoch"),
+            explained("window 0..12 of 12 steps"),
+            ok(&["predicted", "real", "bit for bit"]),
+            cleaned(),
+            bounds("8..12"),
+            ok(&["steps 0..12: 32 examples", "dynamics.csv ("]),
+            ok(&["0 of 0 steps"]),
+            ok(&["steps 0..12: 12 steps in 3 epochs", "history.csv (12 rows)"]),
+            ok(&["the runs are identical"]),
+            report(),
+            ok(&["steps/steps.jsonl"]),
+            checkpoint(),
+            lossless("12 steps recovered", ENDED),
+            taken(),
+            fails(&[
+                "the run is signed",
+                "resume a copy of the run without its manifest.json.minisig",
+            ]),
+            fails(&["is finished, after 12 steps: there is nothing to resume"]),
+        ],
+    }
+}
+
 fn unfinished() -> State {
     State {
         name: "unfinished",
@@ -46,6 +91,7 @@ fn unfinished() -> State {
             ok(&["unfinished: training stopped before it called finish"]),
             ok(&["ok: 10 steps", "unfinished"]),
             ok(&["9 of 9 steps"]),
+            signed(),
             ok(&[
                 NO_END,
                 "the run has no final state",
@@ -83,6 +129,7 @@ fn ring_dropped() -> State {
                 "ok: 8 steps",
             ]),
             ok(&["8 of 8 steps"]),
+            signed(),
             ok(&["window 4..12 of 12 steps"]),
             predicted("at the averaged model mean:last-epoch"),
             explained("window 4..12 of 12 steps"),
@@ -113,6 +160,7 @@ fn resumed() -> State {
             ok(&["resumed", "at step 6", "steps up to 10 were superseded"]),
             ok(&["ok: 12 steps"]),
             ok(&["12 of 12 steps"]),
+            signed(),
             ok(&["window 0..12 of 12 steps"]),
             predicted("at the averaged model mean:last-epoch"),
             explained("window 0..12 of 12 steps"),

@@ -1,0 +1,69 @@
+//! `hindcast keygen`: make a pair of keys for signatures.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use hindcast_format::{KeyPair, VerifyingKey};
+
+use super::password;
+use crate::args::Keygen;
+use crate::commands::Outcome;
+use crate::terminal::{self, field};
+
+pub(crate) fn run(args: &Keygen) -> anyhow::Result<Outcome> {
+    let public = public_name(&args.key);
+    for path in [&args.key, &public] {
+        if path.symlink_metadata().is_ok() {
+            bail!(
+                "{} exists: a key is never overwritten; name another file",
+                path.display()
+            );
+        }
+        hindcast_analyzer::output::outside_of_runs(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let password = if args.no_password {
+        None
+    } else {
+        Some(password::new(args.password_file.as_deref())?)
+    };
+    let keys = KeyPair::new(password.as_deref())?;
+    let id = VerifyingKey::read(&keys.public)?.id().to_owned();
+    write(&args.key, &keys.secret, 0o600)?;
+    write(&public, &keys.public, 0o644)?;
+    let mut out = terminal::stdout();
+    writeln!(out, "key {id}")?;
+    writeln!(
+        out,
+        "{}: the secret key; keep it where only the signer can read it",
+        field(args.key.display())
+    )?;
+    writeln!(
+        out,
+        "{}: the public key; give it to everyone who checks signatures, by a way that nobody can forge",
+        field(public.display())
+    )?;
+    Ok(Outcome::Fine)
+}
+
+/// `release.key.pub` for `release.key`.
+fn public_name(key: &Path) -> PathBuf {
+    let mut name = key.as_os_str().to_owned();
+    name.push(".pub");
+    PathBuf::from(name)
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode);
+    options
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+        })
+        .with_context(|| format!("cannot write {}", path.display()))
+}

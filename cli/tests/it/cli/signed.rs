@@ -1,0 +1,215 @@
+//! `sign`, `keygen` and `verify --pubkey`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+/// A run, and a pair of keys.
+fn signer() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    small_run(dir.path());
+    let said = fine(dir.path(), &["keygen", "own.key", "--no-password"]);
+    assert!(said.contains("own.key.pub: the public key"), "{said}");
+    let mode = |name: &str| {
+        let about = fs::metadata(dir.path().join(name)).unwrap();
+        about.permissions().mode() & 0o777
+    };
+    assert_eq!(mode("own.key"), 0o600);
+    dir
+}
+
+const SIGN: [&str; 6] = ["sign", "run", "--key", "own.key", "--comment", "as shipped"];
+const CHECK: [&str; 4] = ["verify", "run", "--pubkey", "own.key.pub"];
+
+fn says(dir: &Path, words: &[&str], exit: i32, parts: &[&str]) {
+    let output = hindcast(dir, words);
+    let text = stdout(&output) + &stderr(&output);
+    assert_eq!(code(&output), exit, "{words:?}: {text}");
+    for part in parts {
+        assert!(text.contains(part), "{words:?}: {part:?} in {text}");
+    }
+}
+
+#[test]
+fn a_signed_run_says_who_signed_it() {
+    let dir = signer();
+    let dir = dir.path();
+    says(dir, &CHECK, 1, &["run isn't signed", "--signature FILE"]);
+    let summary = fine(dir, &[&SIGN[..], &["--json"]].concat());
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["signature"], "run/manifest.json.minisig");
+    let key = summary["key"].as_str().unwrap();
+    says(
+        dir,
+        &CHECK,
+        0,
+        &[
+            "ok: ",
+            "signed with the key",
+            key,
+            "the signer's clock: as shipped",
+        ],
+    );
+    let json = fine(dir, &[&CHECK[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["signature"]["holds"], true);
+    assert_eq!(json["signature"]["comment"], "as shipped");
+    assert_eq!(json["findings"].as_array().unwrap().len(), 0, "{json}");
+    assert_eq!(json["head_digest"], summary["head_digest"]);
+    // The key itself, in place of its file.
+    let public = fs::read_to_string(dir.join("own.key.pub")).unwrap();
+    let line = public.lines().nth(1).unwrap();
+    says(
+        dir,
+        &["verify", "run", "--pubkey", line],
+        0,
+        &["signed with"],
+    );
+    // Without the key, nothing is claimed.
+    says(
+        dir,
+        &["verify", "run"],
+        0,
+        &["it was not checked", "--pubkey"],
+    );
+    // Another signer.
+    fine(dir, &["keygen", "their.key", "--no-password"]);
+    says(
+        dir,
+        &["verify", "run", "--pubkey", "their.key.pub"],
+        3,
+        &["NOT SIGNED: signed with the key", "in itself it is whole"],
+    );
+    let again = ["sign", "run", "--key", "their.key"];
+    says(
+        dir,
+        &again,
+        1,
+        &["run is signed already, with the key", key],
+    );
+    let apart = [&again[..], &["--out", "their.minisig"]].concat();
+    fine(dir, &apart);
+    says(dir, &apart, 1, &["their.minisig exists: --replace"]);
+    fine(dir, &[&apart[..], &["--replace"]].concat());
+    let both = ["--pubkey", "their.key.pub", "--signature", "their.minisig"];
+    says(
+        dir,
+        &[&["verify", "run"][..], &both].concat(),
+        0,
+        &["signed with"],
+    );
+    fine(dir, &[&again[..], &["--replace"]].concat());
+    says(dir, &CHECK, 3, &["NOT SIGNED"]);
+}
+
+#[test]
+fn a_changed_run_or_signature_is_refused() {
+    let dir = signer();
+    let dir = dir.path();
+    fine(dir, &SIGN);
+    for entry in fs::read_dir(dir.join("run")).unwrap() {
+        let path = entry.unwrap().path();
+        let whole = fs::read(&path).unwrap();
+        // The first line of a signature is a comment that isn't signed.
+        let first = if path.extension().is_some_and(|e| e == "minisig") {
+            whole.iter().position(|b| *b == b'\n').unwrap() + 1
+        } else {
+            0
+        };
+        for i in 0..16 {
+            let at = first + i * (whole.len() - 2 - first) / 15;
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (i % 8);
+            fs::write(&path, &damaged).unwrap();
+            let output = hindcast(dir, &CHECK);
+            assert_eq!(code(&output), 3, "byte {at} of {}", path.display());
+        }
+        fs::write(&path, &whole).unwrap();
+    }
+    fine(dir, &CHECK);
+    // A damaged run isn't signed.
+    let segment = dir.join("run/seg-00000000.hcs");
+    let mut bytes = fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    says(
+        dir,
+        &[&SIGN[..], &["--replace"]].concat(),
+        3,
+        &["DAMAGED", "not signed: run is damaged"],
+    );
+}
+
+#[test]
+fn keys_and_passwords_that_do_not_fit_are_named() {
+    let dir = signer();
+    let dir = dir.path();
+    says(
+        dir,
+        &["keygen", "own.key"],
+        1,
+        &["own.key exists: a key is never overwritten"],
+    );
+    says(
+        dir,
+        &["keygen", "new.key"],
+        1,
+        &["no terminal", "--password-file"],
+    );
+    says(
+        dir,
+        &["keygen", "run/k", "--no-password"],
+        1,
+        &["folder of a recorded run"],
+    );
+    let with = |key: &'static str| ["sign", "run", "--key", key];
+    says(
+        dir,
+        &with("own.key.pub"),
+        1,
+        &["--key own.key.pub: expected a secret key"],
+    );
+    says(dir, &with("nothing"), 1, &["nothing"]);
+    says(
+        dir,
+        &["verify", "run", "--pubkey", "nothing"],
+        1,
+        &["--pubkey nothing"],
+    );
+    says(
+        dir,
+        &["verify", "run", "--pubkey", "own.key"],
+        1,
+        &["--pubkey own.key: expected a public key"],
+    );
+    fs::write(dir.join("pass"), "tr0ub4dor\n").unwrap();
+    fs::write(dir.join("wrong"), "x\n").unwrap();
+    fine(dir, &["keygen", "locked.key", "--password-file", "pass"]);
+    says(dir, &with("locked.key"), 1, &["--password-file"]);
+    let password =
+        |file: &'static str| [&with("locked.key")[..], &["--password-file", file]].concat();
+    says(dir, &password("wrong"), 1, &["this is not the password"]);
+    says(
+        dir,
+        &[&password("pass")[..], &["--comment", "a\nb"]].concat(),
+        1,
+        &["one line"],
+    );
+    fine(dir, &password("pass"));
+    says(
+        dir,
+        &["verify", "run", "--pubkey", "locked.key.pub"],
+        0,
+        &["signed with the key"],
+    );
+    fs::write(dir.join("text"), "hello").unwrap();
+    let onto = ["--out", "text", "--replace"];
+    says(
+        dir,
+        &[&with("own.key")[..], &onto].concat(),
+        1,
+        &["text is a file of another kind"],
+    );
+}
