@@ -1,18 +1,18 @@
 //! Pictures of examples: a grid with a caption under each, as a PNG.
 
+mod lettering;
+
 use std::path::Path;
 
 use anyhow::Context as _;
-use embedded_graphics::mono_font::MonoTextStyle;
-use embedded_graphics::mono_font::ascii::{FONT_6X10, FONT_8X13_BOLD};
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::*;
-use embedded_graphics::text::Text;
 use hindcast_model::data::Image;
 use image::{Rgb, RgbImage, imageops};
 
 use hindcast_analyzer::output;
 use hindcast_analyzer::output::{AFTER_PNG_HEADER, Kind, PICTURE};
+use lettering::{BOLD, Letters, SMALL};
 
 /// One example of a grid.
 #[derive(Debug, Clone)]
@@ -61,15 +61,15 @@ pub fn write_grid(
     let lines = tiles.iter().map(|t| t.caption.len()).max().unwrap_or(0) as u32;
     let cell_height = SIDE + 2 * BORDER + lines * LINE + GAP + 6;
     let rows = (tiles.len() as u32).div_ceil(columns);
-    let text_width = 16 + 8 * title.len().max(subtitle.len() * 3 / 4) as u32;
-    let width = (GAP + columns * (SIDE + 2 * BORDER + GAP)).max(text_width);
+    let text_width = BOLD.width(title).max(SMALL.width(subtitle));
+    let width = (GAP + columns * (SIDE + 2 * BORDER + GAP)).max(16 + text_width);
     let mut canvas = Canvas(RgbImage::from_pixel(
         width,
         HEAD + rows * cell_height + GAP,
         PAPER,
     ));
-    canvas.text(title, GAP, 18, MonoTextStyle::new(&FONT_8X13_BOLD, INK));
-    canvas.text(subtitle, GAP, 34, MonoTextStyle::new(&FONT_6X10, QUIET));
+    canvas.text(title, (GAP, 18), &BOLD, INK);
+    canvas.text(subtitle, (GAP, 34), &SMALL, QUIET);
     for (i, tile) in tiles.iter().enumerate() {
         if tile.image.width() == 0 {
             continue;
@@ -91,13 +91,9 @@ pub fn write_grid(
             i64::from(y + BORDER),
         );
         for (l, line) in tile.caption.iter().enumerate() {
-            let style = MonoTextStyle::new(&FONT_6X10, if l == 0 { INK } else { QUIET });
-            canvas.text(
-                line,
-                x + BORDER,
-                y + SIDE + 2 * BORDER + 11 + l as u32 * LINE,
-                style,
-            );
+            let colour = if l == 0 { INK } else { QUIET };
+            let baseline = y + SIDE + 2 * BORDER + 11 + l as u32 * LINE;
+            canvas.text(line, (x + BORDER, baseline), &SMALL, colour);
         }
     }
     let mut png = std::io::Cursor::new(Vec::new());
@@ -124,9 +120,9 @@ pub(crate) fn to_rgb(image: &Image) -> anyhow::Result<RgbImage> {
 struct Canvas(RgbImage);
 
 impl Canvas {
-    fn text(&mut self, text: &str, x: u32, y: u32, style: MonoTextStyle<'_, Rgb888>) {
+    fn text(&mut self, text: &str, (x, y): (u32, u32), letters: &Letters, colour: Rgb888) {
         // Drawing on an image can't fail: the error type is uninhabited.
-        let Ok(_) = Text::new(text, Point::new(x as i32, y as i32), style).draw(self);
+        let Ok(()) = letters.draw(text, Point::new(x as i32, y as i32), colour, self);
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::tables;
 use crate::picture::{Tile, to_rgb, write_grid};
@@ -60,20 +61,11 @@ pub(crate) fn worst(
     Ok(tiles.len())
 }
 
-/// A line of a caption. A line that is too long loses the characters before its last `kept` ones. Characters that the font
-/// doesn't have (all but ASCII) become `?`.
+/// A line of a caption. A line that is too long loses the characters before its last `kept` ones.
 pub(super) fn short(text: &str, kept: usize) -> String {
     const LONGEST: usize = 18;
-    let plain: Vec<char> = text
-        .chars()
-        .map(|c| {
-            if c.is_ascii_graphic() || c == ' ' {
-                c
-            } else {
-                '?'
-            }
-        })
-        .collect();
+    // A letter and its accents are one place of the line.
+    let plain: Vec<char> = text.nfc().collect();
     if plain.len() <= LONGEST {
         return plain.into_iter().collect();
     }
@@ -95,8 +87,8 @@ mod tests {
     fn a_caption_is_short_and_keeps_its_row() {
         assert_eq!(short("#7 is \"2\"", 0), "#7 is \"2\"");
         assert_eq!(
-            short("#7 is \"größer als alles\"", 0),
-            "#7 is \"gr??er al.."
+            short("#7 is \"gro\u{308}ßer als alles\"", 0),
+            "#7 is \"größer al.."
         );
         assert_eq!(short("test.csv row 12", 7), "test.csv row 12");
         assert_eq!(
