@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
+use clap::ValueEnum as _;
 use serde::Serialize;
 
 use crate::args::Report;
@@ -360,36 +361,55 @@ fn commands(
             reproduce::counterfactual(words, results, table, name),
         ));
     }
-    let mut report = words("report", None);
-    for (name, _) in tables {
-        report = report.word(name);
-    }
-    if let Some(data) = data {
-        report = report.option("--data", &data.display().to_string());
-    }
-    for (name, _) in removals {
-        report = report.option("--removed", name);
-    }
-    if let Some(tokens) = &args.tokens {
-        report = report.option("--tokens", &tokens.display().to_string());
-    }
-    for query in &args.query {
-        report = report.option("--query", query);
-    }
-    if args.no_predictions {
-        report = report.word("--no-predictions");
-    }
-    if args.no_validation_loss {
-        report = report.word("--no-validation-loss");
-    }
+    let names = |files: Vec<&str>| files.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let tables = names(tables.iter().map(|(name, _)| name.as_str()).collect());
     out.push((
         "Write this page:".to_owned(),
-        report
-            .option("--top", &args.top.to_string())
-            .option("--out", &args.out.display().to_string())
-            .text(),
+        page_words(words("report", None), args, &tables).text(),
     ));
     out
+}
+
+/// The command that wrote the page, with the option of each argument that isn't a default.
+fn page_words(mut words: Words, args: &Report, tables: &[String]) -> Words {
+    let path = |path: &Path| path.display().to_string();
+    for table in tables {
+        words = words.word(table);
+    }
+    let (own, names) = (&args.own, &args.names);
+    let files = [
+        ("--data", args.data.as_deref()),
+        ("--labels", own.labels.as_deref()),
+        ("--truth", own.truth.as_deref()),
+        ("--tokens", args.tokens.as_deref()),
+        ("--names", names.names.as_deref()),
+    ];
+    for (option, file) in files {
+        if let Some(file) = file {
+            words = words.option(option, &path(file));
+        }
+    }
+    if let Some(column) = &names.name_column {
+        words = words.option("--name-column", column);
+    }
+    if let Some(by) = names.names_by.and_then(|by| by.to_possible_value()) {
+        words = words.option("--names-by", by.get_name());
+    }
+    for file in &args.removed {
+        words = words.option("--removed", &path(file));
+    }
+    for query in &args.query {
+        words = words.option("--query", query);
+    }
+    if args.no_predictions {
+        words = words.word("--no-predictions");
+    }
+    if args.no_validation_loss {
+        words = words.word("--no-validation-loss");
+    }
+    words
+        .option("--top", &args.top.to_string())
+        .option("--out", &path(&args.out))
 }
 
 /// The name of this program.

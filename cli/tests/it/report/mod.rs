@@ -201,6 +201,35 @@ fn every_section_exists_and_shows_the_numbers_of_the_tables() {
     }
 }
 
+/// The command of the page has every argument that the page was written with, and writes the same page.
+#[test]
+fn the_command_of_the_page_writes_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &["influence", "run", "--out", "full.csv"]);
+    let names: String = (0..120).map(|i| format!("{i},x,name {i}\n")).collect();
+    fs::write(dir.join("my names.csv"), format!("index,id,name\n{names}")).unwrap();
+    fs::write(dir.join("true.csv"), "row,label\n0,1\n").unwrap();
+    let options = [
+        "--truth",
+        "true.csv",
+        "--names",
+        "my names.csv",
+        "--name-column",
+        "name",
+        "--names-by",
+        "index",
+        "--top",
+        "5",
+    ];
+    let first = page(dir, &[&["full.csv"], &options[..]].concat());
+    let line = "hindcast report run full.csv --truth true.csv --names 'my names.csv' --name-column name --names-by index --top 5 --out report.html";
+    let shown = section(&first, "reproduce").replace("&#39;", "'");
+    assert!(shown.contains(line), "{line} is not in {shown}");
+    assert_eq!(page(dir, &[&["full.csv"], &options[..]].concat()), first);
+}
+
 /// Checks that the page has the growth of the adjoint.
 fn growth_is_that_of_the_table(page: &str, table: &ScoreTable) {
     let growth = table.metadata.queries[0].growth.as_ref();
