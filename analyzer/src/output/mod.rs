@@ -7,7 +7,6 @@ pub(crate) mod replace;
 
 #[cfg(any(test, feature = "parquet"))]
 pub(crate) use places::EXAMPLE_DYNAMICS;
-#[cfg(test)]
 pub(crate) use places::ISSUES;
 pub use places::{
     AFTER_PNG_HEADER, FIGURE, Kind, PICTURE, apart, outside_of_runs, replaceable, sidecar_path,

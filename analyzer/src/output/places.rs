@@ -11,7 +11,6 @@ use hindcast_format::MANIFEST;
 #[cfg(any(test, feature = "parquet"))]
 pub(crate) use kind::EXAMPLE_DYNAMICS;
 pub use kind::FIGURE;
-#[cfg(test)]
 pub(crate) use kind::ISSUES;
 pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable, sidecar_path};
 pub(crate) use kind::{DYNAMICS, EVENTS_VERSION, EVENTS_WRITER, HISTORY, PREDICTIONS};

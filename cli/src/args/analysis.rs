@@ -313,8 +313,8 @@ pub struct Bounds {
 pub struct Report {
     /// Folder of the run
     pub run: PathBuf,
-    /// Tables written by `influence`, for example one per method or window
-    #[arg(required = true, value_name = "SCORES")]
+    /// Tables written by `influence`, for example one per method or window; at least one, or --issues
+    #[arg(value_name = "SCORES")]
     pub tables: Vec<PathBuf>,
     /// Folder with the data files; without them, only the numbers of the examples are shown
     #[arg(long, value_name = "DIR")]
@@ -328,6 +328,9 @@ pub struct Report {
     /// A file written by `counterfactual --out`, to compare predicted and real changes; may be given several times
     #[arg(long, value_name = "FILE.json")]
     pub removed: Vec<PathBuf>,
+    /// A table of label issues written by `clean`, to show the most suspicious labels
+    #[arg(long, value_name = "ISSUES.csv")]
+    pub issues: Option<PathBuf>,
     /// A table written by `influence --tokens`, to mark the heaviest tokens of each sequence
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
@@ -340,7 +343,7 @@ pub struct Report {
     /// Leave the validation loss out of the training curve, and the forward passes that it costs: at most 20 epochs and 2000 examples
     #[arg(long)]
     pub no_validation_loss: bool,
-    /// How many of the most harmful and most helpful examples to show
+    /// How many of the most harmful and most helpful examples, and of the label issues, to show
     #[arg(long, value_name = "K", default_value_t = 20, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top: usize,
     /// Names of the examples.

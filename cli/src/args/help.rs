@@ -304,6 +304,8 @@ The page is one file that loads nothing from the network: open it from disk, mai
   examples               the --top most harmful and most helpful ones of each table: pictures, or rows with their values
   explained              of each query about one example, such as validation:17: its prediction, and what pushed it towards and away from its label
   predictions            of the validation split (or test, or train), at the model of the first table: the confusion matrix and the most confident mistakes
+  issues                 the --top most suspicious labels of a table of label issues (clean, then --issues issues.csv), with the suggested ones;
+                         a report of label issues alone has no sections about scores
   epochs, classes        sums of harmful and helpful influence by epoch (influence --per-epoch) and by class
   retraining             predicted and real changes (counterfactual --each or --scan with --out FILE.json, then --removed FILE.json)
   reproduce              the commands that produce the page again
@@ -314,6 +316,7 @@ The page is one file that loads nothing from the network: open it from disk, mai
   predictions            {split, at, examples, mean_loss, wrong}; null without data, and with --no-predictions
   held_out               {split, examples, of, losses} of the training curve: the split, the number of its examples that were used and that it has, and a
                          list of {step, loss}; null without data, and with --no-validation-loss
+  label_issues           {table, judged, issues}: how many labels were judged, and how many are probably wrong; null without --issues
   views                  a list of {table, query, method, verdict, trust, growth, reasons};
                          trust is {one_at_a_time, together}, each {verdict, reasons}; verdict is confirmed, not-checked, careful or doubtful,
                          and that of the view is the worse of the two; growth is the factor by which the adjoint's norm grew";

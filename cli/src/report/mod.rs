@@ -3,6 +3,7 @@
 pub(crate) mod curves;
 pub(crate) mod examples;
 pub(crate) mod facts;
+pub(crate) mod issues;
 pub(crate) mod page;
 pub(crate) mod plot;
 pub(crate) mod predicted;
@@ -18,14 +19,16 @@ use hindcast_model::data::DataSet;
 
 use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::curves::{History, LossCurve};
+use hindcast_analyzer::estimators::cleaning::IssueRow;
 use hindcast_analyzer::output::Kind;
 use hindcast_analyzer::scores::same_run;
-use hindcast_analyzer::{ScoreTable, Window};
+use hindcast_analyzer::{QueryPoint, ScoreTable, Window};
 
 use crate::contents::training_examples;
 use crate::verdict::{Subject, Verdict, refined};
 use examples::Extremes;
 use facts::Facts;
+use issues::LabelIssues;
 use page::{Page, Shown};
 use predicted::{Explained, Predicted, Predictor};
 use view::View;
@@ -48,6 +51,8 @@ pub(crate) struct Source<'a> {
     pub tables: &'a [(String, ScoreTable)],
     /// Retrainings with the names of their files.
     pub removals: &'a [(String, RemovalResults)],
+    /// A table of label issues with the name of its file.
+    pub issues: Option<(&'a str, &'a [IssueRow])>,
     /// The queries to show; if empty, the first [`QUERIES`] of each table.
     pub queries: &'a [String],
     /// How many of the most harmful and most helpful examples to show.
@@ -114,16 +119,17 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
             );
         }
     }
-    let point = source
-        .tables
-        .first()
-        .map(|(_, table)| table.metadata.point());
-    let predicted = match (source.predictor.as_mut(), point) {
-        (Some(predictor), Some(point)) if source.predictions => {
-            Predicted::of(predictor, point, &mut notes)?
-        }
+    let point = match source.tables {
+        [(_, table), ..] => table.metadata.point().to_owned(),
+        [] => QueryPoint::default().to_string(),
+    };
+    let predicted = match source.predictor.as_mut() {
+        Some(predictor) if source.predictions => Predicted::of(predictor, &point, &mut notes)?,
         _ => None,
     };
+    let issues = source
+        .issues
+        .map(|table| LabelIssues::of(table, source.top, source.data, source.trace.info()));
     if let (Some(predictor), true) = (source.predictor.as_mut(), source.held_out_loss) {
         predictor.held_out_loss(&mut history, &mut notes);
     }
@@ -138,6 +144,7 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
         curve: LossCurve::of(&history),
         held_out: history.held_out,
         shown,
+        issues: issues.transpose()?,
         explained,
         predicted,
         removals: named,

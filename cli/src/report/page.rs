@@ -5,6 +5,7 @@ mod charts;
 mod content;
 mod ends;
 mod explained;
+mod issues;
 mod parts;
 mod pieces;
 mod predictions;
@@ -26,7 +27,13 @@ impl Page {
     /// # Errors
     /// If a plot can't be drawn.
     pub fn html(&self) -> Result<String> {
-        let title = format!("{}: its training examples by influence", self.facts.task);
+        let about = if self.shown.is_empty() {
+            "its label issues"
+        } else {
+            "its training examples by influence"
+        };
+        let title = format!("{}: {about}", self.facts.task);
+        let scored = !self.shown.is_empty();
         let page = html! {
             (DOCTYPE)
             html lang="en" {
@@ -39,27 +46,24 @@ impl Page {
                     style { (PreEscaped(include_str!("style.css"))) }
                 }
                 body {
-                    a.skip href="#answer" { "Skip to the report" }
+                    a.skip href="#report" { "Skip to the report" }
                     (self.head())
                     nav aria-label="Sections" {
                         ul { @for (anchor, title) in SECTIONS.iter().filter(|(anchor, _)| self.has(anchor)) { li { a href={ "#" (anchor) } { (title) } } } }
                         (self.choice())
                     }
-                    main {
-                        (answer::answer(self))
-                        (ends::examples(self))
+                    main #report {
+                        @if self.has("answer") { (answer::answer(self)) }
+                        @if self.has("examples") { (ends::examples(self)) }
+                        @if let Some(found) = &self.issues { (issues::issues(found)) }
                         (predictions::predictions(self))
-                        (explained::explained(self))
-                        (parts::influence(self)?)
-                        (parts::trust(self)?)
-                        (parts::retraining(self)?)
+                        @if scored { (explained::explained(self)) (parts::influence(self)?) (parts::trust(self)?) (parts::retraining(self)?) }
                         (parts::training(self)?)
-                        (parts::classes(self))
-                        (parts::epochs(self)?)
+                        @if scored { (parts::classes(self)) (parts::epochs(self)?) }
                         (parts::run(self))
                         (parts::reproduce(self))
                     }
-                    footer { p { "Made by " (self.writer) " from the recorded run, its tables of scores, and the results of retraining if there are any. This file needs no network." } }
+                    footer { p { "Made by " (self.writer) " from the recorded run, its tables, and the results of retraining if there are any. This file needs no network." } }
                     script { (PreEscaped(include_str!("script.js"))) }
                 }
             }
@@ -70,6 +74,9 @@ impl Page {
     /// Whether a section has more to show than what would fill it. The navigation leaves the others out.
     fn has(&self, anchor: &str) -> bool {
         match anchor {
+            "answer" => !self.shown.is_empty() || !self.notes.is_empty(),
+            "issues" => self.issues.is_some(),
+            "examples" | "influence" | "trust" => !self.shown.is_empty(),
             "explained" => !self.explained.is_empty(),
             "predictions" => self.predicted.is_some(),
             "retraining" => !self.removals.is_empty(),

@@ -11,19 +11,29 @@ use crate::error::{AnalysisError, Result};
 use crate::output::{Kind, replace};
 use crate::scores::spreadsheet::quoted;
 
-/// A row. The names are the column names.
-#[derive(Debug, Serialize)]
-struct Row {
-    index: u64,
-    row: u64,
-    file: String,
-    is_label_issue: bool,
-    label_score: f64,
-    given_label: String,
-    predicted_label: String,
-    given_probability: f64,
-    predicted_probability: f64,
-    rank_score: Option<f64>,
+/// A row of a table of label issues. The names are the column names.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct IssueRow {
+    /// Index in the training split.
+    pub index: u64,
+    /// Row in the original data.
+    pub row: u64,
+    /// The file that the row comes from.
+    pub file: String,
+    /// Whether the label is probably wrong.
+    pub is_label_issue: bool,
+    /// Mean probability of the given label, from 0 (it is certainly wrong) to 1.
+    pub label_score: f64,
+    /// The label.
+    pub given_label: String,
+    /// The class with the largest mean probability.
+    pub predicted_label: String,
+    /// Mean probability of the given label.
+    pub given_probability: f64,
+    /// Mean probability of the predicted class.
+    pub predicted_probability: f64,
+    /// The number by which examples are ranked, the most suspicious first. `None` if the ranking doesn't have the example.
+    pub rank_score: Option<f64>,
 }
 
 /// Writes one row per judged example, in the order of the training split: CSV. `is_label_issue`, `label_score` (the mean
@@ -37,7 +47,7 @@ pub fn write_issues(issues: &Issues, data: &dyn DataSet, path: &Path) -> Result<
         let mut csv = csv::Writer::from_path(to).map_err(|e| e.to_string())?;
         for issue in &issues.examples {
             let index = issue.example as u64;
-            let row = Row {
+            let row = IssueRow {
                 index,
                 row: data.origin(Split::Train, index),
                 file: quoted(&data.file(Split::Train, index)).into_owned(),
@@ -77,7 +87,7 @@ mod tests {
     #[test]
     fn the_columns_are_those_by_which_a_table_is_recognised() {
         let mut csv = csv::Writer::from_writer(Vec::new());
-        let row = Row {
+        let row = IssueRow {
             index: 0,
             row: 0,
             file: "a.csv".to_owned(),

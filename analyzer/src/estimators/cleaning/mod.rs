@@ -10,6 +10,7 @@ mod decisions_file;
 mod evidence;
 mod files;
 mod issues;
+mod issues_file;
 mod issues_table;
 mod window;
 
@@ -18,5 +19,6 @@ pub use decisions_file::{read_decisions, write_decisions, write_labels};
 pub use evidence::LabelEvidence;
 pub use files::{cleaned_files, free, free_file, write_cleaned_file, write_cleaned_folder};
 pub use issues::{Issues, LabelIssue, confident, find_issues};
-pub use issues_table::write_issues;
+pub use issues_file::{check_issues, read_issues};
+pub use issues_table::{IssueRow, write_issues};
 pub use window::{EvidenceWindow, WindowReason};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueEnum as _;
@@ -22,8 +22,9 @@ use crate::verdict::{self, RemovalKind};
 use crate::words;
 use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::curves::{Measured, Point};
+use hindcast_analyzer::estimators::cleaning::{IssueRow, read_issues};
 use hindcast_analyzer::output::{Kind, apart};
-use hindcast_analyzer::{ScoreTable, output};
+use hindcast_analyzer::{AnalysisError, ScoreTable, output};
 
 /// The JSON that `--json` prints.
 #[derive(Serialize)]
@@ -33,10 +34,20 @@ struct Printed<'a> {
     run_digest: &'a str,
     damaged: &'a [String],
     views: Vec<Judged<'a>>,
+    /// `None` without --issues.
+    label_issues: Option<Judgement<'a>>,
     /// `None` without data.
     predictions: Option<Summary<'a>>,
     /// The held-out losses of the training curve; `None` without data.
     held_out: Option<HeldOutCurve<'a>>,
+}
+
+/// The number of label issues.
+#[derive(Serialize)]
+struct Judgement<'a> {
+    table: &'a str,
+    judged: usize,
+    issues: usize,
 }
 
 /// Held-out losses along the run.
@@ -85,6 +96,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     check_output(args)?;
     let memory = context::memory(args.memory.as_deref())?;
     let tables = tables(args)?;
+    let issues = issues(args)?;
     let removals = removals(args)?;
     let mut missing = None;
     let opened = match models.open(&args.run, args.own.given(args.data.as_deref()), memory) {
@@ -118,6 +130,9 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         held_out_loss: !args.no_validation_loss,
         tables: &tables,
         removals: &removals,
+        issues: issues
+            .as_ref()
+            .map(|(name, rows)| (name.as_str(), rows.as_slice())),
         queries: &args.query,
         top: args.top,
         tokens: args.tokens.as_deref(),
@@ -153,6 +168,15 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         writeln!(out)?;
         return Ok(outcome);
     }
+    if let Some(found) = &page.issues {
+        writeln!(
+            out,
+            "{}: {} of {} labels are probably wrong",
+            field(&found.file),
+            found.issues,
+            found.judged
+        )?;
+    }
     for shown in &page.shown {
         let of = |level| verdict::phrase(level).to_lowercase();
         writeln!(
@@ -185,6 +209,7 @@ fn check_output(args: &Report) -> anyhow::Result<()> {
     }
     let files = args.tables.iter().chain(&args.removed).chain(&args.tokens);
     let inputs: Vec<_> = files
+        .chain(&args.issues)
         .chain(&args.names.names)
         .map(|path| ("an input", Some(path.as_path())))
         .collect();
@@ -196,16 +221,45 @@ fn check_output(args: &Report) -> anyhow::Result<()> {
 
 /// The tables with the names of their files.
 fn tables(args: &Report) -> anyhow::Result<Vec<(String, ScoreTable)>> {
+    if args.tables.is_empty() && args.issues.is_none() {
+        return Err(Usage(
+            "a report needs a table: of scores, as `influence RUN --out scores.csv` writes it (report RUN scores.csv), or of label issues, as \
+             `clean RUN` writes it (report RUN --issues issues.csv)"
+                .to_owned(),
+        )
+        .into());
+    }
     let names = context::names(&args.names)?;
     let mut tables = Vec::new();
     for path in &args.tables {
-        let mut table = ScoreTable::read(path)?;
+        let mut table = ScoreTable::read(path).map_err(|error| not_scores(path, error))?;
         if let Some(names) = &names {
             table.join(names)?;
         }
         tables.push((path.display().to_string(), table));
     }
     Ok(tables)
+}
+
+/// The error of a file that isn't a table of scores, or what to write if it is a table of label issues.
+fn not_scores(path: &Path, error: AnalysisError) -> anyhow::Error {
+    match read_issues(path) {
+        Ok(_) => Usage(format!(
+            "{0}: this is a table of label issues, as `clean` writes it: write --issues {0}",
+            path.display()
+        ))
+        .into(),
+        Err(_) => error.into(),
+    }
+}
+
+/// The table of label issues with the name of its file.
+fn issues(args: &Report) -> anyhow::Result<Option<(String, Vec<IssueRow>)>> {
+    let read = |path: &PathBuf| {
+        let rows = read_issues(path).context("--issues")?;
+        anyhow::Ok((path.display().to_string(), rows))
+    };
+    args.issues.as_ref().map(read).transpose()
 }
 
 /// The files of retrainings with their names.
@@ -244,6 +298,11 @@ fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
         run_digest: &page.facts.head,
         damaged: &page.damaged,
         views: judged.collect(),
+        label_issues: page.issues.as_ref().map(|found| Judgement {
+            table: &found.file,
+            judged: found.judged,
+            issues: found.issues,
+        }),
         predictions: page.predicted.as_ref().map(Summary::of),
         held_out: page.held_out.map(|measured| HeldOutCurve {
             measured,
@@ -361,6 +420,16 @@ fn commands(
             reproduce::counterfactual(words, results, table, name),
         ));
     }
+    if let Some(issues) = &page.issues {
+        let words = words("clean", data).option("--issues", &issues.file);
+        out.push((
+            format!(
+                "Find the label issues in {}, with the options that were used:",
+                issues.file
+            ),
+            words.text(),
+        ));
+    }
     let names = |files: Vec<&str>| files.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let tables = names(tables.iter().map(|(name, _)| name.as_str()).collect());
     out.push((
@@ -381,6 +450,7 @@ fn page_words(mut words: Words, args: &Report, tables: &[String]) -> Words {
         ("--data", args.data.as_deref()),
         ("--labels", own.labels.as_deref()),
         ("--truth", own.truth.as_deref()),
+        ("--issues", args.issues.as_deref()),
         ("--tokens", args.tokens.as_deref()),
         ("--names", names.names.as_deref()),
     ];

@@ -2,6 +2,7 @@
 
 use super::super::examples::Extremes;
 use super::super::facts::Facts;
+use super::super::issues::LabelIssues;
 use super::super::predicted::{Explained, Predicted};
 use super::super::view::View;
 use crate::verdict::{Subject, Verdict};
@@ -16,6 +17,8 @@ pub(crate) struct Page {
     /// Whose held-out losses the curve has; `None` if it has none.
     pub held_out: Option<Measured>,
     pub shown: Vec<Shown>,
+    /// The most suspicious labels of a table of label issues.
+    pub issues: Option<LabelIssues>,
     /// The queries that are the loss of one example, explained.
     pub explained: Vec<Explained>,
     /// Predictions for a held-out split; `None` without data, and if they aren't wanted.

@@ -3,9 +3,10 @@
 use maud::{Markup, html};
 
 /// Anchor and title of every section, in order. The titles are the headings, and the words of the navigation.
-pub(super) const SECTIONS: [(&str, &str); 12] = [
+pub(super) const SECTIONS: [(&str, &str); 13] = [
     ("answer", "The answer"),
     ("examples", "Examples"),
+    ("issues", "Label issues"),
     ("predictions", "Predictions"),
     ("explained", "Explained"),
     ("influence", "Distribution"),

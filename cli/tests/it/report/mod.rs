@@ -230,6 +230,96 @@ fn the_command_of_the_page_writes_it_again() {
     assert_eq!(page(dir, &[&["full.csv"], &options[..]].concat()), first);
 }
 
+/// The label issues of a report are the most suspicious ones of the table that `clean` wrote, with their pictures.
+#[test]
+fn label_issues_are_shown_with_or_without_scores() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &["influence", "run", "--out", "full.csv"]);
+    fine(
+        dir,
+        &["clean", "run", "--first", "0", "--issues", "issues.csv"],
+    );
+    let mut csv = csv::Reader::from_path(dir.join("issues.csv")).unwrap();
+    let mut rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
+    let judged = rows.len();
+    rows.retain(|row| &row[3] == "true");
+    let score = |row: &csv::StringRecord| row[9].parse::<f64>().unwrap();
+    rows.sort_by(|a, b| score(a).total_cmp(&score(b)));
+    assert!(rows.len() > 4, "{rows:?}");
+    for words in [
+        &["--issues", "issues.csv"][..],
+        &["full.csv", "--issues", "issues.csv"],
+    ] {
+        let page = page(dir, &[words, &["--top", "4"]].concat());
+        needs_nothing(&page);
+        let shown = section(&page, "issues");
+        assert_eq!(shown.matches("<img ").count(), 4, "{shown}");
+        for row in &rows[..4] {
+            let alt = format!(
+                "Training example {}, label {}, suggested {} with",
+                &row[0], &row[5], &row[6]
+            );
+            assert!(shown.contains(&alt), "{alt}");
+        }
+        assert!(shown.contains(&format!("<b>{}</b> are probably wrong", rows.len())));
+        assert!(shown.contains(&format!("Of {judged} labels")), "{shown}");
+        assert!(page.contains("<li><a href=\"#issues\""));
+        assert_eq!(page.contains("id=\"examples\""), words.len() == 3);
+        let commands = section(&page, "reproduce");
+        assert!(
+            commands.contains("hindcast clean run --issues issues.csv"),
+            "{commands}"
+        );
+        assert!(commands.contains(&format!("hindcast report run {} --top 4", words.join(" "))));
+    }
+    let json = fine(dir, &["report", "run", "--issues", "issues.csv", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["label_issues"]["issues"], rows.len());
+    assert_eq!(json["views"], serde_json::json!([]));
+}
+
+#[test]
+fn a_report_without_a_fitting_table_says_which_it_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(
+        dir,
+        &["clean", "run", "--first", "0", "--issues", "issues.csv"],
+    );
+    let text = fs::read_to_string(dir.join("issues.csv")).unwrap();
+    let (head, first) = text.split_once('\n').unwrap();
+    let other = first.replacen("0,0,", "0,1,", 1);
+    fs::write(dir.join("other.csv"), format!("{head}\n{other}")).unwrap();
+    for (words, exit, said) in [
+        (&[][..], 2, "`influence RUN --out scores.csv` writes it"),
+        (
+            &["issues.csv"],
+            2,
+            "this is a table of label issues, as `clean` writes it: write --issues issues.csv",
+        ),
+        (
+            &["--issues", "decisions.csv"],
+            1,
+            "has no column \"is_label_issue\"",
+        ),
+        (&["--issues", "other.csv"], 1, "and the table says row 1"),
+        (&["--issues", "none.csv"], 1, "none.csv"),
+        (
+            &["--issues", "issues.csv", "--out", "issues.csv"],
+            2,
+            ".html",
+        ),
+    ] {
+        let refused = hindcast(dir, &[&["report", "run"], words].concat());
+        let error = stderr(&refused);
+        assert_eq!(code(&refused), exit, "{words:?}: {error}");
+        assert!(error.contains(said), "{words:?}: {error}");
+    }
+}
+
 /// Checks that the page has the growth of the adjoint.
 fn growth_is_that_of_the_table(page: &str, table: &ScoreTable) {
     let growth = table.metadata.queries[0].growth.as_ref();
