@@ -55,7 +55,7 @@ impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self.bias() {
             Some(bias) if x.is_contiguous() && self.remove_mean() => {
-                layer_normalised(x, self.weight(), bias, self.eps())
+                layer_normalised(x, self.weight(), bias, self.eps() as f32)
             }
             // candle composes these cases of operations whose derivatives are right.
             _ => self.0.forward(x),
@@ -120,7 +120,7 @@ impl RmsNorm {
 impl Module for RmsNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if x.is_contiguous() {
-            rms_normalised(x, self.weight(), self.eps())
+            rms_normalised(x, self.weight(), self.eps() as f32)
         } else {
             self.0.forward(x)
         }
@@ -136,30 +136,27 @@ pub fn rms_norm(size: usize, eps: f64, vb: VarBuilder<'_>) -> Result<RmsNorm> {
     Ok(RmsNorm(LayerNorm(weight)))
 }
 
-/// `(x − mean) / √(var + eps) · weight + bias` over the last dimension.
+/// `(x − mean) / √(var + eps) · weight + bias` over the last dimension. `eps` is a float32 in all float types, as in candle.
 pub(super) fn layer_normalised(
     x: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
-    eps: f64,
+    eps: f32,
 ) -> Result<Tensor> {
     let kind = Kind::of(&[x, weight, bias]);
     let value = match kind {
-        Kind::Composed => return candle_nn::ops::layer_norm_slow(x, weight, bias, eps as f32),
-        Kind::Slow => candle_nn::ops::layer_norm_slow(
-            &x.detach(),
-            &weight.detach(),
-            &bias.detach(),
-            eps as f32,
-        )?,
+        Kind::Composed => return candle_nn::ops::layer_norm_slow(x, weight, bias, eps),
+        Kind::Slow => {
+            candle_nn::ops::layer_norm_slow(&x.detach(), &weight.detach(), &bias.detach(), eps)?
+        }
         Kind::Kernel | Kind::Half => candle_nn::ops::layer_norm(
             &x.detach().contiguous()?,
             &weight.detach().contiguous()?,
             &bias.detach().contiguous()?,
-            eps as f32,
+            eps,
         )?,
     };
-    let norm = Normal::new(kind, true, eps);
+    let norm = Normal::new(kind, true, f64::from(eps));
     with_derivative(
         "layer-norm",
         &[x, weight, bias],
@@ -177,19 +174,19 @@ pub(super) fn layer_normalised(
     )
 }
 
-/// `x / √(mean(x²) + eps) · weight` over the last dimension.
-pub(super) fn rms_normalised(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+/// `x / √(mean(x²) + eps) · weight` over the last dimension, with `eps` as in [`layer_normalised`].
+pub(super) fn rms_normalised(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     let kind = Kind::of(&[x, weight]);
     let value = match kind {
-        Kind::Composed => return candle_nn::ops::rms_norm_slow(x, weight, eps as f32),
-        Kind::Slow => candle_nn::ops::rms_norm_slow(&x.detach(), &weight.detach(), eps as f32)?,
+        Kind::Composed => return candle_nn::ops::rms_norm_slow(x, weight, eps),
+        Kind::Slow => candle_nn::ops::rms_norm_slow(&x.detach(), &weight.detach(), eps)?,
         Kind::Kernel | Kind::Half => candle_nn::ops::rms_norm(
             &x.detach().contiguous()?,
             &weight.detach().contiguous()?,
-            eps as f32,
+            eps,
         )?,
     };
-    let norm = Normal::new(kind, false, eps);
+    let norm = Normal::new(kind, false, f64::from(eps));
     with_derivative("rms-norm", &[x, weight], value, move |inputs, _, g| {
         let [x, weight] = *inputs else {
             candle_core::bail!("rms-norm: expected two inputs, got {}", inputs.len())

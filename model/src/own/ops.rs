@@ -36,7 +36,7 @@ pub fn softmax_last_dim(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If shapes or types differ.
 pub fn layer_norm(x: &Tensor, alpha: &Tensor, beta: &Tensor, eps: f32) -> Result<Tensor> {
-    layer_normalised(x, alpha, beta, f64::from(eps))
+    layer_normalised(x, alpha, beta, eps)
 }
 
 /// RMS normalisation over the last dimension, as `candle_nn::ops::rms_norm`, which has no derivative. `alpha` is the weight,
@@ -45,7 +45,7 @@ pub fn layer_norm(x: &Tensor, alpha: &Tensor, beta: &Tensor, eps: f32) -> Result
 /// # Errors
 /// If shapes or types differ.
 pub fn rms_norm(x: &Tensor, alpha: &Tensor, eps: f32) -> Result<Tensor> {
-    rms_normalised(x, alpha, f64::from(eps))
+    rms_normalised(x, alpha, eps)
 }
 
 /// `gamma · x` where x > 0, otherwise `gamma · alpha · (exp(x) − 1)`, as `candle_nn::ops::selu`, which refuses types other than

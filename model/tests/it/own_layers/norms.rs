@@ -102,6 +102,26 @@ fn norms_are_differentiable_twice() {
     }
 }
 
+/// candle rounds eps to f32, 2.5e-8 of it. Where the variance is much smaller than eps, the derivatives show the difference.
+#[test]
+fn derivatives_are_those_of_the_rounded_eps() {
+    let inputs = [f64s(1, &[3, 6]), f64s(2, &[6]), f64s(3, &[6])];
+    let small = |t: &[Tensor]| &t[0] * 1e-3;
+    second_order::with_big_stack(|| {
+        let layer = check_derivatives("layer norm", &inputs, |t| {
+            own::LayerNorm::new(t[1].clone(), t[2].clone(), 1e-5).forward(&small(t)?)
+        })?;
+        let rms = check_derivatives("rms norm", &inputs[..2], |t| {
+            own::RmsNorm::new(t[1].clone(), 1e-5).forward(&small(t)?)
+        })?;
+        for report in [layer, rms] {
+            assert!(report.first < 1e-9 && report.second < 1e-8, "{report}");
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
 /// The kernels' backward pass exists in f32 only, so it is compared with the composed form's there.
 #[test]
 fn the_kernels_gradients_are_those_of_the_composed_form() {
