@@ -5,7 +5,7 @@ use candle_nn::{LayerNormConfig, Module, VarBuilder};
 
 use super::value::with_derivative;
 use crate::ops::columns;
-use crate::ops::normal::{self, Norm};
+use crate::ops::row_norm::{self, Norm};
 
 /// Layer normalisation over the last dimension, a replacement of `candle_nn::LayerNorm`.
 ///
@@ -252,7 +252,7 @@ impl Normal {
         if self.composed {
             Rows::of(x, self.norm)?.pulled(&h, self.norm)
         } else {
-            normal::pulled(self.norm, &h, x)
+            row_norm::pulled(self.norm, &h, x)
         }
     }
 
@@ -261,7 +261,7 @@ impl Normal {
         let rows = if self.composed {
             Rows::of(x, self.norm)?.value
         } else {
-            normal::normalised(self.norm, x)?
+            row_norm::normalised(self.norm, x)?
         };
         columns::dot(g, &rows)?.reshape(weight.dims())
     }
