@@ -10,12 +10,10 @@
 //!
 //! `Tangent` and `Bend` have no derivative. Y is computed again in each operation instead of being kept.
 
-use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor,
-};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::composed;
-use super::element::{Element, by_dtype, elements, error, same_shape, storage};
+use super::element::{Element, by_dtype, elements, error, same_shape, storage, supported};
 use super::matmul::{Matrix, product};
 use super::operand::wanted;
 use super::parallel::each_row;
@@ -35,10 +33,10 @@ pub fn self_attention(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor
         let found = qkv.dtype();
         return Err(error(OP, format!("expected a float tensor, got {found:?}")));
     }
-    let how = How { heads, causal };
-    match qkv.dtype() {
-        DType::F32 | DType::F64 if qkv.device().is_cpu() => qkv.apply_op1(Attention(how)),
-        _ => composed::self_attention(qkv, (sizes.t, sizes.w / heads), heads, causal),
+    if supported(qkv) {
+        qkv.apply_op1(Attention(How { heads, causal }))
+    } else {
+        composed::self_attention(qkv, (sizes.t, sizes.w / heads), heads, causal)
     }
 }
 

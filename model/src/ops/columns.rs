@@ -10,7 +10,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::element::{Element, by_dtype, elements, error, same_shape, storage};
+use super::element::{Element, by_dtype, elements, error, same_shape, storage, supported};
 use super::operand::wanted;
 use super::parallel::each_row;
 
@@ -43,12 +43,6 @@ pub(crate) fn scale(x: &Tensor, a: &Tensor) -> Result<Tensor> {
         return x.apply_op2(a, Scale);
     }
     x.broadcast_mul(a)
-}
-
-/// Whether the custom operations run on this tensor.
-pub(crate) fn supported(x: &Tensor) -> bool {
-    use candle_core::DType::{F32, F64};
-    x.device().is_cpu() && matches!(x.dtype(), F32 | F64) && x.rank() > 0
 }
 
 struct Sum;

@@ -83,6 +83,11 @@ macro_rules! by_dtype {
 }
 pub(crate) use by_dtype;
 
+/// Whether the custom operations run on this tensor: f32 or f64 on the CPU.
+pub(crate) fn supported(x: &Tensor) -> bool {
+    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)
+}
+
 /// An error that names the op.
 pub(crate) fn error(op: &str, text: impl std::fmt::Display) -> Error {
     Error::Msg(format!("{op}: {text}")).bt()

@@ -45,6 +45,7 @@ pub use attention::self_attention;
 pub use block::{conv2d_relu, conv2d_relu_max_pool2d};
 pub use conv::{conv_transpose2d, conv2d};
 pub use derivatives::{DerivativeReport, check_derivatives, derivative_check};
+pub(crate) use element::supported;
 pub use gelu::gelu;
 pub(crate) use geometry::Conv;
 pub(crate) use linear::affine;

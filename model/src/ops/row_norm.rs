@@ -14,7 +14,8 @@ use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType as _,
 };
 
-use super::element::{Element, by_dtype, elements, error, same_shape, storage};
+use super::composed;
+use super::element::{Element, by_dtype, elements, error, same_shape, storage, supported};
 use super::operand::wanted;
 use super::parallel::each_row;
 
@@ -26,14 +27,22 @@ pub(crate) struct Norm {
     pub remove_mean: bool,
 }
 
-/// The normalised rows of x (..., m), f32 or f64 on the CPU.
+/// The normalised rows of x (..., m).
 pub(crate) fn normalised(norm: Norm, x: &Tensor) -> Result<Tensor> {
-    x.apply_op1(Normalise(norm))
+    if supported(x) {
+        x.apply_op1(Normalise(norm))
+    } else {
+        composed::normalised_rows(x, norm.remove_mean, norm.eps)
+    }
 }
 
 /// The gradient of x for the gradient h of its normalised rows.
 pub(crate) fn pulled(norm: Norm, h: &Tensor, x: &Tensor) -> Result<Tensor> {
-    h.apply_op2(x, Pull(norm))
+    if supported(x) {
+        h.apply_op2(x, Pull(norm))
+    } else {
+        composed::normalised_rows_pulled(h, x, norm.remove_mean, norm.eps)
+    }
 }
 
 /// x -> n.

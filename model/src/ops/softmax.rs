@@ -6,13 +6,18 @@
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::element::{Element, by_dtype, elements, error, same_shape, storage};
+use super::composed;
+use super::element::{Element, by_dtype, elements, error, same_shape, storage, supported};
 use super::operand::wanted;
 use super::parallel::each_row;
 
-/// The gradient of x for the gradient g of its softmax y (..., m), f32 or f64 on the CPU.
+/// The gradient of x for the gradient g of its softmax y (..., m).
 pub(crate) fn pulled(y: &Tensor, g: &Tensor) -> Result<Tensor> {
-    y.apply_op2(g, Pull)
+    if supported(y) {
+        y.apply_op2(g, Pull)
+    } else {
+        composed::softmax_pulled(y, g)
+    }
 }
 
 /// (y, g) -> y (g − ⟨y, g⟩).

@@ -4,11 +4,11 @@
 //! the convolution: a weight that isn't contiguous is read in the wrong order, and a transposed convolution without padding
 //! mixes the examples of a batch.
 
-use candle_core::{DType, Module, Result, Tensor};
+use candle_core::{Module, Result, Tensor};
 use candle_nn::{Conv1dConfig, ConvTranspose1dConfig, VarBuilder};
 
 use super::value::with_derivative;
-use crate::ops::{self, Conv, Convolution, InputGradient, WeightGradient};
+use crate::ops::{self, Conv, Convolution, InputGradient, WeightGradient, supported};
 
 /// One-dimensional convolution of (B, C, L) tensors, a replacement of `candle_nn::Conv1d`, whose weight gets a wrong gradient on the CPU, and which has no second derivative.
 #[derive(Debug, Clone)]
@@ -218,17 +218,13 @@ fn biased(y: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     }
 }
 
-fn has_kernel(x: &Tensor) -> bool {
-    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)
-}
-
 /// The convolution of one group, (B, C, L) and (O, C, K) to (B, O, L').
 fn convolved(x: &Tensor, w: &Tensor, sizes: Sizes) -> Result<Tensor> {
     const OP: &str = "conv1d";
     sizes.check(OP)?;
     let [stride, padding, _] = sizes.flat();
     let (x4, w4) = (x.unsqueeze(2)?, dilated(w, sizes.dilation)?);
-    if !has_kernel(x) {
+    if !supported(x) {
         return ops::conv2d(&x4, &w4, None, stride, padding)?.squeeze(2);
     }
     let geometry = Conv::forward(OP, &x4, &w4, stride, padding)?;
@@ -268,7 +264,7 @@ fn transposed(x: &Tensor, w: &Tensor, sizes: Sizes) -> Result<Tensor> {
     sizes.check(OP)?;
     let [stride, padding, output_padding] = sizes.flat();
     let (x4, w4) = (x.unsqueeze(2)?, dilated(w, sizes.dilation)?);
-    if !has_kernel(x) {
+    if !supported(x) {
         return ops::conv_transpose2d(&x4, &w4, None, stride, padding, output_padding)?.squeeze(2);
     }
     let geometry = Conv::transposed(OP, &x4, &w4, stride, padding, output_padding)?;

@@ -1,9 +1,9 @@
 //! A fully connected layer with candle_nn's names, constructors and bits, and a faster backward pass.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 
-use crate::ops::affine;
+use crate::ops::{affine, supported};
 
 /// A fully connected layer y = x wᵀ + b, a replacement of `candle_nn::Linear`.
 ///
@@ -49,8 +49,7 @@ fn runs_here(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> bool {
         return false;
     };
     let alike = |t: &Tensor| t.device().is_cpu() && t.dtype() == x.dtype();
-    matches!(x.dtype(), DType::F32 | DType::F64)
-        && x.device().is_cpu()
+    supported(x)
         && x.rank() >= 2
         && x.dims().last() == Some(&size)
         && alike(weight)

@@ -1,6 +1,6 @@
 //! Layer norm and RMS norm with candle_nn's names, constructors and bits, twice differentiable.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::{LayerNormConfig, Module, VarBuilder};
 
 use super::value::with_derivative;
@@ -143,20 +143,22 @@ pub(super) fn layer_normalised(
     bias: &Tensor,
     eps: f32,
 ) -> Result<Tensor> {
-    let kind = Kind::of(&[x, weight, bias]);
-    let value = match kind {
+    let value = match Kind::of(&[x, weight, bias]) {
         Kind::Composed => return candle_nn::ops::layer_norm_slow(x, weight, bias, eps),
         Kind::Slow => {
             candle_nn::ops::layer_norm_slow(&x.detach(), &weight.detach(), &bias.detach(), eps)?
         }
-        Kind::Kernel | Kind::Half => candle_nn::ops::layer_norm(
+        Kind::Kernel => candle_nn::ops::layer_norm(
             &x.detach().contiguous()?,
             &weight.detach().contiguous()?,
             &bias.detach().contiguous()?,
             eps,
         )?,
     };
-    let norm = Normal::new(kind, true, f64::from(eps));
+    let norm = Norm {
+        eps: f64::from(eps),
+        remove_mean: true,
+    };
     with_derivative(
         "layer-norm",
         &[x, weight, bias],
@@ -166,8 +168,8 @@ pub(super) fn layer_normalised(
                 candle_core::bail!("layer-norm: expected three inputs, got {}", inputs.len())
             };
             Ok(vec![
-                Box::new(move || norm.gradient(g, x, weight)),
-                Box::new(move || norm.weights_gradient(g, x, weight)),
+                Box::new(move || gradient(norm, g, x, weight)),
+                Box::new(move || weights_gradient(norm, g, x, weight)),
                 Box::new(move || columns::sum(g)?.reshape(bias.dims())),
             ])
         },
@@ -176,37 +178,37 @@ pub(super) fn layer_normalised(
 
 /// `x / √(mean(x²) + eps) · weight` over the last dimension, with `eps` as in [`layer_normalised`].
 pub(super) fn rms_normalised(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
-    let kind = Kind::of(&[x, weight]);
-    let value = match kind {
+    let value = match Kind::of(&[x, weight]) {
         Kind::Composed => return candle_nn::ops::rms_norm_slow(x, weight, eps),
         Kind::Slow => candle_nn::ops::rms_norm_slow(&x.detach(), &weight.detach(), eps)?,
-        Kind::Kernel | Kind::Half => candle_nn::ops::rms_norm(
+        Kind::Kernel => candle_nn::ops::rms_norm(
             &x.detach().contiguous()?,
             &weight.detach().contiguous()?,
             eps,
         )?,
     };
-    let norm = Normal::new(kind, false, f64::from(eps));
+    let norm = Norm {
+        eps: f64::from(eps),
+        remove_mean: false,
+    };
     with_derivative("rms-norm", &[x, weight], value, move |inputs, _, g| {
         let [x, weight] = *inputs else {
             candle_core::bail!("rms-norm: expected two inputs, got {}", inputs.len())
         };
         Ok(vec![
-            Box::new(move || norm.gradient(g, x, weight)),
-            Box::new(move || norm.weights_gradient(g, x, weight)),
+            Box::new(move || gradient(norm, g, x, weight)),
+            Box::new(move || weights_gradient(norm, g, x, weight)),
         ])
     })
 }
 
-/// How the values and the derivatives of a norm are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the value of a norm is computed.
+#[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// f32 on the CPU: candle's kernel, and our derivatives.
+    /// f32, f16 and bf16 on the CPU: candle's kernel, and our derivatives.
     Kernel,
     /// f64 on the CPU, where candle has no kernel: its composed form, and our derivatives.
     Slow,
-    /// f16 and bf16 on the CPU: candle's kernel, and derivatives composed of its operations.
-    Half,
     /// Other devices: candle's composed form, and candle's derivatives.
     Composed,
 }
@@ -222,82 +224,19 @@ impl Kind {
             return Self::Composed;
         }
         match x.dtype() {
-            DType::F32 => Self::Kernel,
+            DType::F32 | DType::F16 | DType::BF16 => Self::Kernel,
             DType::F64 => Self::Slow,
-            DType::F16 | DType::BF16 => Self::Half,
             _ => Self::Composed,
         }
     }
 }
 
-/// The normalisation of rows, before the weight.
-#[derive(Debug, Clone, Copy)]
-struct Normal {
-    norm: Norm,
-    /// Whether the derivatives are composed of candle's operations.
-    composed: bool,
+/// The gradient of x for the gradient g of the result.
+fn gradient(norm: Norm, g: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    row_norm::pulled(norm, &columns::scale(g, weight)?, x)
 }
 
-impl Normal {
-    fn new(kind: Kind, remove_mean: bool, eps: f64) -> Self {
-        Self {
-            norm: Norm { eps, remove_mean },
-            composed: kind == Kind::Half,
-        }
-    }
-
-    /// The gradient of x for the gradient g of the result.
-    fn gradient(self, g: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let h = columns::scale(g, weight)?;
-        if self.composed {
-            Rows::of(x, self.norm)?.pulled(&h, self.norm)
-        } else {
-            row_norm::pulled(self.norm, &h, x)
-        }
-    }
-
-    /// The gradient of the weight.
-    fn weights_gradient(self, g: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let rows = if self.composed {
-            Rows::of(x, self.norm)?.value
-        } else {
-            row_norm::normalised(self.norm, x)?
-        };
-        columns::dot(g, &rows)?.reshape(weight.dims())
-    }
-}
-
-/// The normalised rows, composed of candle's operations.
-struct Rows {
-    value: Tensor,
-    /// 1 / √(var + eps), with a last dimension of 1.
-    inverse: Tensor,
-}
-
-impl Rows {
-    fn of(x: &Tensor, norm: Norm) -> Result<Self> {
-        let x = if norm.remove_mean {
-            x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?
-        } else {
-            x.clone()
-        };
-        let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + norm.eps)?
-            .sqrt()?
-            .recip()?;
-        Ok(Self {
-            value: x.broadcast_mul(&inverse)?,
-            inverse,
-        })
-    }
-
-    /// The gradient in x for the gradient h of the normalised n: (h − mean(h) − n mean(h n)) / √(var + eps). RMS norm has no
-    /// mean(h).
-    fn pulled(&self, h: &Tensor, norm: Norm) -> Result<Tensor> {
-        let along = h.mul(&self.value)?.mean_keepdim(D::Minus1)?;
-        let mut out = h.sub(&self.value.broadcast_mul(&along)?)?;
-        if norm.remove_mean {
-            out = out.broadcast_sub(&h.mean_keepdim(D::Minus1)?)?;
-        }
-        out.broadcast_mul(&self.inverse)
-    }
+/// The gradient of the weight.
+fn weights_gradient(norm: Norm, g: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    columns::dot(g, &row_norm::normalised(norm, x)?)?.reshape(weight.dims())
 }

@@ -5,7 +5,7 @@ use candle_core::{D, Result, Tensor};
 use super::draws;
 use super::norm::{layer_normalised, rms_normalised};
 use super::value::with_derivative;
-use crate::ops::{columns, softmax};
+use crate::ops::softmax;
 
 /// The softmax over the last dimension, as `candle_nn::ops::softmax_last_dim`, which has no derivative.
 ///
@@ -20,13 +20,7 @@ pub fn softmax_last_dim(x: &Tensor) -> Result<Tensor> {
     }
     let value = candle_nn::ops::softmax_last_dim(&x.detach().contiguous()?)?;
     with_derivative("softmax-last-dim", &[x], value, |_, y, g| {
-        Ok(vec![Box::new(move || {
-            if columns::supported(y) {
-                return softmax::pulled(y, g);
-            }
-            let weighted = y.mul(g)?;
-            weighted.sub(&y.broadcast_mul(&weighted.sum_keepdim(D::Minus1)?)?)
-        })])
+        Ok(vec![Box::new(move || softmax::pulled(y, g))])
     })
 }
 
