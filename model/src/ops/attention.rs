@@ -8,7 +8,7 @@
 //! - For an adjoint A of `Pull`, the gradient of G is [`Tangent`], the derivative Ȯ of O in the direction A, and that of Q, K and V is
 //!   [`Bend`], the derivative of `Pull` in the direction A.
 //!
-//! `Tangent` and `Bend` have no derivative. Y is computed again in each operation instead of being kept.
+//! `Tangent` and `Bend` have no derivative: candle refuses a backward pass through them. Y is computed again in each operation instead of being kept.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -364,16 +364,6 @@ impl CustomOp2 for Tangent {
             Ok((storage(out), s.out()))
         })
     }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Err(error(self.name(), "there is no third derivative"))
-    }
 }
 
 impl CustomOp3 for Bend {
@@ -413,16 +403,5 @@ impl CustomOp3 for Bend {
             });
             Ok((storage(out), xl.shape().clone()))
         })
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Err(error(self.name(), "there is no third derivative"))
     }
 }

@@ -8,14 +8,15 @@
 //! - [`pulled`] is r P h, for the gradient h of n. For an adjoint a, the gradient with respect to h is r P a, and that with respect to x
 //!   is [`Bend`]: −(r/m) φ n − (r²/m) (⟨h, n⟩ P a + ⟨a, n⟩ P h) with φ = r ⟨a, P h⟩.
 //!
-//! `normalised` and `pulled` have the bits of the same formulas composed of candle's operations. `Bend` has no derivative.
+//! `normalised` and `pulled` have the bits of the same formulas composed of candle's operations. `Bend` has no derivative: candle refuses a backward
+//! pass through it.
 
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType as _,
 };
 
 use super::composed;
-use super::element::{Element, by_dtype, elements, error, same_shape, storage, supported};
+use super::element::{Element, by_dtype, elements, same_shape, storage, supported};
 use super::operand::wanted;
 use super::parallel::each_row;
 
@@ -244,16 +245,5 @@ impl CustomOp3 for Bend {
             });
             Ok((storage(out), xl.shape().clone()))
         })
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Err(error(self.name(), "there is no third derivative"))
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! For y = softmax(x) and the gradient g of y, the gradient of x is [`pulled`]: y (g − ⟨y, g⟩). For an adjoint a of it, the gradient of g
 //! is the same with a in place of g, and that of y is [`Bend`]: a g − ⟨y, g⟩ a − ⟨a, y⟩ g. `pulled` has the bits of the same formula
-//! composed of candle's operations. `Bend` has no derivative.
+//! composed of candle's operations. `Bend` has no derivative: candle refuses a backward pass through it.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::composed;
-use super::element::{Element, by_dtype, elements, error, same_shape, storage, supported};
+use super::element::{Element, by_dtype, elements, same_shape, storage, supported};
 use super::operand::wanted;
 use super::parallel::each_row;
 
@@ -121,16 +121,5 @@ impl CustomOp3 for Bend {
             });
             Ok((storage(out), yl.shape().clone()))
         })
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Err(error(self.name(), "there is no third derivative"))
     }
 }
