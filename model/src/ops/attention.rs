@@ -17,6 +17,7 @@ use super::element::{Element, by_dtype, elements, error, same_shape, storage, su
 use super::matmul::{Matrix, product};
 use super::operand::wanted;
 use super::parallel::each_row;
+use super::softmax::gradient_row;
 
 /// Self-attention of packed queries, keys and values: `qkv` (B, T, 3W) gives (B, T, W). Each of the three parts of a row has `heads`
 /// heads of W/`heads` values. With `causal`, a token sees itself and the tokens before it.
@@ -136,8 +137,6 @@ struct Head<T> {
     second: Vec<T>,
     /// (T, D)
     part: Vec<T>,
-    /// Products of a row.
-    products: Vec<T>,
 }
 
 impl<T: Element> Head<T> {
@@ -152,7 +151,6 @@ impl<T: Element> Head<T> {
             first: square(),
             second: square(),
             part: vec![T::ZERO; s.t * s.d],
-            products: vec![T::ZERO; s.t],
         }
     }
 
@@ -182,13 +180,8 @@ impl<T: Element> Head<T> {
         product(&mut self.y_dot, of.q, a.k.t(), true);
         let rows = self.y_dot.chunks_exact_mut(self.s.t);
         for (row, y) in rows.zip(self.y.chunks_exact(self.s.t)) {
-            for ((p, v), &y) in self.products.iter_mut().zip(row.iter()).zip(y) {
-                *p = y * (*v * self.scale);
-            }
-            let sum = T::sum_of(&self.products);
-            for ((v, &p), &y) in row.iter_mut().zip(&self.products).zip(y) {
-                *v = p - y * sum;
-            }
+            row.iter_mut().for_each(|v| *v *= self.scale);
+            gradient_row(row, y);
         }
     }
 
@@ -197,13 +190,8 @@ impl<T: Element> Head<T> {
         product(&mut self.first, g, of.v.t(), false);
         let rows = self.first.chunks_exact_mut(self.s.t);
         for (row, y) in rows.zip(self.y.chunks_exact(self.s.t)) {
-            for ((p, &v), &y) in self.products.iter_mut().zip(row.iter()).zip(y) {
-                *p = y * v;
-            }
-            let sum = T::sum_of(&self.products);
-            for ((v, &p), &y) in row.iter_mut().zip(&self.products).zip(y) {
-                *v = (p - y * sum) * self.scale;
-            }
+            gradient_row(row, y);
+            row.iter_mut().for_each(|v| *v *= self.scale);
         }
     }
 

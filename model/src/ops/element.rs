@@ -61,6 +61,14 @@ macro_rules! element {
 element!(f32);
 element!(f64);
 
+/// ⟨x, y⟩, with the bits of candle's sum of `products`, which are overwritten.
+pub(crate) fn dot_of<T: Element>(x: &[T], y: &[T], products: &mut [T]) -> T {
+    for ((p, &x), &y) in products.iter_mut().zip(x).zip(y) {
+        *p = x * y;
+    }
+    T::sum_of(products)
+}
+
 /// Runs `$body` with `$t` as the float type of the storage. Another type is an error that names the op.
 macro_rules! by_dtype {
     ($op:expr, $storage:expr, $t:ident => $body:expr) => {{

@@ -16,7 +16,7 @@ use candle_core::{
 };
 
 use super::composed;
-use super::element::{Element, by_dtype, elements, same_shape, storage, supported};
+use super::element::{Element, by_dtype, dot_of, elements, same_shape, storage, supported};
 use super::operand::wanted;
 use super::parallel::each_row;
 
@@ -77,35 +77,34 @@ impl<T: Element> Row<T> {
         }
     }
 
-    /// As candle's `mean_keepdim`.
-    fn mean(&self, values: &[T]) -> T {
-        T::sum_of(values) * self.share + T::ZERO
+    /// The mean of m values with this sum, as candle's `mean_keepdim`.
+    fn mean_of(&self, sum: T) -> T {
+        sum * self.share + T::ZERO
     }
 
-    /// mean(x y)
-    fn along(&mut self, x: &[T], y: Of<'_, T>) -> T {
-        let y = match y {
-            Of::Normal => &self.n,
-            Of::Values(y) => y,
-        };
-        for ((p, &x), &y) in self.products.iter_mut().zip(x).zip(y) {
-            *p = x * y;
+    /// mean(x n)
+    fn along(&mut self, x: &[T]) -> T {
+        let sum = dot_of(x, &self.n, &mut self.products);
+        self.mean_of(sum)
+    }
+
+    /// The mean that the norm subtracts.
+    fn mean(&self, values: &[T]) -> T {
+        if self.remove_mean {
+            self.mean_of(T::sum_of(values))
+        } else {
+            T::ZERO
         }
-        T::sum_of(&self.products) * self.share + T::ZERO
     }
 
     /// Normalises x.
     fn set(&mut self, x: &[T], eps: T) {
-        let mean = if self.remove_mean {
-            self.mean(x)
-        } else {
-            T::ZERO
-        };
+        let mean = self.mean(x);
         for ((n, p), &x) in self.n.iter_mut().zip(&mut self.products).zip(x) {
             *n = x - mean;
             *p = *n * *n;
         }
-        let variance = T::sum_of(&self.products) * self.share + T::ZERO;
+        let variance = self.mean_of(T::sum_of(&self.products));
         self.inverse = T::ONE / Element::sqrt(variance + eps);
         let inverse = self.inverse;
         self.n.iter_mut().for_each(|n| *n *= inverse);
@@ -113,21 +112,12 @@ impl<T: Element> Row<T> {
 
     /// P h
     fn project(&mut self, h: &[T], out: &mut [T]) {
-        let along = self.along(h, Of::Normal);
-        let mean = if self.remove_mean {
-            self.mean(h)
-        } else {
-            T::ZERO
-        };
+        let along = self.along(h);
+        let mean = self.mean(h);
         for ((out, &h), &n) in out.iter_mut().zip(h).zip(&self.n) {
             *out = h - n * along - mean;
         }
     }
-}
-
-enum Of<'a, T> {
-    Normal,
-    Values(&'a [T]),
 }
 
 /// A tensor in x's shape, computed row by row. `f` gets the first position of the row, the row of the result, and scratch memory.
@@ -233,10 +223,11 @@ impl CustomOp3 for Bend {
                 let of = at..at + out.len();
                 let (a, h) = (&a[of.clone()], &h[of.clone()]);
                 row.set(&x[of], eps);
-                let (an, hn) = (row.along(a, Of::Normal), row.along(h, Of::Normal));
-                let [am, hm] = [a, h].map(|v| if row.remove_mean { row.mean(v) } else { T::ZERO });
+                let (an, hn) = (row.along(a), row.along(h));
+                let [am, hm] = [a, h].map(|v| row.mean(v));
+                let ah = dot_of(a, h, &mut row.products);
                 // ⟨a, P h⟩/m
-                let ah = row.along(a, Of::Values(h)) - am * hm - an * hn;
+                let ah = row.mean_of(ah) - am * hm - an * hn;
                 let r2 = row.inverse * row.inverse;
                 for ((out, &n), (&a, &h)) in out.iter_mut().zip(&row.n).zip(a.iter().zip(h)) {
                     let (pa, ph) = (a - am - n * an, h - hm - n * hn);

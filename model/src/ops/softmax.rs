@@ -7,7 +7,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::composed;
-use super::element::{Element, by_dtype, elements, same_shape, storage, supported};
+use super::element::{Element, by_dtype, dot_of, elements, same_shape, storage, supported};
 use super::operand::wanted;
 use super::parallel::each_row;
 
@@ -28,26 +28,22 @@ struct Bend;
 /// Operations per value, about.
 const WORK: usize = 8;
 
-/// A tensor in y's shape, computed row by row. `f` gets the first position of the row, the row of the result, and scratch memory.
-fn by_rows<T: Element>(l: &Layout, f: impl Fn(usize, &mut [T], &mut [T]) + Send + Sync) -> Vec<T> {
+/// A tensor in y's shape, computed row by row. `f` gets the first position of the row, the row of the result, and the memory that
+/// `scratch` makes for the size of a row.
+fn by_rows<T: Element, S>(
+    l: &Layout,
+    scratch: impl Fn(usize) -> S + Send + Sync,
+    f: impl Fn(usize, &mut [T], &mut S) + Send + Sync,
+) -> Vec<T> {
     let size = l.dims().last().copied().unwrap_or(1);
-    each_row(
-        l.shape().elem_count(),
-        size,
-        WORK,
-        || vec![T::ZERO; size],
-        |at, out, products| {
-            f(at, out, products);
-        },
-    )
+    each_row(l.shape().elem_count(), size, WORK, || scratch(size), f)
 }
 
-/// ⟨x, y⟩, with the products in `products`.
-fn along<T: Element>(x: &[T], y: &[T], products: &mut [T]) -> T {
-    for ((p, &x), &y) in products.iter_mut().zip(x).zip(y) {
-        *p = x * y;
-    }
-    T::sum_of(products)
+/// The gradient of a row of x for the gradient g of its softmax y: y (g − ⟨y, g⟩). `row` holds g, and gets the result.
+pub(super) fn gradient_row<T: Element>(row: &mut [T], y: &[T]) {
+    row.iter_mut().zip(y).for_each(|(v, &y)| *v = y * *v);
+    let sum = T::sum_of(row);
+    row.iter_mut().zip(y).for_each(|(v, &y)| *v = *v - y * sum);
 }
 
 impl CustomOp2 for Pull {
@@ -66,13 +62,10 @@ impl CustomOp2 for Pull {
         by_dtype!(self.name(), y, T => {
             let y = elements::<T>(self.name(), y, yl)?;
             let g = elements::<T>(self.name(), g, gl)?;
-            let out = by_rows::<T>(yl, |at, out, products| {
+            let out = by_rows::<T, _>(yl, |_| (), |at, out, ()| {
                 let of = at..at + out.len();
-                let (y, g) = (&y[of.clone()], &g[of]);
-                let yg = along(y, g, products);
-                for ((out, &y), &p) in out.iter_mut().zip(y).zip(products.iter()) {
-                    *out = p - y * yg;
-                }
+                out.copy_from_slice(&g[of.clone()]);
+                gradient_row(out, &y[of]);
             });
             Ok((storage(out), yl.shape().clone()))
         })
@@ -111,10 +104,11 @@ impl CustomOp3 for Bend {
             let a = elements::<T>(self.name(), a, al)?;
             let g = elements::<T>(self.name(), g, gl)?;
             let y = elements::<T>(self.name(), y, yl)?;
-            let out = by_rows::<T>(yl, |at, out, products| {
+            let scratch = |size| vec![T::ZERO; size];
+            let out = by_rows::<T, _>(yl, scratch, |at, out, products| {
                 let of = at..at + out.len();
                 let (a, g, y) = (&a[of.clone()], &g[of.clone()], &y[of]);
-                let (yg, ay) = (along(y, g, products), along(a, y, products));
+                let (yg, ay) = (dot_of(y, g, products), dot_of(a, y, products));
                 for ((out, &a), &g) in out.iter_mut().zip(a).zip(g) {
                     *out = a * g - yg * a - ay * g;
                 }
