@@ -8,17 +8,16 @@
 //! thread.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 use super::element::{Element, by_dtype, elements, error, same_shape, storage, supported};
 use super::operand::wanted;
-use super::parallel::each_row;
+use super::parallel::{each_row, rows};
 
 /// Number of columns that a thread adds at a time. The sums stay in its cache while it reads the rows.
 const COLUMNS: usize = 256;
-/// Number of values below which sums stay on the calling thread.
-const SERIAL: usize = 1 << 17;
-/// Operations per value that is scaled or copied.
+/// Operations per value that is added, about.
+const ADD_WORK: usize = 8;
+/// Operations per value that is scaled or copied, about.
 const WORK: usize = 4;
 
 /// Σ over all dimensions but the last: (..., N) to (N,).
@@ -61,24 +60,17 @@ fn row(op: &str, l: &Layout) -> Result<usize> {
 
 /// `out[c] = Σ_r term(r n + c)` for n columns, in the order of the rows.
 fn add_rows<T: Element>(
-    rows: usize,
+    count: usize,
     n: usize,
     add: impl Fn(&mut [T], std::ops::Range<usize>) + Send + Sync,
 ) -> Vec<T> {
-    let mut out = vec![T::ZERO; n];
-    let block = |(b, out): (usize, &mut [T])| {
-        let from = b * COLUMNS;
-        for r in 0..rows {
-            let start = r * n + from;
+    let work = count.saturating_mul(ADD_WORK * COLUMNS);
+    rows(n, COLUMNS, work, |block, out| {
+        for r in 0..count {
+            let start = r * n + block * COLUMNS;
             add(out, start..start + out.len());
         }
-    };
-    if rows.saturating_mul(n) < SERIAL {
-        out.chunks_mut(COLUMNS).enumerate().for_each(block);
-    } else {
-        out.par_chunks_mut(COLUMNS).enumerate().for_each(block);
-    }
-    out
+    })
 }
 
 impl CustomOp1 for Sum {

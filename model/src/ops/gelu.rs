@@ -13,7 +13,7 @@ use candle_core::{
 use super::composed;
 use super::element::{Element, by_dtype, elements, same_kind, same_shape, storage};
 use super::operand::wanted;
-use super::parallel::rows;
+use super::parallel::each_row;
 use erf::{BLOCK, Erf};
 
 /// x Φ(x) with the normal distribution function Φ (the exact form, not its tanh approximation).
@@ -36,18 +36,12 @@ struct Slope;
 /// (a, g, x) -> a g f″(x).
 struct Curve;
 
-/// Number of values that a thread computes at a time.
-const PIECE: usize = 1 << 13;
 /// Operations per value, about.
 const WORK: usize = 32;
 
-/// A vector of `len` values, in pieces. `f` gets the first position of a piece, and the piece.
-fn pieces<T: Element>(len: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) -> Vec<T> {
-    rows(len, PIECE, WORK * PIECE, |i, piece| {
-        for (k, block) in piece.chunks_mut(BLOCK).enumerate() {
-            f(i * PIECE + k * BLOCK, block);
-        }
-    })
+/// A vector of `len` values, in blocks. `f` gets the first position of a block, and the block.
+fn blocks<T: Element>(len: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) -> Vec<T> {
+    each_row(len, BLOCK, WORK, || (), |at, block, ()| f(at, block))
 }
 
 /// x / √2 for the values of a block, as candle's `affine` computes it.
@@ -81,7 +75,7 @@ impl CustomOp1 for Gelu {
     fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         by_dtype!(self.name(), x, T => {
             let x = elements::<T>(self.name(), x, l)?;
-            let y = pieces::<T>(x.len(), |from, out| {
+            let y = blocks::<T>(x.len(), |from, out| {
                 let x = &x[from..];
                 let phi = distribution(&halved(x));
                 for ((out, &x), &phi) in out.iter_mut().zip(x).zip(&phi) {
@@ -118,7 +112,7 @@ impl CustomOp2 for Slope {
                 std::f64::consts::FRAC_1_SQRT_2,
                 std::f64::consts::FRAC_2_SQRT_PI,
             ].map(T::from_f64);
-            let out = pieces::<T>(x.len(), |from, out| {
+            let out = blocks::<T>(x.len(), |from, out| {
                 let (g, x) = (&g[from..], &x[from..]);
                 let t = halved(x);
                 let (phi, bell) = (distribution(&t), bell(&t));
@@ -168,7 +162,7 @@ impl CustomOp3 for Curve {
             let g = elements::<T>(self.name(), g, gl)?;
             let x = elements::<T>(self.name(), x, xl)?;
             let (two, height) = (T::from_f64(2.0), T::from_f64(HEIGHT));
-            let out = pieces::<T>(x.len(), |from, out| {
+            let out = blocks::<T>(x.len(), |from, out| {
                 let (a, g, x) = (&a[from..], &g[from..], &x[from..]);
                 let bell = bell(&halved(x));
                 for ((out, (&a, &g)), (&x, &bell)) in

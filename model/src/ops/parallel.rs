@@ -43,8 +43,8 @@ pub(crate) fn rows<T: Copy + Default + Send>(
     })
 }
 
-/// A vector of `len` elements in rows of `size`, of which a thread computes several at a time. `f(at, row, scratch)` fills the row that
-/// begins at position `at`. `scratch` makes memory that a thread reuses for the next row. An element takes about `work` operations.
+/// A vector of `len` elements in rows of `size`, of which a thread computes several at a time. The last row may be shorter.
+/// `f(at, row, scratch)` fills the row that begins at position `at`. `scratch` makes memory that a thread reuses for the next row. An element takes about `work` operations.
 pub(crate) fn each_row<T: Copy + Default + Send, S>(
     len: usize,
     size: usize,
@@ -55,7 +55,7 @@ pub(crate) fn each_row<T: Copy + Default + Send, S>(
     let piece = (PIECE / size.max(1)).max(1) * size;
     rows(len, piece, work * piece, |i, rows| {
         let mut scratch = scratch();
-        for (k, row) in rows.chunks_exact_mut(size).enumerate() {
+        for (k, row) in rows.chunks_mut(size).enumerate() {
             f(i * piece + k * size, row, &mut scratch);
         }
     })
