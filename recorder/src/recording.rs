@@ -224,10 +224,7 @@ impl Recording {
     pub(crate) fn expect_clipping(&self, most: f64) -> Result<(), RecorderError> {
         self.ready()?;
         let Some(waiting) = &self.pending else {
-            return Err(RecorderError::NoBatch {
-                run: self.shared.run.clone(),
-                step: self.next_step,
-            });
+            return Err(self.no_batch());
         };
         if !(most.is_finite() && most > 0.0) {
             let why =
@@ -257,6 +254,13 @@ impl Recording {
         }
     }
 
+    fn no_batch(&self) -> RecorderError {
+        RecorderError::NoBatch {
+            run: self.shared.run.clone(),
+            step: self.next_step,
+        }
+    }
+
     fn batch_pending(&self, waiting: &Pending) -> RecorderError {
         RecorderError::BatchPending {
             run: self.shared.run.clone(),
@@ -283,10 +287,7 @@ impl Recording {
         match (given, self.pending.take()) {
             (None, Some(pending)) => Ok(pending),
             (Some(batch), None) => self.describe(batch),
-            (None, None) => Err(RecorderError::NoBatch {
-                run: self.shared.run.clone(),
-                step: self.next_step,
-            }),
+            (None, None) => Err(self.no_batch()),
             (Some(_), Some(waiting)) => {
                 let error = self.batch_pending(&waiting);
                 self.pending = Some(waiting);

@@ -13,7 +13,9 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::composed;
-use super::element::{Element, by_dtype, elements, error, same_shape, storage, supported};
+use super::element::{
+    Element, by_dtype, elements, error, same_float, same_shape, storage, supported,
+};
 use super::matmul::{Matrix, product};
 use super::operand::wanted;
 use super::parallel::each_row;
@@ -30,14 +32,11 @@ use super::softmax::gradient_row;
 pub fn self_attention(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
     const OP: &str = "self_attention";
     let sizes = Sizes::of(OP, qkv.dims(), heads)?;
-    if !qkv.dtype().is_float() {
-        let found = qkv.dtype();
-        return Err(error(OP, format!("expected a float tensor, got {found:?}")));
-    }
+    same_float(OP, qkv, &[])?;
     if supported(qkv) {
         qkv.apply_op1(Attention(How { heads, causal }))
     } else {
-        composed::self_attention(qkv, (sizes.t, sizes.w / heads), heads, causal)
+        composed::self_attention(qkv, (sizes.t, sizes.d), heads, causal)
     }
 }
 

@@ -7,7 +7,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::composed;
-use super::element::{Element, by_dtype, elements, error, storage};
+use super::element::{Element, by_dtype, elements, error, same_shape, storage};
 use super::operand::wanted;
 use super::parallel::{rows, sum_over};
 
@@ -245,12 +245,7 @@ impl CustomOp2 for ChannelDot {
         yl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let s = Planes::of(self.name(), xl.dims())?;
-        if xl.dims() != yl.dims() {
-            return Err(error(
-                self.name(),
-                format!("shapes differ: {:?} and {:?}", xl.dims(), yl.dims()),
-            ));
-        }
+        same_shape(self.name(), &[xl, yl])?;
         by_dtype!(self.name(), x, T => {
             let x = elements::<T>(self.name(), x, xl)?;
             let y = elements::<T>(self.name(), y, yl)?;

@@ -6,7 +6,7 @@ use super::channel;
 use super::columns;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
 use super::matmul::{Matrix, product, product_on_threads};
-use super::operand::wanted;
+use super::operand::{check_bias, wanted};
 use super::parallel::rows;
 
 /// y = x wᵀ + bias: `x` (B, I), `w` (O, I), `bias` (O,) give (B, O).
@@ -55,13 +55,7 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         x.matmul(&w.t()?)?
     };
     let Some(bias) = bias else { return Ok(y) };
-    same_kind(OP, x, &[("the bias", bias)])?;
-    if bias.dims() != [o] {
-        return Err(error(
-            OP,
-            format!("the bias must have shape [{o}], got {:?}", bias.dims()),
-        ));
-    }
+    check_bias(OP, x, bias, o)?;
     channel::add_bias(&y, bias)
 }
 
@@ -104,6 +98,16 @@ struct Sides {
     k: usize,
     a: Read,
     b: Read,
+}
+
+impl Sides {
+    /// op(b).
+    fn right<'a, T: Element>(&self, b: &'a [T]) -> Matrix<'a, T> {
+        match self.b {
+            Read::Rows => Matrix::new(b, self.k, self.n),
+            Read::Columns => Matrix::new(b, self.n, self.k).t(),
+        }
+    }
 }
 
 /// How a product is divided among threads.
@@ -269,11 +273,7 @@ fn whole<T: Element>(s: Sides, a: &[T], b: &[T]) -> Vec<T> {
         Read::Rows => Matrix::new(a, s.m, s.k),
         Read::Columns => Matrix::new(a, s.k, s.m).t(),
     };
-    let right = match s.b {
-        Read::Rows => Matrix::new(b, s.k, s.n),
-        Read::Columns => Matrix::new(b, s.n, s.k).t(),
-    };
-    product_on_threads(&mut out, left, right);
+    product_on_threads(&mut out, left, s.right(b));
     out
 }
 
@@ -281,10 +281,7 @@ fn whole<T: Element>(s: Sides, a: &[T], b: &[T]) -> Vec<T> {
 const ROWS: usize = 16;
 
 fn multiply<T: Element>(s: Sides, a: &[T], b: &[T]) -> Vec<T> {
-    let right = match s.b {
-        Read::Rows => Matrix::new(b, s.k, s.n),
-        Read::Columns => Matrix::new(b, s.n, s.k).t(),
-    };
+    let right = s.right(b);
     let work = 2 * ROWS * s.n * s.k;
     rows(s.m * s.n, ROWS * s.n, work, |i, rows| {
         let first = i * ROWS;

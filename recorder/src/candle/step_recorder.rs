@@ -291,7 +291,7 @@ impl StepRecorder {
     ) -> Result<f64, RecorderError> {
         self.expect_clipping(most)?;
         // In the order of the layout, in which a replay adds.
-        let mut ordered: Vec<(usize, &Var)> = Vec::with_capacity(variables.len());
+        let mut ordered = BTreeMap::new();
         for var in variables {
             let Some(position) = self.tensors.position(var.id()) else {
                 let why = format!(
@@ -300,11 +300,9 @@ impl StepRecorder {
                 );
                 return Err(self.at().wrong(why));
             };
-            ordered.push((position, var));
+            ordered.insert(position, var);
         }
-        ordered.sort_by_key(|(position, _)| *position);
-        ordered.dedup_by_key(|(position, _)| *position);
-        let ordered: Vec<&Var> = ordered.into_iter().map(|(_, var)| var).collect();
+        let ordered: Vec<&Var> = ordered.into_values().collect();
         let norm = clip(gradients, &ordered, most)
             .map_err(|error| self.at().candle("clipping the gradients", error))?;
         self.clipped(most);
