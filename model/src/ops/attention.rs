@@ -3,12 +3,13 @@
 //! Composed of candle's operations, its backward pass copies queries, keys and values into tensors of their own and the gradients back,
 //! and takes about fifty passes over new tensors. Here each derivative is one operation, head by head, on the packed tensor:
 //!
-//! - [`Attention`] is O. [`Pull`] is the gradient of Q, K and V for the gradient G of O:
+//! - [`Attention`] is O. [`Gradient`] is the gradient of Q, K and V for the gradient G of O:
 //!   dV = Yᵀ G, dY = G Vᵀ, dS = Y ∘ (dY − Σ Y ∘ dY), dQ = dS K/√D, dK = dSᵀ Q/√D.
-//! - For an adjoint A of `Pull`, the gradient of G is [`Tangent`], the derivative Ȯ of O in the direction A, and that of Q, K and V is
-//!   [`Bend`], the derivative of `Pull` in the direction A.
+//! - For an adjoint A of `Gradient`, the gradient of G is [`Tangent`], the derivative Ȯ of O in the direction A. That of Q, K and V
+//!   is [`GradientTangent`], the derivative of `Gradient` in the direction A.
 //!
-//! `Tangent` and `Bend` have no derivative: candle refuses a backward pass through them. Y is computed again in each operation instead of being kept.
+//! `Tangent` and `GradientTangent` have no derivative: candle refuses a backward pass through them. Y is computed again in each
+//! operation instead of being kept.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -49,11 +50,11 @@ struct How {
 /// qkv -> O.
 struct Attention(How);
 /// (G, qkv) -> the gradient of qkv.
-struct Pull(How);
+struct Gradient(How);
 /// (A, qkv) -> the derivative of O in the direction A.
 struct Tangent(How);
-/// (A, G, qkv) -> the derivative of `Pull` in the direction A.
-struct Bend(How);
+/// (A, G, qkv) -> the derivative of `Gradient` in the direction A.
+struct GradientTangent(How);
 
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
@@ -154,7 +155,7 @@ impl<T: Element> Head<T> {
     }
 
     /// y = softmax(Q Kᵀ/√D).
-    fn weigh(&mut self, of: &Parts<'_, T>) {
+    fn softmax(&mut self, of: &Parts<'_, T>) {
         product(&mut self.y, of.q, of.k.t(), false);
         for (r, row) in self.y.chunks_exact_mut(self.s.t).enumerate() {
             let seen = if self.causal { r + 1 } else { row.len() };
@@ -174,7 +175,7 @@ impl<T: Element> Head<T> {
     }
 
     /// y_dot = the derivative of y in the direction `a`.
-    fn weigh_along(&mut self, of: &Parts<'_, T>, a: &Parts<'_, T>) {
+    fn softmax_along(&mut self, of: &Parts<'_, T>, a: &Parts<'_, T>) {
         product(&mut self.y_dot, a.q, of.k.t(), false);
         product(&mut self.y_dot, of.q, a.k.t(), true);
         let rows = self.y_dot.chunks_exact_mut(self.s.t);
@@ -185,7 +186,7 @@ impl<T: Element> Head<T> {
     }
 
     /// first = dS/√D for the gradient g of the head's result, (T, D).
-    fn pull(&mut self, of: &Parts<'_, T>, g: Matrix<'_, T>) {
+    fn score_gradient(&mut self, of: &Parts<'_, T>, g: Matrix<'_, T>) {
         product(&mut self.first, g, of.v.t(), false);
         let rows = self.first.chunks_exact_mut(self.s.t);
         for (row, y) in rows.zip(self.y.chunks_exact(self.s.t)) {
@@ -195,7 +196,7 @@ impl<T: Element> Head<T> {
     }
 
     /// first = dS/√D and second = its derivative in the direction `a`, for the gradient g of the head's result, (T, D).
-    fn pull_along(&mut self, of: &Parts<'_, T>, a: &Parts<'_, T>, g: Matrix<'_, T>) {
+    fn score_gradient_along(&mut self, of: &Parts<'_, T>, a: &Parts<'_, T>, g: Matrix<'_, T>) {
         product(&mut self.first, g, of.v.t(), false);
         product(&mut self.second, g, a.v.t(), false);
         let t = self.s.t;
@@ -264,7 +265,7 @@ impl CustomOp1 for Attention {
             let x = elements::<T>(self.name(), x, l)?;
             let out = by_heads::<T>(s, self.0, s.w, |b, h, out, head| {
                 let of = Parts::of(s, &x, b, h);
-                head.weigh(&of);
+                head.softmax(&of);
                 product(&mut head.part, s.square(&head.y), of.v, false);
                 head.put(out, s.w);
             });
@@ -273,11 +274,11 @@ impl CustomOp1 for Attention {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        g.apply_op2(x, Pull(self.0)).map(Some)
+        g.apply_op2(x, Gradient(self.0)).map(Some)
     }
 }
 
-impl CustomOp2 for Pull {
+impl CustomOp2 for Gradient {
     fn name(&self) -> &'static str {
         "self-attention gradient"
     }
@@ -296,8 +297,8 @@ impl CustomOp2 for Pull {
             let out = by_heads::<T>(s, self.0, 3 * s.w, |b, h, out, head| {
                 let of = Parts::of(s, &x, b, h);
                 let g = s.head(&g, b, h);
-                head.weigh(&of);
-                head.pull(&of, g);
+                head.softmax(&of);
+                head.score_gradient(&of, g);
                 product(&mut head.part, s.square(&head.first), of.k, false);
                 head.put(out, 3 * s.w);
                 product(&mut head.part, s.square(&head.first).t(), of.q, false);
@@ -318,7 +319,7 @@ impl CustomOp2 for Pull {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((
             wanted(g, || a.apply_op2(x, Tangent(self.0)))?,
-            wanted(x, || a.apply_op3(g, x, Bend(self.0)))?,
+            wanted(x, || a.apply_op3(g, x, GradientTangent(self.0)))?,
         ))
     }
 }
@@ -342,8 +343,8 @@ impl CustomOp2 for Tangent {
             let x = elements::<T>(self.name(), x, xl)?;
             let out = by_heads::<T>(s, self.0, s.w, |b, h, out, head| {
                 let (of, a) = (Parts::of(s, &x, b, h), Parts::of(s, &a, b, h));
-                head.weigh(&of);
-                head.weigh_along(&of, &a);
+                head.softmax(&of);
+                head.softmax_along(&of, &a);
                 product(&mut head.part, s.square(&head.y_dot), of.v, false);
                 product(&mut head.part, s.square(&head.y), a.v, true);
                 head.put(out, s.w);
@@ -353,7 +354,7 @@ impl CustomOp2 for Tangent {
     }
 }
 
-impl CustomOp3 for Bend {
+impl CustomOp3 for GradientTangent {
     fn name(&self) -> &'static str {
         "self-attention, second derivative"
     }
@@ -376,9 +377,9 @@ impl CustomOp3 for Bend {
             let out = by_heads::<T>(s, self.0, 3 * s.w, |b, h, out, head| {
                 let (of, a) = (Parts::of(s, &x, b, h), Parts::of(s, &a, b, h));
                 let g = s.head(&g, b, h);
-                head.weigh(&of);
-                head.weigh_along(&of, &a);
-                head.pull_along(&of, &a, g);
+                head.softmax(&of);
+                head.softmax_along(&of, &a);
+                head.score_gradient_along(&of, &a, g);
                 product(&mut head.part, s.square(&head.second), of.k, false);
                 product(&mut head.part, s.square(&head.first), a.k, true);
                 head.put(out, 3 * s.w);

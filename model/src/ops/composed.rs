@@ -1,8 +1,9 @@
 //! The layers, composed of candle operations with correct first and second derivatives. Devices other than the CPU run
 //! them. They are also an independent implementation with which tests compare the CPU's operations.
 //!
-//! All layers use one linear map and its transpose. `index_select` along the flattened plane reads a patch matrix from the
-//! padded input, and `index_add` adds one to it. In candle, each is the derivative of the other.
+//! Convolutions and pooling use one linear map and its transpose. The map copies the windows of the padded input into the columns of a
+//! matrix (`index_select` with the windows' positions). The transpose adds the columns back to the windows (`index_add`). candle
+//! computes the derivative of each with the other, so both have correct derivatives of any order.
 
 use candle_core::{D, Device, Result, Tensor};
 
@@ -215,7 +216,7 @@ pub(super) fn self_attention(
 }
 
 /// The gradient of x for the gradient g of its softmax y over the last dimension: y (g − ⟨y, g⟩).
-pub(super) fn softmax_pulled(y: &Tensor, g: &Tensor) -> Result<Tensor> {
+pub(super) fn softmax_gradient(y: &Tensor, g: &Tensor) -> Result<Tensor> {
     let weighted = y.mul(g)?;
     weighted.sub(&y.broadcast_mul(&weighted.sum_keepdim(D::Minus1)?)?)
 }
@@ -239,7 +240,7 @@ fn normalised_and_inverse(x: &Tensor, remove_mean: bool, eps: f64) -> Result<(Te
 
 /// The gradient of x for the gradient h of its [`normalised_rows`] n: (h − mean(h) − n mean(h n)) / √(var(x) + ε). RMS norm has no
 /// mean(h).
-pub(super) fn normalised_rows_pulled(
+pub(super) fn normalised_rows_gradient(
     h: &Tensor,
     x: &Tensor,
     remove_mean: bool,

@@ -21,10 +21,12 @@ pub(crate) trait Element:
     fn abs(self) -> Self;
     fn is_nan(self) -> bool;
     fn sqrt(self) -> Self;
-    /// The sum, with the bits of candle's sum over a last dimension.
+    /// The sum, with the bits of candle's sum over a last dimension. candle adds several partial sums, one for each lane of a vector
+    /// register, so a plain loop would round otherwise.
     fn sum_of(values: &[Self]) -> Self {
         let mut sum = Self::ZERO;
-        // SAFETY: the pointer is to as many values as the last argument says.
+        // SAFETY: candle reads as many values from the first pointer as the last argument says, which is the slice's length, and
+        // writes one value to the second.
         unsafe { Self::vec_reduce_sum(values.as_ptr(), &raw mut sum, values.len()) };
         sum
     }

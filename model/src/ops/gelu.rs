@@ -2,7 +2,7 @@
 //! f′ = Φ + x φ, f″ = (2 − x²) φ and f‴ = (x³ − 4x) φ.
 //!
 //! Composed of candle's operations, f′ and f″ take more than a dozen passes over new tensors, on one thread. Here, each is one
-//! operation: [`Gelu`], [`Slope`] (g f′) and [`Curve`] (a g f″). f and g f′ have the bits of the composed form.
+//! operation: [`Gelu`], [`Gradient`] (g f′) and [`SecondDerivative`] (a g f″). f and g f′ have the bits of the composed form.
 
 mod erf;
 
@@ -32,9 +32,9 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// x -> f(x).
 struct Gelu;
 /// (g, x) -> g f′(x).
-struct Slope;
+struct Gradient;
 /// (a, g, x) -> a g f″(x).
-struct Curve;
+struct SecondDerivative;
 
 /// Operations per value, about.
 const WORK: usize = 32;
@@ -45,7 +45,7 @@ fn blocks<T: Element>(len: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) -> 
 }
 
 /// x / √2 for the values of a block, as candle's `affine` computes it.
-fn halved<T: Element>(x: &[T]) -> [T; BLOCK] {
+fn over_root_two<T: Element>(x: &[T]) -> [T; BLOCK] {
     let by = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
     let mut out = [T::ZERO; BLOCK];
     for (out, &x) in out.iter_mut().zip(x) {
@@ -77,7 +77,7 @@ impl CustomOp1 for Gelu {
             let x = elements::<T>(self.name(), x, l)?;
             let y = blocks::<T>(x.len(), |from, out| {
                 let x = &x[from..];
-                let phi = distribution(&halved(x));
+                let phi = distribution(&over_root_two(x));
                 for ((out, &x), &phi) in out.iter_mut().zip(x).zip(&phi) {
                     *out = x * phi;
                 }
@@ -87,11 +87,11 @@ impl CustomOp1 for Gelu {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        g.apply_op2(x, Slope).map(Some)
+        g.apply_op2(x, Gradient).map(Some)
     }
 }
 
-impl CustomOp2 for Slope {
+impl CustomOp2 for Gradient {
     fn name(&self) -> &'static str {
         "gelu gradient"
     }
@@ -114,7 +114,7 @@ impl CustomOp2 for Slope {
             ].map(T::from_f64);
             let out = blocks::<T>(x.len(), |from, out| {
                 let (g, x) = (&g[from..], &x[from..]);
-                let t = halved(x);
+                let t = over_root_two(x);
                 let (phi, bell) = (distribution(&t), bell(&t));
                 // Each operation is one of the composed form's backward pass.
                 for ((out, (&g, &x)), (&phi, &bell)) in
@@ -136,13 +136,13 @@ impl CustomOp2 for Slope {
         a: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((
-            wanted(g, || a.apply_op2(x, Slope))?,
-            wanted(x, || a.apply_op3(g, x, Curve))?,
+            wanted(g, || a.apply_op2(x, Gradient))?,
+            wanted(x, || a.apply_op3(g, x, SecondDerivative))?,
         ))
     }
 }
 
-impl CustomOp3 for Curve {
+impl CustomOp3 for SecondDerivative {
     fn name(&self) -> &'static str {
         "gelu second derivative"
     }
@@ -161,14 +161,14 @@ impl CustomOp3 for Curve {
             let a = elements::<T>(self.name(), a, al)?;
             let g = elements::<T>(self.name(), g, gl)?;
             let x = elements::<T>(self.name(), x, xl)?;
-            let (two, height) = (T::from_f64(2.0), T::from_f64(HEIGHT));
+            let (two, peak) = (T::from_f64(2.0), T::from_f64(FRAC_1_SQRT_2PI));
             let out = blocks::<T>(x.len(), |from, out| {
                 let (a, g, x) = (&a[from..], &g[from..], &x[from..]);
-                let bell = bell(&halved(x));
+                let bell = bell(&over_root_two(x));
                 for ((out, (&a, &g)), (&x, &bell)) in
                     out.iter_mut().zip(a.iter().zip(g)).zip(x.iter().zip(&bell))
                 {
-                    *out = a * g * ((two - x * x) * (bell * height));
+                    *out = a * g * ((two - x * x) * (bell * peak));
                 }
             });
             Ok((storage(out), xl.shape().clone()))
@@ -184,17 +184,17 @@ impl CustomOp3 for Curve {
         b: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let third = || {
-            let density = (x.sqr()?.affine(-0.5, 0.0)?.exp()? * HEIGHT)?;
+            let density = (x.sqr()?.affine(-0.5, 0.0)?.exp()? * FRAC_1_SQRT_2PI)?;
             let polynomial = x.mul(&x.sqr()?.affine(1.0, -4.0)?)?;
             a.mul(g)?.mul(b)?.mul(&density)?.mul(&polynomial)
         };
         Ok((
-            wanted(a, || b.apply_op3(g, x, Curve))?,
-            wanted(g, || a.apply_op3(b, x, Curve))?,
+            wanted(a, || b.apply_op3(g, x, SecondDerivative))?,
+            wanted(g, || a.apply_op3(b, x, SecondDerivative))?,
             wanted(x, third)?,
         ))
     }
 }
 
 /// 1/√(2π), the largest value of φ.
-const HEIGHT: f64 = 0.398_942_280_401_432_7;
+const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;

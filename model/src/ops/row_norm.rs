@@ -4,12 +4,12 @@
 //! mean(x²).) The symmetric matrix P = 1 − 11ᵀ/m − nnᵀ/m (without 11ᵀ/m for RMS norm) gives both derivatives: dn = r P dx, and
 //! dr = −(r²/m) ⟨n, dx⟩.
 //!
-//! - [`normalised`] is n, and its derivative is [`pulled`].
-//! - [`pulled`] is r P h, for the gradient h of n. For an adjoint a, the gradient with respect to h is r P a, and that with respect to x
-//!   is [`Bend`]: −(r/m) φ n − (r²/m) (⟨h, n⟩ P a + ⟨a, n⟩ P h) with φ = r ⟨a, P h⟩.
+//! - [`normalised`] is n, and its derivative is [`gradient`].
+//! - [`gradient`] is r P h, for the gradient h of n. For an adjoint a, the gradient with respect to h is r P a, and that with
+//!   respect to x is [`SecondDerivative`]: −(r/m) φ n − (r²/m) (⟨h, n⟩ P a + ⟨a, n⟩ P h) with φ = r ⟨a, P h⟩.
 //!
-//! `normalised` and `pulled` have the bits of the same formulas composed of candle's operations. `Bend` has no derivative: candle refuses a backward
-//! pass through it.
+//! `normalised` and `gradient` have the bits of the same formulas composed of candle's operations. `SecondDerivative` has no
+//! derivative: candle refuses a backward pass through it.
 
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType as _,
@@ -38,20 +38,20 @@ pub(crate) fn normalised(norm: Norm, x: &Tensor) -> Result<Tensor> {
 }
 
 /// The gradient of x for the gradient h of its normalised rows.
-pub(crate) fn pulled(norm: Norm, h: &Tensor, x: &Tensor) -> Result<Tensor> {
+pub(crate) fn gradient(norm: Norm, h: &Tensor, x: &Tensor) -> Result<Tensor> {
     if supported(x) {
-        h.apply_op2(x, Pull(norm))
+        h.apply_op2(x, Gradient(norm))
     } else {
-        composed::normalised_rows_pulled(h, x, norm.remove_mean, norm.eps)
+        composed::normalised_rows_gradient(h, x, norm.remove_mean, norm.eps)
     }
 }
 
 /// x -> n.
 struct Normalise(Norm);
 /// (h, x) -> r P h.
-struct Pull(Norm);
+struct Gradient(Norm);
 /// (a, h, x) -> the gradient of x for the gradient a of r P h.
-struct Bend(Norm);
+struct SecondDerivative(Norm);
 
 /// Operations per value, about.
 const WORK: usize = 16;
@@ -154,11 +154,11 @@ impl CustomOp1 for Normalise {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        pulled(self.0, g, x).map(Some)
+        gradient(self.0, g, x).map(Some)
     }
 }
 
-impl CustomOp2 for Pull {
+impl CustomOp2 for Gradient {
     fn name(&self) -> &'static str {
         "norm of rows, gradient"
     }
@@ -193,13 +193,13 @@ impl CustomOp2 for Pull {
         a: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((
-            wanted(h, || pulled(self.0, a, x))?,
-            wanted(x, || a.apply_op3(h, x, Bend(self.0)))?,
+            wanted(h, || gradient(self.0, a, x))?,
+            wanted(x, || a.apply_op3(h, x, SecondDerivative(self.0)))?,
         ))
     }
 }
 
-impl CustomOp3 for Bend {
+impl CustomOp3 for SecondDerivative {
     fn name(&self) -> &'static str {
         "norm of rows, second derivative"
     }

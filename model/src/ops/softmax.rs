@@ -1,8 +1,8 @@
 //! The derivatives of the softmax over the last dimension, in one pass per row.
 //!
-//! For y = softmax(x) and the gradient g of y, the gradient of x is [`pulled`]: y (g − ⟨y, g⟩). For an adjoint a of it, the gradient of g
-//! is the same with a in place of g, and that of y is [`Bend`]: a g − ⟨y, g⟩ a − ⟨a, y⟩ g. `pulled` has the bits of the same formula
-//! composed of candle's operations. `Bend` has no derivative: candle refuses a backward pass through it.
+//! For y = softmax(x) and the gradient g of y, the gradient of x is [`gradient`]: y (g − ⟨y, g⟩). For an adjoint a of it, the gradient of g
+//! is the same with a in place of g, and that of y is [`SecondDerivative`]: a g − ⟨y, g⟩ a − ⟨a, y⟩ g. `gradient` has the bits of the
+//! same formula composed of candle's operations. `SecondDerivative` has no derivative: candle refuses a backward pass through it.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -12,18 +12,18 @@ use super::operand::wanted;
 use super::parallel::each_row;
 
 /// The gradient of x for the gradient g of its softmax y (..., m).
-pub(crate) fn pulled(y: &Tensor, g: &Tensor) -> Result<Tensor> {
+pub(crate) fn gradient(y: &Tensor, g: &Tensor) -> Result<Tensor> {
     if supported(y) {
-        y.apply_op2(g, Pull)
+        y.apply_op2(g, Gradient)
     } else {
-        composed::softmax_pulled(y, g)
+        composed::softmax_gradient(y, g)
     }
 }
 
 /// (y, g) -> y (g − ⟨y, g⟩).
-struct Pull;
+struct Gradient;
 /// (a, g, y) -> a g − ⟨y, g⟩ a − ⟨a, y⟩ g.
-struct Bend;
+struct SecondDerivative;
 
 /// Operations per value, about.
 const WORK: usize = 8;
@@ -46,7 +46,7 @@ pub(super) fn gradient_row<T: Element>(row: &mut [T], y: &[T]) {
     row.iter_mut().zip(y).for_each(|(v, &y)| *v = *v - y * sum);
 }
 
-impl CustomOp2 for Pull {
+impl CustomOp2 for Gradient {
     fn name(&self) -> &'static str {
         "softmax gradient"
     }
@@ -79,13 +79,13 @@ impl CustomOp2 for Pull {
         a: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((
-            wanted(y, || a.apply_op3(g, y, Bend))?,
-            wanted(g, || pulled(y, a))?,
+            wanted(y, || a.apply_op3(g, y, SecondDerivative))?,
+            wanted(g, || gradient(y, a))?,
         ))
     }
 }
 
-impl CustomOp3 for Bend {
+impl CustomOp3 for SecondDerivative {
     fn name(&self) -> &'static str {
         "softmax second derivative"
     }

@@ -233,7 +233,7 @@ impl Kind {
 
 /// The gradient of x for the gradient g of the result.
 fn gradient(norm: Norm, g: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    row_norm::pulled(norm, &columns::scale(g, weight)?, x)
+    row_norm::gradient(norm, &columns::scale(g, weight)?, x)
 }
 
 /// The gradient of the weight.

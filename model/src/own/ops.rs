@@ -20,7 +20,7 @@ pub fn softmax_last_dim(x: &Tensor) -> Result<Tensor> {
     }
     let value = candle_nn::ops::softmax_last_dim(&x.detach().contiguous()?)?;
     with_derivative("softmax-last-dim", &[x], value, |_, y, g| {
-        Ok(vec![Box::new(move || softmax::pulled(y, g))])
+        Ok(vec![Box::new(move || softmax::gradient(y, g))])
     })
 }
 

@@ -145,15 +145,15 @@ fn composed_rows_agree() {
         agree(
             "normalised rows, gradient",
             &rows,
-            |t| normalised_rows_pulled(&t[0], &t[1], remove_mean, eps),
-            |t| ops::row_norm::pulled(norm, &t[0], &t[1]),
+            |t| normalised_rows_gradient(&t[0], &t[1], remove_mean, eps),
+            |t| ops::row_norm::gradient(norm, &t[0], &t[1]),
         );
     }
     agree(
         "softmax gradient",
         &rows,
-        |t| softmax_pulled(&t[0], &t[1]),
-        |t| ops::softmax::pulled(&t[0], &t[1]),
+        |t| softmax_gradient(&t[0], &t[1]),
+        |t| ops::softmax::gradient(&t[0], &t[1]),
     );
 }
 

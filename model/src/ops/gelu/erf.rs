@@ -1,10 +1,11 @@
 //! The error function of a block of values, with the bits of candle's `erf`.
 //!
-//! candle calls `libm::erff` (FreeBSD's msun, after Sun's fdlibm), which chooses one of five formulas per value. Here, all formulas are
-//! computed for each value of a block with vectors, and the right one is selected. The operations are libm's, in their order, so the
-//! bits are libm's. A test compares all kinds of values.
+//! candle calls `libm::erff` (FreeBSD's msun, after Sun's fdlibm). It looks at the size of each value to choose one of five formulas,
+//! so it computes one value at a time. Here, a processor's vector instructions compute a formula for several values at once. A group
+//! with small values only needs one formula. In another group, the formulas of all sizes are computed for every value, and each value
+//! takes the result that belongs to its size. The operations of a formula are libm's, in their order, so the results have libm's bits.
 
-use super::super::element::Element;
+use crate::ops::element::Element;
 use crate::wide::{Loop, wide};
 
 /// Number of values whose intermediate results are on the stack.

@@ -1,7 +1,7 @@
 //! AdamW's update in one pass over each tensor, on the CPU.
 //!
-//! The composed update makes a dozen tensors of the parameter's size. Here each value is read once, and the results
-//! are written in place. The operations on a value are the same in the same order, so the bits are the same.
+//! Composed of candle's operations, an update makes a dozen new tensors of the parameter's size. Here, the parameter and its moments
+//! are changed where they are. Each value goes through the same operations in the same order, so the bits are the same.
 
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -15,17 +15,22 @@ const PARALLEL: usize = 1 << 16;
 /// Number of values that a thread updates at a time.
 const PIECE: usize = 1 << 14;
 
-/// The factors of an update.
+/// The numbers of the update k, with the symbols of [`AdamW`](super::AdamW)'s formula.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Factors {
+    /// β1, of the first moment m.
     pub beta1: f64,
+    /// β2, of the second moment n.
     pub beta2: f64,
-    /// 1/(1−β1^k) and 1/(1−β2^k).
+    /// 1/(1−β1^k), so that m̂ is m times this.
     pub scale1: f64,
+    /// 1/(1−β2^k), so that n̂ is n times this.
     pub scale2: f64,
+    /// ε.
     pub eps: f64,
+    /// The learning rate η.
     pub rate: f64,
-    /// 1 − ηλ.
+    /// 1 − ηλ: weight decay λ leaves this part of a parameter.
     pub kept: f64,
 }
 
@@ -61,13 +66,13 @@ pub(super) fn update(
     parameter.inplace_op3(first, second, &Parameter(factors))
 }
 
-/// m ← β m + (1−β) G, with G² if `squared`.
+/// The new moment, m ← β m + (1−β) G, or n ← β n + (1−β) G² if `squared`.
 struct Moment {
     beta: f64,
     squared: bool,
 }
 
-/// θ ← (1−ηλ) θ − η m̂/(√n̂ + ε)
+/// The new parameter from its new moments, θ ← (1−ηλ) θ − η m̂/(√n̂ + ε).
 struct Parameter(Factors);
 
 /// f32 or f64.
@@ -95,7 +100,7 @@ impl Float for f64 {
     }
 }
 
-/// x · `by` as candle computes it. The addition changes −0 to 0.
+/// x · `by`, as candle's `affine` computes it: it adds an offset, here 0. This changes −0 to 0.
 #[inline(always)]
 fn scaled<T: Float>(x: T, by: T) -> T {
     x * by + T::zero()
@@ -103,11 +108,13 @@ fn scaled<T: Float>(x: T, by: T) -> T {
 
 impl Moment {
     fn run<T: Float>(&self, m: &mut [T], g: &[T]) {
-        let (old, new) = (T::from_f64(self.beta), T::from_f64(1.0 - self.beta));
+        let (of_old, of_new) = (T::from_f64(self.beta), T::from_f64(1.0 - self.beta));
         if self.squared {
-            each(m, [g, g], |m, g, _| scaled(m, old) + scaled(g * g, new));
+            each(m, [g, g], |m, g, _| {
+                scaled(m, of_old) + scaled(g * g, of_new)
+            });
         } else {
-            each(m, [g, g], |m, g, _| scaled(m, old) + scaled(g, new));
+            each(m, [g, g], |m, g, _| scaled(m, of_old) + scaled(g, of_new));
         }
     }
 }
@@ -132,10 +139,10 @@ impl InplaceOp2 for Moment {
     fn cpu_fwd(&self, to: &mut CpuStorage, tl: &Layout, g: &CpuStorage, gl: &Layout) -> Result<()> {
         match (to, g) {
             (CpuStorage::F32(m), CpuStorage::F32(g)) => {
-                self.run(within_mut(m, tl)?, within(g, gl)?)
+                self.run(values_mut(m, tl)?, values(g, gl)?)
             }
             (CpuStorage::F64(m), CpuStorage::F64(g)) => {
-                self.run(within_mut(m, tl)?, within(g, gl)?)
+                self.run(values_mut(m, tl)?, values(g, gl)?)
             }
             _ => bail!(
                 "{}: expected float32 or float64 tensors of one type",
@@ -162,10 +169,10 @@ impl InplaceOp3 for Parameter {
     ) -> Result<()> {
         match (to, m, n) {
             (CpuStorage::F32(x), CpuStorage::F32(m), CpuStorage::F32(n)) => {
-                self.run(within_mut(x, tl)?, [within(m, ml)?, within(n, nl)?]);
+                self.run(values_mut(x, tl)?, [values(m, ml)?, values(n, nl)?]);
             }
             (CpuStorage::F64(x), CpuStorage::F64(m), CpuStorage::F64(n)) => {
-                self.run(within_mut(x, tl)?, [within(m, ml)?, within(n, nl)?]);
+                self.run(values_mut(x, tl)?, [values(m, ml)?, values(n, nl)?]);
             }
             _ => bail!(
                 "{}: expected float32 or float64 tensors of one type",
@@ -193,12 +200,14 @@ fn each<T: Float>(to: &mut [T], [a, b]: [&[T]; 2], f: impl Fn(T, T, T) -> T + Se
         .for_each(piece);
 }
 
-fn within<'a, T>(all: &'a [T], layout: &Layout) -> Result<&'a [T]> {
+/// The tensor's values in its storage.
+fn values<'a, T>(all: &'a [T], layout: &Layout) -> Result<&'a [T]> {
     let (from, to) = range(layout)?;
     Ok(&all[from..to])
 }
 
-fn within_mut<'a, T>(all: &'a mut [T], layout: &Layout) -> Result<&'a mut [T]> {
+/// As [`values`].
+fn values_mut<'a, T>(all: &'a mut [T], layout: &Layout) -> Result<&'a mut [T]> {
     let (from, to) = range(layout)?;
     Ok(&mut all[from..to])
 }
