@@ -1,9 +1,9 @@
 //! Activation functions.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor};
 
 use super::composed;
-use super::element::{Element, by_dtype, elements, same_kind, storage};
+use super::element::{Element, by_dtype, elements, error, same_kind, storage};
 use super::parallel::{map, zip};
 
 /// max(x, 0). The derivative at 0 is 0, as in PyTorch. candle's own ReLU has derivative 1 there.
@@ -88,11 +88,8 @@ impl CustomOp1 for ReluGate {
 
     fn cpu_fwd(&self, g: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let (guard, yl) = self.y.storage_and_layout();
-        let candle_core::Storage::Cpu(y) = &*guard else {
-            return Err(super::element::error(
-                self.name(),
-                "the output is no longer on the CPU",
-            ));
+        let Storage::Cpu(y) = &*guard else {
+            return Err(error(self.name(), "the output is no longer on the CPU"));
         };
         by_dtype!(self.name(), g, T => {
             let g = elements::<T>(self.name(), g, l)?;

@@ -165,7 +165,7 @@ fn composed_sums_agree() {
             "sum",
             &x,
             |t| channel_sum(&t[0]),
-            |t| super::super::channel::sum(&t[0]),
+            |t| ops::channel::sum(&t[0]),
         );
     }
 }
