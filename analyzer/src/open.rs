@@ -1,13 +1,13 @@
 //! Opens recorded runs with their models and data, and chooses the engine that replays them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device};
 use hindcast_format::Trace;
 use hindcast_format::layout::DType as Stored;
-use hindcast_model::data::{DataSet, Given, load_given};
+use hindcast_model::data::{DataSet, Given, NewRows, load_given, load_new_rows};
 use hindcast_model::net::Net;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::{Precision, Task};
@@ -149,6 +149,30 @@ impl RecordedRun<'_> {
     /// The Task's model. `None` for an own model.
     pub fn net(&self) -> Option<&Arc<Net>> {
         self.opened().net.as_ref()
+    }
+
+    /// Reads rows of the user's own as the run's data is read, to predict them. `given` is the run's data folder. `files` has one
+    /// path, or two for inputs and labels in separate files.
+    ///
+    /// # Errors
+    /// If the run has no task, or the rows don't fit it ([`load_new_rows`]).
+    pub fn new_rows<'a>(
+        &self,
+        run: &Path,
+        given: impl Into<Given<'a>>,
+        files: &[PathBuf],
+    ) -> Result<NewRows> {
+        let (Some(task), Some(trace)) = (self.task(), self.trace()) else {
+            return Err(AnalysisError::NoTask {
+                run: run.to_owned(),
+            });
+        };
+        let seed = trace.info().seed;
+        load_new_rows(&task.data, given.into(), seed, files, self.data()).map_err(|source| {
+            AnalysisError::Data {
+                source: Box::new(source),
+            }
+        })
     }
 
     /// The trace that the run was opened from. `None` if the steps come from another source.

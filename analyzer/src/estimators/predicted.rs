@@ -46,7 +46,7 @@ pub(super) fn rows(
                 predicted: row.predicted,
                 probability: row.probability,
                 label_probability: row.label_probability,
-                loss: Some(row.loss),
+                loss: row.loss,
             };
         }
     }

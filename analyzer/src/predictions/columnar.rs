@@ -28,9 +28,9 @@ pub(super) fn parquet(to: &Path, run: &str, rows: &[PredictionRow]) -> Result<()
         text(|r| &r.predicted),
         real(|r| r.probability),
         real(|r| r.label_probability),
-        real(|r| Some(r.loss)),
+        real(|r| r.loss),
     ];
-    let filled = ["index", "row", "file", "label", "predicted", "loss"];
+    let filled = ["index", "row", "file", "label", "predicted"];
     let properties = properties(PREDICTIONS_KEY, run);
     write(to, properties, PREDICTIONS, &filled, columns)
 }

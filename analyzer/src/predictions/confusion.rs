@@ -15,8 +15,11 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// Counts predictions. `None` if classes aren't predicted.
+    /// Counts predictions. `None` if classes aren't predicted, or there are no labels.
     pub fn of(predictions: &Predictions, data: &dyn DataSet) -> Option<Confusion> {
+        if !predictions.labelled {
+            return None;
+        }
         let mut counts: Vec<Vec<u64>> = Vec::new();
         for row in &predictions.rows {
             let Told::Class {

@@ -1,4 +1,4 @@
-//! What a recorded model predicts for the examples of a split, and how sure it is.
+//! What a recorded model predicts for the examples of a split or for new rows, and how sure it is.
 //!
 //! ```no_run
 //! # use hindcast_analyzer::{QueryPoint, RecordedRun, Result, predictions::predict_split};
@@ -25,6 +25,7 @@ pub use row::PredictionRow;
 pub use table::{COLUMNS, write};
 pub use told::{Prediction, Told, Untold};
 
+use hindcast_model::data::{DataSet, NewRows};
 use hindcast_model::objective::{Draws, Mode, Split};
 use hindcast_model::train::EVALUATION_ROWS;
 
@@ -45,6 +46,9 @@ pub struct Predictions {
     pub at: String,
     /// One entry per example, in the order in which the examples were given.
     pub rows: Vec<Prediction>,
+    /// Whether the examples have labels. New rows may have none; then the losses and the labels in `rows` are those of
+    /// placeholders.
+    pub labelled: bool,
     /// Why the model's outputs tell no predictions. If it is set, [`Told::Nothing`] stands in every row.
     pub untold: Option<Untold>,
 }
@@ -81,6 +85,52 @@ pub fn predict(
     examples: &[u64],
     observer: &mut dyn Observer,
 ) -> Result<Predictions> {
+    predict_of(
+        run,
+        run.data(),
+        engine,
+        (at, model),
+        (split, examples),
+        observer,
+    )
+}
+
+/// The predictions for new rows, of the model at a query point. The index of a prediction is the position of its row among the
+/// new ones.
+///
+/// # Errors
+/// As [`predict`]; if the run doesn't contain the model.
+pub fn predict_rows(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
+    at: &QueryPoint,
+    new: &NewRows,
+    observer: &mut dyn Observer,
+) -> Result<Predictions> {
+    let weights = at.resolve(run.source(), 0)?;
+    let model = weights.state(run.source())?;
+    let (at, data) = (weights.point(), new.data.as_ref());
+    let examples = (Split::Test, new.examples.as_slice());
+    let found = predict_of(run, data, engine, (at, &model), examples, observer)?;
+    let indexed = found.rows.into_iter().zip(0..);
+    Ok(Predictions {
+        rows: indexed
+            .map(|(row, index)| Prediction { index, ..row })
+            .collect(),
+        labelled: new.labelled,
+        ..found
+    })
+}
+
+/// The predictions for some examples of a data set, which may be another than the run's.
+fn predict_of(
+    run: &RecordedRun<'_>,
+    data: &dyn DataSet,
+    engine: &mut dyn ReplayEngine,
+    (at, model): (&str, &QueryState),
+    (split, examples): (Split, &[u64]),
+    observer: &mut dyn Observer,
+) -> Result<Predictions> {
     let mut stage = Stage {
         doing: "predicting",
         unit: "examples",
@@ -91,7 +141,7 @@ pub fn predict(
     let mut raw = Raw::new(run);
     for some in examples.chunks(rows_at_once(run)) {
         let (dtype, device) = (engine.dtype(), engine.device().clone());
-        let batch = run.data().batch(split, some, None, dtype, &device)?;
+        let batch = data.batch(split, some, None, dtype, &device)?;
         let pass = engine.forward(&StepInput {
             parameters: model.parameters.as_slice().into(),
             buffers: model.buffers.as_slice().into(),
@@ -119,6 +169,7 @@ pub fn predict(
         split,
         at: at.to_owned(),
         rows: rows.collect(),
+        labelled: true,
         untold,
     })
 }
@@ -137,17 +188,20 @@ fn rows_at_once(run: &RecordedRun<'_>) -> usize {
 }
 
 impl Predictions {
-    /// Mean loss. NaN if there are no examples.
+    /// Mean loss. NaN if there are no examples or no labels.
     pub fn mean_loss(&self) -> f64 {
+        if !self.labelled {
+            return f64::NAN;
+        }
         let losses: Vec<f64> = self.rows.iter().map(|row| row.loss).collect();
         mean(&losses)
     }
 
-    /// How many predicted classes differ from the labels. `None` if classes aren't predicted.
+    /// How many predicted classes differ from the labels. `None` if classes aren't predicted, or there are no labels.
     pub fn errors(&self) -> Option<usize> {
         let wrong = self.rows.iter().map(|row| row.told.is_wrong());
         let wrong: Option<usize> = wrong.map(|wrong| wrong.map(usize::from)).sum();
-        wrong.filter(|_| !self.rows.is_empty())
+        wrong.filter(|_| !self.rows.is_empty() && self.labelled)
     }
 
     /// The share of predicted classes that differ from the labels. `None` if classes aren't predicted.
@@ -155,8 +209,12 @@ impl Predictions {
         Some(self.errors()? as f64 / self.rows.len() as f64)
     }
 
-    /// Root of the mean squared difference between predicted values and labels. `None` if values aren't predicted.
+    /// Root of the mean squared difference between predicted values and labels. `None` if values aren't predicted, or there
+    /// are no labels.
     pub fn root_mean_square(&self) -> Option<f64> {
+        if !self.labelled {
+            return None;
+        }
         let (mut sum, mut count) = (0.0, 0_usize);
         for row in &self.rows {
             let Told::Values { label, predicted } = &row.told else {
@@ -170,9 +228,9 @@ impl Predictions {
     }
 
     /// The examples whose predicted class differs from the label, the most confident prediction first. Empty if classes
-    /// aren't predicted.
+    /// aren't predicted, or there are no labels.
     pub fn wrong(&self) -> Vec<&Prediction> {
-        let wrong = |row: &&Prediction| row.told.is_wrong() == Some(true);
+        let wrong = |row: &&Prediction| self.labelled && row.told.is_wrong() == Some(true);
         let mut rows: Vec<&Prediction> = self.rows.iter().filter(wrong).collect();
         let sure = |row: &Prediction| row.told.probability().unwrap_or(f64::NAN);
         rows.sort_by(|a, b| sure(b).total_cmp(&sure(a)).then(a.index.cmp(&b.index)));

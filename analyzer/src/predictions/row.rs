@@ -1,6 +1,6 @@
 //! A prediction as a row of a table.
 
-use hindcast_model::data::DataSet;
+use hindcast_model::data::{DataSet, NewRows};
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ pub struct PredictionRow {
     pub row: u64,
     /// The file that the row comes from, or the split's name.
     pub file: String,
-    /// Label as text.
+    /// Label as text; empty if the example has none.
     pub label: String,
     /// Predicted class, or predicted values, as text; empty if the outputs tell no prediction.
     pub predicted: String,
@@ -23,8 +23,8 @@ pub struct PredictionRow {
     pub probability: Option<f64>,
     /// Probability of the label.
     pub label_probability: Option<f64>,
-    /// Loss, without penalty.
-    pub loss: f64,
+    /// Loss, without penalty. `None` if the example has no label.
+    pub loss: Option<f64>,
 }
 
 impl PredictionRow {
@@ -39,7 +39,28 @@ impl PredictionRow {
             predicted: told.text(data),
             probability: told.probability(),
             label_probability: told.label_probability(),
-            loss: prediction.loss,
+            loss: Some(prediction.loss),
         }
+    }
+
+    /// The prediction for a new row, by the position of the row among the new ones. Without labels, the cells about the label
+    /// are empty.
+    pub fn of_new(prediction: &Prediction, new: &NewRows) -> Self {
+        let at = usize::try_from(prediction.index).unwrap_or(usize::MAX);
+        let index = new.examples.get(at).copied().unwrap_or(u64::MAX);
+        let in_data = Prediction {
+            index,
+            ..prediction.clone()
+        };
+        let mut row = Self::of(&in_data, Split::Test, new.data.as_ref());
+        row.index = prediction.index;
+        if let Some((file, at)) = new.place(prediction.index) {
+            (row.file, row.row) = (file, at);
+        }
+        if !new.labelled {
+            row.label.clear();
+            (row.label_probability, row.loss) = (None, None);
+        }
+        row
     }
 }

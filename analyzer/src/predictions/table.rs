@@ -126,7 +126,7 @@ mod tests {
             predicted: "-1.5".to_owned(),
             probability: None,
             label_probability: Some(0.25),
-            loss: 0.5,
+            loss: Some(0.5),
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.csv");

@@ -96,8 +96,11 @@ What `predicted` is follows from the labels:
   sequences of tokens    empty, because an example has no single label; the table has only the losses
 A model of your own is read in the same way, by its outputs: one per class for class labels, or one per number. If its outputs are something else, such as its losses, predicted is empty.
 
+--rows FILE predicts rows that the run's data doesn't have. They are read as the task's files are, with the columns, the words and the statistics of the training examples, so --data is needed, too. The file has the columns of the training files, in the same order. Labels are optional: leave out the column of labels (csv), the field of the label (documents) or the file of labels (npy, idx), or put the images into a folder without folders of classes. The table's index then counts the new rows; without labels, its columns label, label_probability and loss are empty. A category, a class or a shape that the task's data doesn't have is refused.
+
 --json prints an object with
   run, run_digest, split, at, examples, mean_loss, table, seconds
+  rows, labelled         the files of --rows, null without it (with it, split is null); whether the examples have labels: if not, mean_loss and the next four are null
   wrong, error, accuracy number of wrong predictions, and the shares of wrong and right ones; null unless the model is a classifier
   classes, confusion     names of the classes, and how often each was predicted: confusion[label][predicted]; null unless the model is a classifier
   root_mean_square       root of the mean squared difference between predictions and labels; null unless labels are numbers

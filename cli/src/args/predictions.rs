@@ -25,8 +25,16 @@ pub struct Predict {
     #[command(flatten)]
     pub own: LabelArgs,
     /// The examples: validation, test or train
-    #[arg(long, value_name = "SPLIT", default_value = "validation")]
+    #[arg(
+        long,
+        value_name = "SPLIT",
+        default_value = "validation",
+        conflicts_with = "rows"
+    )]
     pub split: String,
+    /// Predict new rows instead: a file of the kind that the run's task reads, with or without labels; for npy and IDX files the file of inputs, and that of labels if there is one (see --help)
+    #[arg(long, value_name = "FILE", num_args = 1..=2)]
+    pub rows: Vec<PathBuf>,
     /// The model that predicts: mean (of the models after each step of the last quarter of the epochs), final (after the last
     /// step), mean:last-epoch, mean:N-epochs, mean:N-steps, step:N (before step N), or ema:β (a moving average), as for `influence`
     #[arg(long, value_name = "POINT", default_value_t = QueryPoint::default())]
@@ -34,7 +42,7 @@ pub struct Predict {
     /// List only the wrong predictions, the most confident first (classifiers only)
     #[arg(long)]
     pub wrong: bool,
-    /// How many of the wrong predictions to print; the table has all
+    /// How many of the wrong predictions, or of those for new rows, to print; the table has all
     #[arg(long, value_name = "K", default_value_t = 10, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top: usize,
     /// Write a table, one row per example (with --wrong, per wrong prediction): .csv, .jsonl (or .ndjson) or, in builds with the parquet feature, .parquet

@@ -38,13 +38,13 @@ pub(super) fn read(
     }
     let folder = folder(spec, dir)?;
     match spec.source {
-        Source::Idx => pairs(spec, &folder, Some(&MNIST), idx::read),
+        Source::Idx => pairs(spec, &folder, Some(&MNIST), idx::read, report),
         Source::Images => {
             let how = spec.images.clone().unwrap_or_default();
             let (root, folders) = image_folders(spec, dir)?;
-            images::read(&how, &spec.class_names, root, &folders)
+            images::read(&how, &spec.class_names, root, &folders, report)
         }
-        Source::Npy => pairs(spec, &folder, None, npy::read),
+        Source::Npy => pairs(spec, &folder, None, npy::read, report),
         Source::Cifar10 => {
             let names = Some(cifar10::NAMES.map(String::from).to_vec());
             Ok(SourceRows {
@@ -195,22 +195,27 @@ fn pairs(
     folder: &files::Folder<'_>,
     usual: Option<&[[Names<'_>; 2]; 2]>,
     read: impl Fn(&Path) -> Result<array::Array, DataError> + Sync,
+    report: &Report,
 ) -> Result<SourceRows, DataError> {
+    let inputs_of = |array: array::Array, inputs: &Path| {
+        array.check_finite(inputs, "inputs")?;
+        let rows = array.rows();
+        let (shape, values) = array.into_inputs(inputs, spec.layout)?;
+        let (shape, values) = if spec.transpose {
+            array::transposed(inputs, shape, values)?
+        } else {
+            (shape, values)
+        };
+        Ok::<_, DataError>((shape, values, rows))
+    };
     let part = |paths: Option<Paths>| -> Result<Option<Rows>, DataError> {
         let Some((inputs, labels)) = paths else {
             return Ok(None);
         };
         let (array, classes) = rayon::join(|| read(&inputs), || read(&labels));
         let (array, classes) = (array?, classes?);
-        array.check_finite(&inputs, "inputs")?;
+        let (shape, values, rows) = inputs_of(array, &inputs)?;
         classes.check_labels(&labels, spec.target)?;
-        let rows = array.rows();
-        let (shape, values) = array.into_inputs(&inputs, spec.layout)?;
-        let (shape, values) = if spec.transpose {
-            array::transposed(&inputs, shape, values)?
-        } else {
-            (shape, values)
-        };
         let labels_of_file = classes.into_labels(&labels, spec.target)?;
         Rows::new(&inputs, &labels, shape, rows, values, labels_of_file).map(Some)
     };
@@ -220,6 +225,16 @@ fn pairs(
     let [first, second, third] = [labels(&train), labels(&validation), labels(&test)];
     let train = part(train)?.ok_or_else(missing)?;
     let (validation, test) = (part(validation)?, part(test)?);
+    let test = match &spec.test_files {
+        Some(Files::One(name)) => {
+            let path = folder.find(&[name])?;
+            report.lacks_label();
+            let (shape, values, rows) = inputs_of(read(&path)?, &path)?;
+            let labels = train.labels.repeated(rows);
+            Some(Rows::new(&path, &path, shape, rows, values, labels)?)
+        }
+        _ => test,
+    };
     for (rows, labels) in [(&validation, second), (&test, third)] {
         if let (Some(rows), Some(labels), Some(first)) = (rows, &labels, &first) {
             alike((&train.labels, first), (&rows.labels, labels))?;

@@ -76,6 +76,20 @@ impl Labels {
         }
     }
 
+    /// The first label for each of some rows, as a placeholder.
+    pub(super) fn repeated(&self, rows: usize) -> Self {
+        match self {
+            Self::Classes(v) => Self::Classes(vec![v.first().copied().unwrap_or(0); rows]),
+            Self::Values { width, data } => {
+                let first = data.get(..*width).unwrap_or_default();
+                Self::Values {
+                    width: *width,
+                    data: first.repeat(rows),
+                }
+            }
+        }
+    }
+
     /// Sets the labels of some rows. Returns how many of them changed.
     pub(super) fn set(&mut self, labels: impl Iterator<Item = (usize, Label)>) -> usize {
         let mut changed = 0;

@@ -48,7 +48,7 @@ fn example(one: &Explained) -> Markup {
                             @if let Some(p) = row.probability { " with probability " (format!("{p:.3}")) }
                             @if one.wrong == Some(true) { span.mark { " ✗ wrong" } @if let Some(p) = row.label_probability { " (probability of the label " (format!("{p:.3}")) ")" } }
                         }
-                        ". Its loss is " (format!("{:.4}", row.loss)) " " (at_model(&one.at)) ". Row " (row.row) " of " bdi { (short(&row.file)) } "."
+                        ". Its loss is " (format!("{:.4}", row.loss.unwrap_or(f64::NAN))) " " (at_model(&one.at)) ". Row " (row.row) " of " bdi { (short(&row.file)) } "."
                     },
                     None => p.quiet { "Its prediction isn't shown without the data." },
                 }

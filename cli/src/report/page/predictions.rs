@@ -129,7 +129,7 @@ fn surest(predicted: &Predicted) -> Markup {
                 } }
                 tbody { @for Wrong { row, content } in wrong { tr {
                     th.n scope="row" { (row.index) } td.n { (row.row) } td { bdi { (short(&row.file)) } } td { bdi { (short(&row.label)) } } td { bdi { (short(&row.predicted)) } }
-                    td.n { (number(row.probability)) } td.n { (number(row.label_probability)) } td.n { (format!("{:.4}", row.loss)) }
+                    td.n { (number(row.probability)) } td.n { (number(row.label_probability)) } td.n { (format!("{:.4}", row.loss.unwrap_or(f64::NAN))) }
                     @if more { td.values { (words(content)) } }
                 } } }
             }

@@ -29,6 +29,8 @@ mod large_batches;
 mod many_queries;
 mod methods;
 mod mistakes;
+#[cfg(feature = "record")]
+mod new_rows;
 #[cfg(all(unix, feature = "record"))]
 mod odd_limits;
 mod output_places;

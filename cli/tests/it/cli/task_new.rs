@@ -48,7 +48,7 @@ fn validation_loss(dir: &Path, data: &str) -> f64 {
     json["queries"][0]["value"].as_f64().unwrap()
 }
 
-fn npy(shape: &str, kind: &str, data: &[u8]) -> Vec<u8> {
+pub(super) fn npy(shape: &str, kind: &str, data: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({shape}), }}");
     let padded = header.len() + (64 - (header.len() + 11) % 64) % 64;
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();

@@ -113,7 +113,8 @@ impl Reading<'_> {
         let mut parts: Vec<(usize, Documents)> = Vec::new();
         let lines = content.lines().zip(1u64..);
         for (line, number) in lines.filter(|(line, _)| !line.trim().is_empty()) {
-            let (part, text, class) = match self.document(line, own, labels) {
+            let unlabelled = self.report.may_lack_labels(path);
+            let (part, text, class) = match self.document(line, own, labels, unlabelled) {
                 Ok(document) => document,
                 Err(what) => {
                     let what = format!("line {number}: {what}");
@@ -145,12 +146,13 @@ impl Reading<'_> {
         Ok(parts)
     }
 
-    /// The split, the text and the label's number of a line.
+    /// The split, the text and the label's number of a line. If the line may lack a label, 0 takes its place.
     fn document(
         &self,
         line: &str,
         own: usize,
         labels: &mut Texts,
+        unlabelled: bool,
     ) -> Result<(usize, String, u32), String> {
         let object: Map<String, Value> = serde_json::from_str(line)
             .map_err(|e| format!("is not a JSON object ({e}); expected one document per line"))?;
@@ -166,6 +168,8 @@ impl Reading<'_> {
         };
         let part = match &self.how.part {
             None => own,
+            // New documents needn't name a split.
+            Some(_) if unlabelled => own,
             Some(name) => {
                 let value = field(name)?;
                 Split::ALL
@@ -180,16 +184,20 @@ impl Reading<'_> {
             }
         };
         let label = self.label;
-        let text = field(label)?;
-        if text.is_empty() {
+        let text = strip::strip(&field(&self.how.text)?, &self.how.strip);
+        if unlabelled && matches!(object.get(label), None | Some(Value::Null)) {
+            self.report.lacks_label();
+            return Ok((part, text, 0));
+        }
+        let name = field(label)?;
+        if name.is_empty() {
             return Err(format!(
                 "field {label:?} is empty; expected the document's label. Give it one, or leave the line out"
             ));
         }
-        let class = labels.number(&text).ok_or_else(|| {
+        let class = labels.number(&name).ok_or_else(|| {
             format!("field {label:?} holds more than {MAX_DISTINCT} different labels")
         })?;
-        let text = strip::strip(&field(&self.how.text)?, &self.how.strip);
         Ok((part, text, class))
     }
 }

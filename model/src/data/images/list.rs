@@ -80,6 +80,20 @@ pub(super) fn list(folder: &Path, classes: &mut Texts) -> Result<Images, DataErr
     Ok(images)
 }
 
+/// The images of a folder without folders, all of the class with the number 0. `None` if it has folders or no image.
+pub(super) fn loose(folder: &Path) -> Result<Option<Images>, DataError> {
+    let all = entries(folder)?;
+    if all.iter().any(|path| path.is_dir()) {
+        return Ok(None);
+    }
+    let (paths, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|path| is_image(path));
+    Ok((!paths.is_empty()).then(|| Images {
+        classes: vec![0; paths.len()],
+        paths,
+        others,
+    }))
+}
+
 /// Adds the files below the folder of a class.
 fn walk(folder: &Path, depth: usize, images: &mut Images) -> Result<(), DataError> {
     if depth > MAX_DEPTH {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::DataError;
+use super::report::Report;
 use super::store::{Labels, Rows, SourceRows, Values};
 use super::texts::{Texts, listed};
 use list::Images;
@@ -29,13 +30,20 @@ pub(super) fn read(
     given: &[String],
     folder: &Path,
     folders: &[Vec<PathBuf>; 3],
+    report: &Report,
 ) -> Result<SourceRows, DataError> {
     let mut texts = Texts::default();
     let mut parts: Vec<Option<Images>> = Vec::with_capacity(folders.len());
     for folders in folders {
         let mut part: Option<Images> = None;
         for folder in folders {
-            let next = list::list(folder, &mut texts)?;
+            let next = match list::loose(folder)? {
+                Some(loose) if report.may_lack_labels(folder) => {
+                    report.lacks_label();
+                    loose
+                }
+                _ => list::list(folder, &mut texts)?,
+            };
             let all = part.get_or_insert_default();
             all.paths.extend(next.paths);
             all.classes.extend(next.classes);

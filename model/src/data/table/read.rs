@@ -105,7 +105,13 @@ impl Table<'_> {
         let spec = self.spec;
         let mut rows = open(path, spec)?;
         let broken = |e: CsvError| broken(path, e);
-        let header = header(&mut rows, path, spec)?;
+        let mut header = header(&mut rows, path, spec)?;
+        let may_lack = self.report.may_lack_labels(path);
+        let mut lacking = None;
+        if may_lack && spec.columns.is_empty() && !header.contains(&self.label) {
+            lacking = self.columns.iter().position(|name| *name == self.label);
+            header.insert(lacking.unwrap_or(0).min(header.len()), self.label.clone());
+        }
         self.header(path, &header)?;
         let texts = self.uses.iter().filter(|u| matches!(u, Use::Text(_)));
         let mut raw = Raw {
@@ -115,9 +121,20 @@ impl Table<'_> {
             texts: vec![Vec::new(); texts.count()],
             left_out: Vec::new(),
         };
+        // The first label of the training rows, or a number.
+        let first = self.labels.numbers.iter().find(|(_, n)| **n == 0);
+        let placeholder = first.map_or("0".to_owned(), |(text, _)| text.clone());
         let mut row = 0;
         while let Some(found) = rows.read().map_err(broken)? {
-            let (line, cells) = (found.line(), found.cells().map_err(broken)?);
+            let (line, mut cells) = (found.line(), found.cells().map_err(broken)?);
+            // Without a header, the number of cells tells whether there is a label.
+            if may_lack && row == 0 && cells.len() + 1 == self.columns.len() {
+                lacking = self.columns.iter().position(|name| *name == self.label);
+            }
+            if let Some(at) = lacking.filter(|at| *at <= cells.len()) {
+                self.report.lacks_label();
+                cells.insert(at, &placeholder);
+            }
             if cells.len() != self.columns.len() {
                 let what = self.other_length(&cells, line);
                 self.report.take(DataError::malformed(path, what))?;

@@ -110,7 +110,7 @@ fn title(out: &mut dyn Write, one: &Explained<'_>) -> io::Result<()> {
         (Some(p), _) => write!(out, " with probability {p:.4}: right")?,
         _ => {}
     }
-    writeln!(out, "; loss {:.4}", row.loss)
+    writeln!(out, "; loss {:.4}", row.loss.unwrap_or(f64::NAN))
 }
 
 /// Prints the example's text, or the values of its features.
