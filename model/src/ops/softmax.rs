@@ -43,7 +43,7 @@ fn by_rows<T: Element, S>(
 pub(super) fn gradient_row<T: Element>(row: &mut [T], y: &[T]) {
     row.iter_mut().zip(y).for_each(|(v, &y)| *v = y * *v);
     let sum = T::sum_of(row);
-    row.iter_mut().zip(y).for_each(|(v, &y)| *v = *v - y * sum);
+    row.iter_mut().zip(y).for_each(|(v, &y)| *v -= y * sum);
 }
 
 impl CustomOp2 for Gradient {
