@@ -54,6 +54,7 @@ mod error;
 mod frame;
 mod frozen;
 mod info;
+mod made;
 mod manifest;
 mod memory;
 mod process;
@@ -78,6 +79,9 @@ pub use frame::FrameKind;
 pub use frozen::FrozenTensor;
 pub use info::{DataIdentity, RunInfo, SplitFingerprint};
 pub use layout::{DType, Layout, Role, TensorSpec};
+#[cfg(feature = "machine")]
+pub use made::made_here;
+pub use made::{Processor, SESSION, is_made_key, made, made_note, session_of};
 pub use manifest::{Fork, MANIFEST, Manifest, SIGNATURE, SegmentRecord, Status};
 pub use memory::Work;
 pub use meta::{BatchWeights, Extension, GroupHyper, StepMeta};

@@ -161,10 +161,18 @@ impl Builder {
         })
     }
 
-    /// A text of your choice to store with the run. Keys that begin with `frozen.`, and the keys `held-out.validation` and
-    /// `held-out.test`, are refused when a run is created: the recorder uses them.
+    /// A text of your choice to store with the run. Keys that begin with `frozen.` or `made.`, and the keys `held-out.validation`
+    /// and `held-out.test`, are refused when a run is created: the recorder uses them.
     pub fn note(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.notes.insert(key.into(), value.into());
+        self
+    }
+
+    /// Leaves the command line out of what a new run says about how it was made. It also says which program recorded it, at
+    /// which commit of the repository of the working directory, with which processor, vector width, number of cores, operating
+    /// system, GPU and version of candle.
+    pub fn without_command_line(mut self) -> Self {
+        self.options.command_line = false;
         self
     }
 

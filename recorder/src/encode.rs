@@ -113,6 +113,9 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
     for record in &rows {
         meta.extensions.push(Extension::of_rows(record)?);
     }
+    if let (Captured::Keyframe { .. }, Some(session)) = (&captured, &shared.session) {
+        meta.extensions.push(session.clone());
+    }
     let pool = &shared.pool;
     if let Some(bytes) = pool.frame() {
         encoder.recycle_bytes(bytes);

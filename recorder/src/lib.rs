@@ -80,6 +80,7 @@ mod options;
 mod pending;
 mod policy;
 mod pool;
+mod provenance;
 mod queue;
 mod recording;
 mod reopen;

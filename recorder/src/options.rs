@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hindcast_format::layout::Layout;
 use hindcast_format::{
-    DataIdentity, Durability, FrozenTensor, HELD_OUT, RunInfo, SegmentPolicy, Storage,
+    DataIdentity, Durability, FrozenTensor, HELD_OUT, RunInfo, SegmentPolicy, Storage, is_made_key,
 };
 
 use crate::capture::QUEUED_STEPS;
@@ -13,6 +13,7 @@ use crate::error::RecorderError;
 use crate::estimate::Basis;
 use crate::keep::Keep;
 use crate::policy::{LossValues, OnError, WhenFull};
+use crate::provenance;
 use crate::retention::steps_per_segment;
 use crate::rows::{RowBook, StoreRows};
 use crate::stated_rule::{Origin, StatedRule, rules_agree};
@@ -52,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) rule_later: bool,
     pub(crate) objective: Option<String>,
     pub(crate) notes: BTreeMap<String, String>,
+    /// Whether the run says with which command line it was recorded.
+    pub(crate) command_line: bool,
     pub(crate) buffers: Vec<Test>,
     pub(crate) exclude: Vec<Test>,
     /// Names of variables that are frozen.
@@ -92,6 +95,7 @@ impl Options {
             rule_later: false,
             objective: None,
             notes: BTreeMap::new(),
+            command_line: true,
             buffers: Vec::new(),
             exclude: Vec::new(),
             frozen: Vec::new(),
@@ -130,11 +134,12 @@ impl Options {
 
     /// Checks the notes of a new run. Those of a resumed run stay as they are.
     pub(crate) fn check_notes(&self) -> Result<(), RecorderError> {
-        let kept = |key: &str| FrozenTensor::is_key(key) || HELD_OUT.contains(&key);
+        let kept =
+            |key: &str| FrozenTensor::is_key(key) || HELD_OUT.contains(&key) || is_made_key(key);
         match self.notes.keys().find(|key| kept(key)) {
             Some(key) => Err(self.setup(format!(
-                "the note {key:?} has a key that is kept for what the recorder itself notes about frozen tensors (`frozen.NAME`) and held-out rows \
-                 (`{}`, `{}`): choose another key",
+                "the note {key:?} has a key that is kept for what the recorder itself notes about frozen tensors (`frozen.NAME`), held-out rows \
+                 (`{}`, `{}`) and how the run was made (`made.…`): choose another key",
                 HELD_OUT[0], HELD_OUT[1]
             ))),
             None => Ok(()),
@@ -261,6 +266,7 @@ impl Options {
         info.notes = self.notes.clone();
         info.notes
             .extend(self.frozen_tensors.iter().map(FrozenTensor::note));
+        info.notes.extend(provenance::notes(self.command_line));
         info
     }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use hindcast_format::Extension;
+
 use crate::budget::Budget;
 use crate::counters::Counters;
 use crate::description::Description;
@@ -32,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
     pub(crate) description: Description,
+    /// Says how a resumed session is made, in the first step of each of its segments.
+    pub(crate) session: Option<Extension>,
     failure: Mutex<Failure>,
     /// Whether recording has failed and not resumed since. An atomic, because every step reads it.
     failing: AtomicBool,
@@ -45,7 +49,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(run: String, description: Description, queue_bytes: u64) -> Self {
+    pub(crate) fn new(
+        run: String,
+        description: Description,
+        session: Option<Extension>,
+        queue_bytes: u64,
+    ) -> Self {
         let layout = description.info().layout.clone();
         Self {
             run,
@@ -54,6 +63,7 @@ impl Shared {
             budget: Budget::new(queue_bytes),
             pool: Pool::new(layout),
             counters: Counters::default(),
+            session,
             description,
             failure: Mutex::default(),
             failing: AtomicBool::new(false),
@@ -193,6 +203,7 @@ mod tests {
         Arc::new(Shared::new(
             "run".into(),
             Description::new(info, false),
+            None,
             1 << 20,
         ))
     }

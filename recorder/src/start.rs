@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{Builder as Thread, JoinHandle};
 
 use hindcast_format::layout::Layout;
-use hindcast_format::{RunWriter, Segmenter};
+use hindcast_format::{Extension, RunWriter, Segmenter};
 
 use crate::capture::Capture;
 use crate::choices::Choices;
@@ -13,6 +13,7 @@ use crate::encode::Encoding;
 use crate::error::RecorderError;
 use crate::options::Options;
 use crate::policy::OnError;
+use crate::provenance;
 use crate::recording::Recording;
 use crate::reopen::{LostBefore, Reopening};
 use crate::retention::Retention;
@@ -77,9 +78,15 @@ pub(crate) fn start(
     let frame_bytes = layout.frame_bytes() as u64;
     let open = |error| RecorderError::open(&options.name, at.step, error);
     let info = Arc::new(writer.info().map_err(open)?.clone());
+    // A new run says it in its description.
+    let session = (!at.created).then(|| {
+        let notes = provenance::notes(options.command_line);
+        Extension::of_session(&notes.into_iter().collect())
+    });
     let shared = Arc::new(Shared::new(
         options.name.clone(),
         Description::new(Arc::clone(&info), writer.is_described()),
+        session,
         options.queue_limit(frame_bytes),
     ));
     let encoders = (0..options.encoders)

@@ -26,6 +26,7 @@ pub use stated::Contradiction;
 use super::rule::{Recomputed, median, tolerances, walk};
 
 use crate::error::{AnalysisError, Result};
+use crate::run::machine::{Processors, bits_are_known};
 use crate::run::recorded::RecordedRun;
 
 /// Options of a replay check.
@@ -71,6 +72,11 @@ pub struct ReplayCheckReport {
     pub update_tolerance: f64,
     /// Largest median of those errors that passes.
     pub median_tolerance: f64,
+    /// Whether a step passes only with the recorded bits: the steps are those of a task, which this version recorded on this kind of
+    /// processor.
+    pub same_bits: bool,
+    /// The recording processor, if it is of another kind than this one; `None` if it isn't known or is the same.
+    pub other_processor: Option<String>,
     /// Seed of the random choice.
     pub seed: u64,
     /// The number of steps that can be recomputed: their next state is recorded, and the state before them is known.
@@ -177,6 +183,11 @@ pub fn replay_check(
     let known_to_be_unknown = unknown.len();
     let total = stretches.iter().map(|s| s.chosen.len()).sum();
     let (update_tolerance, median_tolerance) = tolerances(run);
+    let allowed = agree::Tolerances {
+        parameters: options.tolerance,
+        update: update_tolerance,
+        same_bits: bits_are_known(run, &options.device),
+    };
     let mut steps = Vec::with_capacity(total);
     for mut stretch in stretches {
         // A step whose buffers are missing is left out, and the walk continues after it.
@@ -185,7 +196,7 @@ pub fn replay_check(
             let mut see = |step: &Recomputed<'_>| {
                 if stretch.chosen.front() == Some(&step.meta.step) {
                     stretch.chosen.pop_front();
-                    steps.push(agree::judge(run, step, options.tolerance, update_tolerance));
+                    steps.push(agree::judge(run, step, &allowed));
                     progress(steps.len(), total);
                 }
                 Ok(())
@@ -227,6 +238,10 @@ pub fn replay_check(
         tolerance: options.tolerance,
         update_tolerance,
         median_tolerance,
+        same_bits: allowed.same_bits,
+        other_processor: Processors::of(run)
+            .filter(|both| !both.agree())
+            .map(|both| both.recorded.to_string()),
         seed: options.seed,
         replayable,
         drawn: drawn.map(|drawn| {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hindcast_format::{DataIdentity, FrozenTensor, RunInfo, Trace, hex};
+use hindcast_format::{DataIdentity, FrozenTensor, RunInfo, Trace, hex, made};
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 use serde::Serialize;
@@ -16,7 +16,7 @@ const DIGITS: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SettingDifference {
     /// Its name: a key of the task such as `train.seed`, or one of rule.KEY, seed, objective, data.SPLIT.examples, data.SPLIT.fingerprint,
-    /// tensor.NAME, frozen.NAME, note.KEY, kept, written_by.
+    /// tensor.NAME, frozen.NAME, note.KEY, made.KEY, kept, written_by.
     pub setting: String,
     /// Its value in the first run; `None` if that run has none.
     pub first: Option<String>,
@@ -137,6 +137,10 @@ fn of_rest(info: &RunInfo) -> Settings {
     }
     for (key, text) in user_notes(info) {
         out.insert(format!("note.{key}"), text.clone());
+    }
+    // The command line always differs: it names the run.
+    for (key, text) in made(&info.notes).filter(|(key, _)| *key != "command") {
+        out.insert(format!("made.{key}"), text.to_owned());
     }
     out.insert("kept".to_owned(), info.keep.clone());
     out.insert("written_by".to_owned(), info.writer.clone());

@@ -5,6 +5,7 @@ pub(crate) mod batch_sizes;
 pub(crate) mod floats;
 pub(crate) mod frozen;
 pub(crate) mod in_memory;
+pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod models;
 mod notes;
@@ -20,6 +21,7 @@ pub(crate) mod window;
 pub use batch_sizes::BatchSizes;
 pub use floats::{FloatSlice, FloatVec};
 pub use in_memory::MemoryRun;
+pub use machine::Processors;
 pub use memory::{
     MemoryFit, MemoryNeed, RetrainingCost, step_bytes, training_step, values_per_example,
 };

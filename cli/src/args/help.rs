@@ -280,7 +280,7 @@ pub(crate) const VERIFY_JSON: &str = "\
   head_matches           only with --head
   signature              {key, time, comment, holds, problem} of a signed run: the id of the key that signed, the time by the signer's clock, the
                          signer's remark, whether the signature is that of --pubkey's owner (null without --pubkey), and why it isn't
-  replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, seed, replayable, span, drawn, pieces, contradictions:
+  replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, same_bits, other_processor, seed, replayable, span, drawn, pieces, contradictions:
                          [{about, step, steps, text}], steps: [{step, comparison, loss, update_error, update_tensor, by_rounding, cause,
                          trained_differs, state_error, statistics_agree, weights_agree, loss_agrees, passed}], note}; replayable is the number
                          of steps whose next state is recorded and before which the optimizer's state is known, span that of all steps from the

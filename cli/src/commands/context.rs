@@ -12,6 +12,7 @@ use super::memory::Limit;
 use crate::args::{NamesArgs, NamesBy};
 use crate::own::OwnSource;
 use crate::terminal::{field, say};
+use hindcast_analyzer::run::Processors;
 use hindcast_analyzer::scores::NameKey;
 use hindcast_analyzer::{Names, RecordedRun};
 use hindcast_model::data::Given;
@@ -87,6 +88,17 @@ pub(crate) fn warn_or_refuse(trace: &Trace, run: &Path) -> anyhow::Result<()> {
                 run.display()
             )
         }),
+    }
+}
+
+/// Says if a run that is going to be retrained was recorded on another kind of processor.
+pub(crate) fn say_if_recorded_elsewhere(run: &RecordedRun<'_>) {
+    if let Some(both) = Processors::of(run).filter(|both| !both.agree()) {
+        say!(
+            "note: the run was recorded on {}, and this is {}: retraining rounds in another way",
+            field(both.recorded),
+            field(both.here)
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! The facts about a run that a page shows.
 
-use hindcast_format::{DataIdentity, FormatError, Trace, hex};
+use hindcast_format::{DataIdentity, FormatError, Trace, hex, made};
 
 use crate::contents::{
     Contents, NO_HEAD, about_never_trained, in_a_line, never_trained, status, training_examples,
@@ -122,6 +122,7 @@ fn list(trace: &Trace, contents: &Contents) -> Vec<(String, String)> {
         }
     }
     out.extend(user_notes(info).map(|(key, text)| (format!("Note, {key}"), text.clone())));
+    out.extend(made(&info.notes).map(|(key, text)| (format!("Made, {key}"), text.to_owned())));
     let head = contents.head.as_deref().unwrap_or(NO_HEAD);
     out.push(("Head digest".to_owned(), head.to_owned()));
     out

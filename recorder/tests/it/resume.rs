@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use hindcast_format::{MemStorage, Status};
+use hindcast_format::{MemStorage, Processor, Status, StepMeta, session_of};
 use hindcast_recorder::{BatchInfo, Keep, LoadInto, OptimizerState, RecorderError, StepInfo};
 
 use crate::common::*;
@@ -54,7 +54,11 @@ fn a_resumed_run_ends_like_one_that_was_never_cut_off() {
         assert_eq!(summary.steps, 20);
         let trace = open(&storage);
         assert_eq!(trace.status(), Status::Finished);
-        let metas: Vec<_> = (0..20).map(|step| trace.meta(step).unwrap()).collect();
+        let metas = (0..20).map(|step| trace.meta(step).unwrap());
+        // The resumed session says how it was made.
+        let session = session_of(&trace.meta(at).unwrap()).unwrap();
+        assert_eq!(Processor::of(&session), Some(Processor::here()));
+        let metas: Vec<_> = metas.map(StepMeta::without_session).collect();
         assert!(
             (states(&trace), metas, trace.final_state().unwrap()) == whole,
             "resumed at {at}"

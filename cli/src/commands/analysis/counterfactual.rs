@@ -50,6 +50,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     let asked = Asked::parse(args)?;
     let run = models.open(&args.run, args.own.given(args.data.as_deref()), None)?;
     context::warn_or_refuse_run(&run, &args.run)?;
+    context::say_if_recorded_elsewhere(&run);
     let query = one_query(&asked.queries, run.data())?;
     let window = asked.window.resolve(run.source())?;
     let source = asked.removed.read()?;

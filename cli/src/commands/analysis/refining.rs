@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::tables;
 use crate::args::Influence;
-use crate::commands::context::device;
+use crate::commands::context::{device, say_if_recorded_elsewhere};
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Usage, progress};
 use crate::terminal::{field, say};
@@ -56,6 +56,7 @@ pub(super) fn refine(
         refinement.accumulative,
         refinement.counterfactual
     );
+    say_if_recorded_elsewhere(run);
     let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "refining", "steps");
     let time = progress::Estimate::from(0);

@@ -60,6 +60,9 @@ impl Policies {
             };
             builder = builder.note(key.trim(), value.trim());
         }
+        if args.no_command_line {
+            builder = builder.without_command_line();
+        }
         let given = args.own.given(args.data.as_deref());
         Ok(match labels::note(task, given)? {
             Some(note) => builder.note(LABELS_NOTE, note),

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use hindcast_format::{
-    DataIdentity, FormatError, Manifest, RunInfo, SegmentSize, Status, Trace, hex,
+    DataIdentity, FormatError, Manifest, Processor, RunInfo, SegmentSize, Status, Trace, hex, made,
+    session_of,
 };
 use serde::Serialize;
 
@@ -224,7 +225,10 @@ fn print(
         None => data(out, &info.data)?,
     }
     if let Some(manifest) = report.manifest {
-        history(out, manifest, report.steps)?;
+        history(out, trace, manifest, report.steps)?;
+    }
+    for (key, text) in made(&info.notes) {
+        writeln!(out, "  {:<11} {}", field(key), field(text))?;
     }
     for (key, text) in user_notes(info) {
         writeln!(out, "  note        {}: {}", field(key), field(text))?;
@@ -322,7 +326,7 @@ fn data(out: &mut dyn Write, data: &DataIdentity) -> io::Result<()> {
 }
 
 /// Prints the history of the recording: segments dropped, resumptions, steps lost, counters.
-fn history(out: &mut dyn Write, manifest: &Manifest, steps: u64) -> io::Result<()> {
+fn history(out: &mut dyn Write, trace: &Trace, manifest: &Manifest, steps: u64) -> io::Result<()> {
     let dropped = manifest.segments.iter().filter(|s| s.dropped).count() as u64;
     if dropped > 0 {
         writeln!(
@@ -344,6 +348,11 @@ fn history(out: &mut dyn Write, manifest: &Manifest, steps: u64) -> io::Result<(
         // Resuming after the last step supersedes no step.
         if fork.end_step > fork.at_step {
             write!(out, " (steps up to {} were superseded)", fork.end_step)?;
+        }
+        let session = trace.meta(fork.at_step).ok();
+        let session = session.and_then(|meta| session_of(&meta));
+        if let Some(processor) = session.and_then(|notes| Processor::of(&notes)) {
+            write!(out, ", on {}", field(processor))?;
         }
         writeln!(out)?;
     }

@@ -26,6 +26,8 @@ mod inputs;
 mod interrupted;
 #[cfg(all(unix, feature = "record"))]
 mod large_batches;
+#[cfg(feature = "record")]
+mod made;
 mod many_queries;
 mod methods;
 mod mistakes;

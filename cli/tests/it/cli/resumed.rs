@@ -128,7 +128,8 @@ fn same_run(dir: &Path, plan: &Plan) {
         if let Ok((state, _)) = run.state(step) {
             assert_eq!(state, whole.state(step).unwrap().0, "step {step}");
         }
-        assert_eq!(run.meta(step).unwrap(), whole.meta(step).unwrap());
+        let meta = run.meta(step).unwrap().without_session();
+        assert_eq!(meta, whole.meta(step).unwrap());
     }
     fine(dir, &["verify", "run"]);
     if plan.keep.starts_with("every") {
@@ -465,15 +466,24 @@ fn a_recording_that_trained_on_reports_its_losses() {
     let dir = folder();
     let dir = dir.path();
     let words = record(&PLAIN, "run").join(" ");
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(format!(
-            "ulimit -f 100; exec \"$0\" {words} --on-error train-on"
-        ))
-        .arg(env!("CARGO_BIN_EXE_hindcast"))
-        .current_dir(dir)
-        .output()
-        .unwrap();
+    let within = |blocks: u32| {
+        let limited = format!("ulimit -f {blocks}; exec \"$0\" {words} --on-error train-on");
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(limited)
+            .arg(env!("CARGO_BIN_EXE_hindcast"))
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        let trace = hindcast_format::Trace::open(dir.join("run")).unwrap();
+        if trace.status() == hindcast_format::Status::Finished {
+            // There was room for the end of the segment, and the final state has a file of its own. Such a run isn't resumed.
+            fs::remove_dir_all(dir.join("run")).unwrap();
+            return None;
+        }
+        Some(output)
+    };
+    let output = (100..120).find_map(within).expect("an unfinished run");
     assert_eq!(code(&output), 3, "{}", stderr(&output));
     let recorded = held(dir);
     let lost = STEPS - recorded;

@@ -63,6 +63,12 @@ fn not_reproduced(
     if let Some(tensor) = &check.comparison.tensor {
         write!(out, " in {}", field(tensor))?;
     }
+    if report.same_bits && !check.comparison.bit_identical {
+        write!(
+            out,
+            "; this kind of processor recorded the run, so the bits should be the same"
+        )?;
+    }
     if check.update_error > report.update_tolerance
         && let Some(tensor) = &check.update_tensor
     {
@@ -155,7 +161,15 @@ fn result(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
         out,
         " within {:.0e} (largest relative error {worst:.1e})",
         report.tolerance
-    )
+    )?;
+    if let Some(processor) = &report.other_processor {
+        writeln!(
+            out,
+            "note: the run was recorded on another kind of processor, {}, whose rounding differs",
+            field(processor)
+        )?;
+    }
+    Ok(())
 }
 
 /// How likely this check would have caught a false run.
