@@ -29,6 +29,7 @@ use candle_core::DType;
 use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::real::{Real, bf16, f16};
 
+use crate::engine::EngineKind;
 use crate::error::{AnalysisError, Result};
 use crate::measures::compare::Comparison;
 use crate::query::average::Averaging;
@@ -54,10 +55,42 @@ pub fn counterfactuals(
 /// As [`counterfactuals`], with changes that also give examples other labels. A label changes in the window's steps; in a
 /// window that begins at step 0, this is a training from its start on the changed labels.
 ///
+/// The run with all examples is the control. With [`CounterfactualOptions::or_recorded`], all runs are repeated with the recorded
+/// arithmetic if the kernels' control doesn't end close to the recorded parameters and that of the recorded arithmetic does.
+///
 /// # Errors
 /// As [`counterfactuals`]; [`Unsupported::Labels`](crate::error::Unsupported::Labels) if a label is to change and the targets
 /// aren't classes.
 pub fn changed_runs(
+    run: &RecordedRun<'_>,
+    options: &CounterfactualOptions,
+    queries: &[Query],
+    changes: &[Change],
+    progress: &ReplayProgress<'_>,
+) -> Result<CounterfactualReport> {
+    let by_kernels = once(run, options, queries, changes, progress)?;
+    let may_repeat = options.or_recorded && by_kernels.engine == EngineKind::Kernels;
+    if !may_repeat || by_kernels.is_close() {
+        return Ok(by_kernels);
+    }
+    let recorded = CounterfactualOptions {
+        arithmetic: Arithmetic::Recorded,
+        ..options.clone()
+    };
+    let control = CounterfactualOptions {
+        evaluate: Vec::new(),
+        ..recorded.clone()
+    };
+    if !once(run, &control, &[], &[], progress)?.is_close() {
+        return Ok(by_kernels);
+    }
+    let mut report = once(run, &recorded, queries, changes, progress)?;
+    report.kernels_apart = Some(by_kernels.reproduction.max_relative_error);
+    Ok(report)
+}
+
+/// Trains all runs with the arithmetic of the options.
+fn once(
     run: &RecordedRun<'_>,
     options: &CounterfactualOptions,
     queries: &[Query],
@@ -135,6 +168,7 @@ fn typed<T: Real>(
         engine: options.engine(),
         everyone,
         reproduction,
+        kernels_apart: None,
         drift,
         outcomes,
     })

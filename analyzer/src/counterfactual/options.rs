@@ -25,6 +25,9 @@ pub struct CounterfactualOptions {
     pub denominators: Denominators,
     /// The arithmetic of the runs. On a device other than the CPU it is always that of the recorded run.
     pub arithmetic: Arithmetic,
+    /// Whether to repeat all runs with the recorded arithmetic if the kernels don't reproduce the recorded parameters and the
+    /// recorded arithmetic does. In a training that amplifies rounding, the kernels end at another model than the recorded one.
+    pub or_recorded: bool,
     /// Number of simultaneous runs; 0 for one per core. On a device other than the CPU always one.
     pub threads: usize,
     /// Device that trains the runs.
@@ -45,6 +48,7 @@ impl CounterfactualOptions {
             removal: Removal::default(),
             denominators: Denominators::default(),
             arithmetic: Arithmetic::default(),
+            or_recorded: false,
             threads: 0,
             device: Device::Cpu,
             evaluate: Split::ALL.to_vec(),

@@ -97,13 +97,26 @@ pub struct CounterfactualReport {
     /// That replay's θ_T and r_T, compared with the recorded ones. With the same arithmetic, on the machine that trained,
     /// the bits are identical. Changes are always measured from the replay.
     pub reproduction: Comparison,
+    /// How far the kernels' replay with all examples ended from the recorded parameters, relative, if the runs were
+    /// therefore repeated with the recorded arithmetic. See [`CounterfactualOptions::or_recorded`](super::CounterfactualOptions::or_recorded).
+    pub kernels_apart: Option<f64>,
     /// The distance of that replay's θ_T from the recorded one, relative to the movement of training.
     pub drift: Drift,
     /// One per set, in order.
     pub outcomes: Vec<Outcome>,
 }
 
+/// Largest relative distance to the recorded parameters that is taken for usual rounding.
+const CLOSE: f64 = 1e-2;
+
 impl CounterfactualReport {
+    /// Whether the replay with all examples ended at the recorded parameters, as closely as rounding usually allows. If not, its
+    /// losses aren't those of the recorded model.
+    pub fn is_close(&self) -> bool {
+        // Written so that NaN is not close.
+        self.reproduction.bit_identical || self.reproduction.max_relative_error <= CLOSE
+    }
+
     /// Real change of a query: its value without the set minus its value with all examples. `None` if there is no
     /// such set or query.
     pub fn change(&self, set: usize, query: usize) -> Option<f64> {

@@ -226,8 +226,9 @@ pub struct Counterfactual {
     /// What leaving out an example removes: loss-only (its loss; it still counts in the statistics of batch norm) or absent (the whole example)
     #[arg(long, value_enum, default_value_t = RemovalKind::LossOnly)]
     pub removal: RemovalKind,
-    /// Engine of the retraining and of the prediction: kernels (models of tasks, on the CPU; the default for them) or autodiff
-    /// (retraining on all examples then reproduces the recorded parameters bit for bit)
+    /// Engine of the retraining and of the prediction: kernels (models of tasks, on the CPU) or autodiff (retraining on all
+    /// examples then reproduces the recorded parameters bit for bit) [default: kernels; autodiff for the retraining if the
+    /// training amplifies rounding so much that only autodiff reproduces it]
     #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true)]
     pub engine: Option<Engine>,
     /// What a batch's loss is divided by after the removal: fixed (the original batch size) or renormalised (the remaining size)

@@ -141,7 +141,7 @@ Forward passes of the training are replayed. A model that has learned little say
 --issues has one row per training example that a step used: index, row, file, is_label_issue, label_score (the mean probability of the given label: low is suspicious), given_label, predicted_label, given_probability, predicted_probability, rank_score (the lowest is the most suspicious). The columns with the names of cleanlab's Datalab mean the same as there.
 --write-decisions has one row per issue, the most suspicious first: index, row, file, given, suggested, decision. Edit `decision` (keep, relabel or drop) and `suggested` (any class), and remove or add rows. --decisions FILE then applies it; index and decision are required, and row, file and given are compared with the data. All rows that can't be applied are named at once.
 --out and --out-data write the data in its own format. Rows that don't change keep their bytes and their order; a table keeps its header, comments, separators, quotes and line ends, an array its element type. The sources csv, npy, idx and cifar10 can be written. Images stay where they are: --out lists the training images with their labels, and --out-data makes class folders of links. The original files are never changed. --out-labels works for every source, but can't leave out examples.
---retrain repeats the training from its first recorded step on the recorded batches, as recorded and with the first K decisions. A dropped example is taken out of its batches, and the mean is over the others. Choose K by the validation loss if the labels of that split are right, and judge the result by the test split. --first K applies only the first K decisions.
+--retrain repeats the training from its first recorded step on the recorded batches, as recorded and with the first K decisions. A dropped example is taken out of its batches, and the mean is over the others. The first row, without a decision, is the control: it should have the losses that `predict` prints. It is trained with the kernels; if they end far from the recorded parameters and autodiff reproduces them, all rows are trained with autodiff, as for `counterfactual` (--engine chooses one). Exit code 1: the control doesn't reproduce the recorded run (NOT REPRODUCED), unless --unverified is given. Choose K by the validation loss if the labels of that split are right, and judge the result by the test split. --first K applies only the first K decisions.
 
 --json prints an object with
   run, run_digest, examples, seconds
@@ -151,6 +151,7 @@ Forward passes of the training are replayed. A model that has learned little say
   decisions              {relabel, drop, keep}: the number of each among those that are applied
   issues_table, decisions_file, cleaned_file, cleaned_folder, labels_file   the files; null if they weren't written
   retrained, at          with --retrain, a list of {decisions, losses}, beginning with 0 decisions; losses is a list of {split, examples, loss, error_rate}; the model that is measured
+  control                with --retrain, {engine, reproduced, bit_identical, max_relative_error, kernels_apart}: how close the retraining without a decision came to the recorded parameters; kernels_apart is how far the kernels ended from them, if the runs were therefore repeated with autodiff
   notes                  what to know about these results; empty if there is nothing";
 
 pub(crate) const SPIKES: &str = "\
@@ -348,7 +349,8 @@ Exit code 1: retraining with all examples doesn't reproduce the recorded run (NO
   retraining             what was done: queries, at, window {start, end}, removal, denominators;
                          everyone {without, queries, losses, at_end}, the retraining with all examples, and outcomes, a list of the same for each set;
                          reproduction {bit_identical, max_relative_error, …} and drift {of_movement, by_rounding}: how far the retraining with all examples ends
-                         from the recorded parameters, by tensor, and relative to the way of the training (by_rounding is null if it wasn't measured)";
+                         from the recorded parameters, by tensor, and relative to the way of the training (by_rounding is null if it wasn't measured);
+                         kernels_apart: how far it ended with the kernels, if everything was therefore retrained with autodiff; else null";
 
 pub(super) const SIGN: &str = "\
 The run's files are read and checked before it is signed. The signature covers manifest.json, which lists every other file of the run

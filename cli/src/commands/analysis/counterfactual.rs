@@ -14,7 +14,7 @@ use candle_core::Device;
 
 use super::answering::Settings;
 use super::asked::{one_query, parse_queries, parse_window};
-use super::retraining::{file, not_reproduced, places, retrain};
+use super::retraining::{self, file, not_reproduced, places, retrain};
 use super::trust;
 use crate::args::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::commands::context::Models;
@@ -183,8 +183,7 @@ fn options(
             DenominatorKind::Fixed => Denominators::Fixed,
             DenominatorKind::Renormalised => Denominators::Renormalised,
         },
-        arithmetic: run.arithmetic(engine, &Device::Cpu)?,
-        ..CounterfactualOptions::new(window)
+        ..retraining::options(run, window, engine)?
     })
 }
 

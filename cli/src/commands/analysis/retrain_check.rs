@@ -6,11 +6,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
-use super::retraining::{file, not_reproduced, of_query, places, retrain};
+use super::retraining::{self, file, not_reproduced, of_query, places, retrain};
 use crate::args::Influence;
 use crate::commands::Usage;
 use crate::commands::interrupt::{Interrupts, told};
@@ -123,9 +122,8 @@ pub(super) fn check(
     let meta = &table.metadata;
     let options = CounterfactualOptions {
         at: args.at.in_run(run.source(), meta.window.start)?,
-        arithmetic: run.arithmetic(args.engine.map(Into::into), &Device::Cpu)?,
         evaluate: vec![Split::Validation, Split::Test],
-        ..CounterfactualOptions::new(meta.window.clone())
+        ..retraining::options(run, meta.window.clone(), args.engine.map(Into::into))?
     };
     let chosen = check_sets(table, asked.examples, asked.seed);
     anyhow::ensure!(

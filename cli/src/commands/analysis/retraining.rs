@@ -1,5 +1,9 @@
 //! Retrains without sets of examples, for `counterfactual` and for the check of `influence`.
 
+use std::io::{self, Write};
+use std::ops::Range;
+
+use candle_core::Device;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
@@ -9,7 +13,21 @@ use crate::commands::progress;
 use hindcast_analyzer::counterfactual::{
     Change, Drift, EndValues, RemovalResult, RemovalResults, RemovedPlace, changed_runs,
 };
-use hindcast_analyzer::{CounterfactualOptions, CounterfactualReport, Query, RecordedRun};
+use hindcast_analyzer::{CounterfactualOptions, CounterfactualReport, EngineKind, Query, RecordedRun};
+
+/// The options of retrainings from the window's start, by the engine that was asked for. By default, it is the one that reproduces
+/// the recorded run: the kernels, or autodiff if only autodiff does.
+pub(super) fn options(
+    run: &RecordedRun<'_>,
+    window: Range<u64>,
+    asked: Option<EngineKind>,
+) -> anyhow::Result<CounterfactualOptions> {
+    Ok(CounterfactualOptions {
+        arithmetic: run.arithmetic(asked, &Device::Cpu)?,
+        or_recorded: asked.is_none(),
+        ..CounterfactualOptions::new(window)
+    })
+}
 
 /// Retrains with a progress bar, until it is done or interrupted; `stopped` is what an interruption then says.
 pub(super) fn retrain(
@@ -52,6 +70,54 @@ pub(super) fn not_reproduced(drift: &Drift) -> String {
         drift.of_movement,
         drift.by_rounding.unwrap_or(0.0)
     )
+}
+
+/// Prints how close the retraining with all examples, which is the control, came to the recorded parameters.
+pub(super) fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> io::Result<()> {
+    let same = &report.reproduction;
+    if !report.drift.is_reproduced() {
+        // The notes say so.
+        return Ok(());
+    }
+    if let Some(apart) = report.kernels_apart {
+        writeln!(
+            out,
+            "  (retrained with autodiff: this training amplifies rounding, and with the kernels, retraining with all examples \
+             ended {apart:.1e}, relative, away from the recorded parameters)"
+        )?;
+    }
+    if same.bit_identical {
+        writeln!(
+            out,
+            "  (retraining with all examples gives the recorded parameters, bit for bit)"
+        )?;
+    } else if !report.is_close() {
+        let hint = match report.engine {
+            EngineKind::Kernels => "; --engine autodiff may reproduce them bit for bit",
+            _ => "",
+        };
+        writeln!(
+            out,
+            "  warning: retraining with all examples ends {:.1e}, relative, away from the recorded parameters. Rounding explains that, because \
+             this training amplifies it, so another processor or engine may give other changes{hint}",
+            same.max_relative_error
+        )?;
+    } else if report.engine == EngineKind::Kernels {
+        writeln!(
+            out,
+            "  (retrained with the kernels, which reproduce the recorded parameters to within {:.1e}, relative; \
+             --engine autodiff reproduces them bit for bit)",
+            same.max_relative_error
+        )?;
+    } else {
+        writeln!(
+            out,
+            "  (retraining with all examples comes within {:.1e} of the recorded parameters, relative: \
+             rounding of another machine, device or implementation explains that; the changes are differences of two retrainings)",
+            same.max_relative_error
+        )?;
+    }
+    Ok(())
 }
 
 /// The results of one of the retrained queries, number `q`, as a file for `report`: the method that predicted, the results of

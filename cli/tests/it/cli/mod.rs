@@ -7,6 +7,8 @@ mod bench;
 #[cfg(feature = "record")]
 mod clean;
 #[cfg(feature = "record")]
+mod clean_retrained;
+#[cfg(feature = "record")]
 mod compare;
 #[cfg(feature = "record")]
 mod contradictions;

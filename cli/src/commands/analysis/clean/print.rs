@@ -11,11 +11,12 @@ use serde::Serialize;
 use super::evidence::{EvidenceJson, Judged};
 use super::scan::Retrained;
 use crate::args::Clean;
+use crate::commands::analysis::retraining;
 use crate::terminal::{self, field};
 use crate::words::{at_model, counted};
-use hindcast_analyzer::RecordedRun;
 use hindcast_analyzer::counterfactual::SplitLoss;
 use hindcast_analyzer::estimators::cleaning::{Action, Decisions, Issues, LabelIssue};
+use hindcast_analyzer::{CounterfactualReport, EngineKind, RecordedRun};
 
 /// Everything that is printed.
 pub(super) struct Found<'a> {
@@ -50,7 +51,8 @@ struct Report<'a> {
     labels_file: Option<String>,
     retrained: Option<Vec<Row<'a>>>,
     at: Option<&'a str>,
-    notes: &'a [String],
+    control: Option<Control>,
+    notes: Vec<&'a str>,
     seconds: f64,
 }
 
@@ -73,6 +75,28 @@ struct Row<'a> {
     losses: Vec<&'a SplitLoss>,
 }
 
+/// How close the retraining without a decision came to the recorded parameters.
+#[derive(Serialize)]
+struct Control {
+    engine: EngineKind,
+    reproduced: bool,
+    bit_identical: bool,
+    max_relative_error: f64,
+    kernels_apart: Option<f64>,
+}
+
+impl Control {
+    fn of(report: &CounterfactualReport) -> Self {
+        Control {
+            engine: report.engine,
+            reproduced: report.drift.is_reproduced(),
+            bit_identical: report.reproduction.bit_identical,
+            max_relative_error: report.reproduction.max_relative_error,
+            kernels_apart: report.kernels_apart,
+        }
+    }
+}
+
 /// How many of the labels that were made wrong on purpose are issues.
 #[derive(Serialize, Clone, Copy)]
 struct Planted {
@@ -93,13 +117,17 @@ impl Found<'_> {
         }
         self.files(&mut out)?;
         if let Some(retrained) = self.retrained {
-            retraining(&mut out, retrained)?;
+            trained_again(&mut out, retrained)?;
         }
-        let of_retraining = self.retrained.map(|r| r.notes.as_slice());
-        for note in self.notes.iter().chain(of_retraining.unwrap_or_default()) {
+        for note in self.notes() {
             writeln!(out, "note: {}", field(note))?;
         }
         Ok(())
+    }
+
+    fn notes(&self) -> impl Iterator<Item = &str> {
+        let of_retraining = self.retrained.into_iter().flat_map(|r| &r.notes);
+        self.notes.iter().chain(of_retraining).map(String::as_str)
     }
 
     fn report(&self) -> Report<'_> {
@@ -134,7 +162,8 @@ impl Found<'_> {
                     .collect()
             }),
             at: self.retrained.map(|retrained| retrained.report.at.as_str()),
-            notes: &self.notes,
+            control: self.retrained.map(|retrained| Control::of(&retrained.report)),
+            notes: self.notes().collect(),
             seconds: self.took.as_secs_f64(),
         }
     }
@@ -290,7 +319,7 @@ fn name(run: &RecordedRun<'_>, class: usize) -> String {
 }
 
 /// Losses and errors by the number of decisions that were applied.
-fn retraining(out: &mut dyn Write, retrained: &Retrained) -> io::Result<()> {
+fn trained_again(out: &mut dyn Write, retrained: &Retrained) -> io::Result<()> {
     writeln!(
         out,
         "trained again with the first K decisions, {}:",
@@ -323,6 +352,7 @@ fn retraining(out: &mut dyn Write, retrained: &Retrained) -> io::Result<()> {
         }
         writeln!(out)?;
     }
+    retraining::reproduced(out, &retrained.report)?;
     if let Some((k, loss)) = lowest(retrained) {
         writeln!(
             out,

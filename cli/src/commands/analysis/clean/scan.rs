@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::Device;
-
 use crate::args::Clean;
-use crate::commands::analysis::retraining::{not_reproduced, retrain_changed};
+use crate::commands::analysis::retraining::{self, not_reproduced, retrain_changed};
 use crate::commands::analysis::trust;
 use crate::commands::interrupt::Interrupts;
 use crate::commands::{Usage, context, memory};
@@ -45,8 +43,7 @@ impl Retrained {
             at,
             removal: Removal::Absent,
             denominators: Denominators::Renormalised,
-            arithmetic: run.arithmetic(args.replay.engine.map(Into::into), &Device::Cpu)?,
-            ..CounterfactualOptions::new(window)
+            ..retraining::options(run, window, args.replay.engine.map(Into::into))?
         };
         let limit = context::memory(args.replay.memory.as_deref())?;
         let cost = RetrainingCost::of(run, &options.window, sizes.len())?;

@@ -8,13 +8,14 @@ use serde::Serialize;
 
 use super::scan;
 use super::scan::ScanRow;
+use crate::commands::analysis::retraining::reproduced;
 use crate::args::Counterfactual;
 use crate::terminal::field;
 use crate::verdict::{Printed, Verdict};
 use crate::words::{at_model, counted};
 use hindcast_analyzer::counterfactual::{EndValues, RemovalResult, SplitLoss};
 use hindcast_analyzer::measures::kendall_tau;
-use hindcast_analyzer::{CounterfactualReport, EngineKind};
+use hindcast_analyzer::CounterfactualReport;
 
 /// How the sets are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +205,8 @@ fn print(
             at_end(out, query, with, without)?;
         }
     }
-    reproduced(out, report)
+    reproduced(out, report)?;
+    Ok(())
 }
 
 /// What a real change does to the query: whether that is better or worse, for a loss, and its direction next to the predicted
@@ -307,7 +309,8 @@ fn print_each(
     if let Some(source) = source {
         agreement(out, results, source)?;
     }
-    reproduced(out, report)
+    reproduced(out, report)?;
+    Ok(())
 }
 
 /// Prints the agreement of predictions with real changes.
@@ -325,68 +328,9 @@ fn agreement(out: &mut dyn Write, results: &[RemovalResult], source: &str) -> an
     Ok(())
 }
 
-/// Whether a distance to the recorded parameters is as small as rounding usually makes it. NaN is not.
-fn is_close(relative: f64) -> bool {
-    relative <= 1e-2
-}
-
-/// Prints how close the replay with all examples came to the recorded parameters.
-fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Result<()> {
-    let same = &report.reproduction;
-    if !report.drift.is_reproduced() {
-        // The notes say so.
-        return Ok(());
-    }
-    if same.bit_identical {
-        writeln!(
-            out,
-            "  (retraining with all examples gives the recorded parameters, bit for bit)"
-        )?;
-    } else if !is_close(same.max_relative_error) {
-        let hint = match report.engine {
-            EngineKind::Kernels => "; --engine autodiff may reproduce them bit for bit",
-            _ => "",
-        };
-        writeln!(
-            out,
-            "  warning: retraining with all examples ends {:.1e}, relative, away from the recorded parameters. Rounding explains that, because \
-             this training amplifies it, so another processor or engine may give other changes{hint}",
-            same.max_relative_error
-        )?;
-    } else if report.engine == EngineKind::Kernels {
-        writeln!(
-            out,
-            "  (retrained with the kernels, which reproduce the recorded parameters to within {:.1e}, relative; \
-             --engine autodiff reproduces them bit for bit)",
-            same.max_relative_error
-        )?;
-    } else {
-        writeln!(
-            out,
-            "  (retraining with all examples comes within {:.1e} of the recorded parameters, relative: \
-             rounding of another machine, device or implementation explains that; the changes are differences of two retrainings)",
-            same.max_relative_error
-        )?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{direction, is_close};
-
-    #[test]
-    fn a_distance_is_small_up_to_a_hundredth() {
-        for (relative, close) in [
-            (0.0, true),
-            (4.2e-7, true),
-            (1e-2, true),
-            (0.69, false),
-            (f64::NAN, false),
-        ] {
-            assert_eq!(is_close(relative), close, "{relative}");
-        }
-    }
+    use super::direction;
 
     #[test]
     fn a_change_that_makes_the_query_worse_is_called_worse() {
