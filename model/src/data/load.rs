@@ -7,7 +7,7 @@ use super::report::Report;
 use super::scale::Scale;
 use super::select::{self, Splits};
 use super::spec::{DataSpec, Source, Target};
-use super::store::{Labels, Rows, SourceRows, Store};
+use super::store::{Label, Labels, Rows, SourceRows, Store};
 use super::table::WrittenTables;
 use super::{AugmentSpec, DataError, DataSet, digits, encoding, files, sources};
 use std::path::{Path, PathBuf};
@@ -86,7 +86,8 @@ pub(super) fn load_reporting(
     let mut rows = Store::new(train, validation, test)?;
     let target = target(spec, &rows.all.labels)?;
     let names = class_names(&spec.class_names, &rows.all, names, &files)?;
-    notes.extend(given_labels(spec, given, &mut rows, &files, &names)?);
+    let found = given_labels(spec, given, &mut rows, &files, &names)?;
+    notes.extend(found.notes);
     let truth_given = spec.truth_file.is_some() || given.truth.is_some();
     let names = select::renumber(spec, &mut rows.all.labels, rows.truth.as_mut(), names)?;
 
@@ -126,6 +127,7 @@ pub(super) fn load_reporting(
         target,
         truth: rows.truth,
         truth_given,
+        given: found.labels,
         notes,
         source: spec.source.name(),
     }))
@@ -163,14 +165,22 @@ fn file_in(spec: &DataSpec, dir: Option<&Path>, name: &str) -> Result<PathBuf, D
     files::Folder::new(dir, &[]).find(&[name])
 }
 
-/// Replaces labels by those of the user's file, and sets the true labels that are known. Returns notes about the files.
+/// What the user's files of labels gave.
+struct FoundLabels {
+    /// Positions among the rows of all files, and their new labels as text.
+    labels: Vec<(usize, String)>,
+    /// Notes about the files.
+    notes: Vec<String>,
+}
+
+/// Replaces labels by those of the user's file, and sets the true labels that are known.
 fn given_labels(
     spec: &DataSpec,
     given: Given<'_>,
     rows: &mut Store,
     files: &[FileStart],
     names: &[String],
-) -> Result<Vec<String>, DataError> {
+) -> Result<FoundLabels, DataError> {
     let path = |flag: Option<&Path>, key: &Option<String>| match (flag, key) {
         (Some(path), _) => Ok(Some(path.to_path_buf())),
         (None, Some(name)) => file_in(spec, given.folder, name).map(Some),
@@ -180,7 +190,7 @@ fn given_labels(
     let read = |path: &Path, purpose: Purpose, labels: &Labels| {
         relabel::labels(path, purpose, own.as_deref(), files, labels, names)
     };
-    let mut notes = Vec::new();
+    let (mut notes, mut found) = (Vec::new(), Vec::new());
     // Which digit was drawn is known.
     let drawn = (spec.source == Source::Digits).then(|| rows.all.labels.clone());
     if let Some(path) = path(given.labels, &spec.labels_file)? {
@@ -191,6 +201,8 @@ fn given_labels(
             path.display(),
             labels.len()
         ));
+        let text = |(row, label): &(usize, Label)| (*row, label.text(names));
+        found = labels.iter().map(text).collect();
     }
     rows.truth = drawn;
     if let Some(path) = path(given.truth, &spec.truth_file)? {
@@ -203,7 +215,10 @@ fn given_labels(
             labels.len()
         ));
     }
-    Ok(notes)
+    Ok(FoundLabels {
+        labels: found,
+        notes,
+    })
 }
 
 /// Makes a share of the training labels wrong on purpose. Their labels before are then known to be the true ones, if no

@@ -37,6 +37,8 @@ pub(super) struct Examples {
     /// The true label of each row, as far as it is known: [`UNKNOWN`] or NaN where it isn't, and `DROPPED` for a class that the
     /// Task leaves out. `None` if none is known.
     pub(super) truth: Option<Labels>,
+    /// Labels of the user's file: positions among the rows of all files, and the labels as text. Also of rows that are in no split.
+    pub(super) given: Vec<(usize, String)>,
     /// Whether the true labels are from a file of the user's, and not those before labels were made wrong on purpose.
     pub(super) truth_given: bool,
     /// Notes and warnings about the files for users, one per line.

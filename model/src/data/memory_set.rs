@@ -3,7 +3,7 @@
 use super::augment::Window;
 use super::fingerprint::{Digest, Leaves, RawInput, RawLabel};
 use super::memory::Examples;
-use super::set::{Cell, DataSet, Image};
+use super::set::{Cell, DataSet, GivenLabel, Image};
 use super::store::Labels;
 use super::{DataError, windows};
 use crate::objective::{Batch, Draws, Split};
@@ -130,6 +130,27 @@ impl DataSet for Examples {
             lists.entry(file.part).or_default().push(file.name.clone());
         }
         lists.into_values().collect()
+    }
+
+    fn drawn_from_training(&self, split: Split) -> u64 {
+        let is_from_training = |row: &&usize| {
+            let origin = self.origins.get(**row);
+            let file = origin.and_then(|origin| self.file_of(*origin));
+            file.is_some_and(|file| file.part == 0)
+        };
+        self.split(split).iter().filter(is_from_training).count() as u64
+    }
+
+    fn given_labels(&self) -> Vec<GivenLabel> {
+        let label = |(origin, label): &(usize, String)| {
+            let file = self.file_of(*origin)?;
+            Some(GivenLabel {
+                row: (origin - file.first + file.first_of_part) as u64,
+                file: file.name.clone(),
+                label: label.clone(),
+            })
+        };
+        self.given.iter().filter_map(label).collect()
     }
 
     fn planted(&self, split: Split, index: u64) -> Option<bool> {

@@ -75,7 +75,7 @@ pub use new_rows::{NewRows, load_new_rows};
 pub(crate) use numbers::{all_numbers, is_share, same_number};
 pub use own::{Pairs, from_tensors};
 pub use sequences::Sequences;
-pub use set::{Cell, DataSet, Image};
+pub use set::{Cell, DataSet, GivenLabel, Image};
 pub use spec::{AxisOrder, ClassRef, ColumnRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
 pub use table::{Constant, Fill, MissingSpec, Numerals, TfidfSpec};
 pub use texts::is_missing;

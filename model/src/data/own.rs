@@ -88,6 +88,7 @@ pub fn from_tensors(
         target,
         truth: None,
         truth_given: false,
+        given: Vec::new(),
         notes: Vec::new(),
         source: "tensors",
         rows: rows.all,

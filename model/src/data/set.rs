@@ -32,6 +32,17 @@ pub struct Cell {
     pub text: String,
 }
 
+/// A label that a file of the user's gave, and its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenLabel {
+    /// The row, counted as by [`DataSet::origin`].
+    pub row: u64,
+    /// The name of the row's file, as [`DataSet::file`] has it.
+    pub file: String,
+    /// The label as text.
+    pub label: String,
+}
+
 /// The examples of a run.
 ///
 /// A user's own data set must implement [`len`](DataSet::len), [`shape`](DataSet::shape) and
@@ -136,6 +147,21 @@ pub trait DataSet: Send + Sync {
         } else {
             vec![files]
         }
+    }
+
+    /// Number of examples of a split that come from a file of training examples. If the validation split is drawn from the training
+    /// files, it is all of them.
+    ///
+    /// By default, a file with a training example is a file of training examples.
+    fn drawn_from_training(&self, split: Split) -> u64 {
+        let training: BTreeSet<String> = self.files(Split::Train).into_iter().flatten().collect();
+        let is_from_training = |index: &u64| training.contains(&self.file(split, *index));
+        (0..self.len(split)).filter(is_from_training).count() as u64
+    }
+
+    /// The labels that a file of the user's gave to rows of the original files, in the order of that file. Empty without such a file.
+    fn given_labels(&self) -> Vec<GivenLabel> {
+        Vec::new()
     }
 
     /// Whether the label is known to be wrong: it was made wrong on purpose, or it differs from the known true label. `None`

@@ -61,6 +61,19 @@ pub(super) enum Label {
     Value(f64),
 }
 
+impl Label {
+    /// The name of the class, or the value.
+    pub(super) fn text(self, names: &[String]) -> String {
+        match self {
+            Label::Class(class) => {
+                let name = names.get(class as usize);
+                name.cloned().unwrap_or_else(|| class.to_string())
+            }
+            Label::Value(value) => value.to_string(),
+        }
+    }
+}
+
 /// Labels of all rows.
 #[derive(Debug, Clone)]
 pub(super) enum Labels {

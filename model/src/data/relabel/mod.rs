@@ -16,7 +16,7 @@ pub(super) use line::Purpose;
 use place::Places;
 
 /// Reads a file of labels: positions among the rows of all files, and their labels. `files` are those of the data, `labels` their labels, `names` the names of the classes, and
-/// `column` is the data's own name for labels.
+/// `column` is the data's own name for labels. A true label may be empty: then it isn't known.
 ///
 /// # Errors
 /// [`DataError`] if the file can't be read, names a row that the data doesn't have or a row twice, or has a label that is
@@ -36,6 +36,7 @@ pub(super) fn labels(
     lines
         .iter()
         .enumerate()
+        .filter(|(_, line)| purpose == Purpose::Labels || !line.label.is_empty())
         .map(|(at, line)| {
             let row = places.find(at, line)?;
             let label = match labels {

@@ -255,3 +255,12 @@ fn a_changed_pixel_changes_the_fingerprint_and_a_copy_does_not() {
     let sized = format!("{PETS}\nimages = {{ size = 4 }}");
     assert_ne!(open(&sized, dir.path()).unwrap().fingerprint(), print());
 }
+
+#[test]
+fn examples_that_are_drawn_from_the_training_folder_are_counted() {
+    let dir = pets();
+    let set = open(&format!("{PETS}\nvalidation = 1"), dir.path()).unwrap();
+    let counts = [Split::Train, Split::Validation, Split::Test]
+        .map(|split| (set.len(split), set.drawn_from_training(split)));
+    assert_eq!(counts, [(2, 2), (1, 1), (1, 0)]);
+}

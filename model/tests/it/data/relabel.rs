@@ -234,3 +234,27 @@ fn a_file_of_labels_that_does_not_fit_is_refused_with_its_line() {
         says(&error.err().unwrap().to_string(), &[said]);
     }
 }
+
+#[test]
+fn labels_of_a_file_are_known_by_their_rows() {
+    let dir = files();
+    let own = with(TABLE, dir.path(), None, None).unwrap();
+    assert!(own.given_labels().is_empty());
+    let by_row = "row,label\n4,cat\n0,dog\n";
+    let set = with(TABLE, dir.path(), Some(by_row), None).unwrap();
+    let given = set.given_labels().into_iter();
+    let given: Vec<_> = given.map(|g| (g.file, g.row, g.label)).collect();
+    let expected = [("b.csv", 4, "cat"), ("a.csv", 0, "dog")];
+    let expected = expected.map(|(file, row, label)| (file.to_owned(), row, label.to_owned()));
+    assert_eq!(given, expected);
+}
+
+#[test]
+fn an_empty_true_label_is_not_known() {
+    let dir = files();
+    let set = with(TABLE, dir.path(), None, Some("row,truth\n0,\n1,cat\n")).unwrap();
+    assert_eq!(set.true_label(Split::Train, 0), None);
+    assert_eq!(set.planted(Split::Train, 1), Some(true));
+    let output = with(TABLE, dir.path(), Some("row,label\n0,\n"), None);
+    assert!(output.is_err(), "a label that replaces another isn't empty");
+}
