@@ -229,11 +229,49 @@ impl Spread {
             t: (sd > 0.0).then_some(t),
         }
     }
+
+    /// The size of t beyond which one in twenty scores lies, if the scores of `runs` runs are only noise: the quantile 0.975 of
+    /// Student's distribution with runs − 1 degrees of freedom. Infinite for fewer than two runs.
+    pub fn by_chance(runs: usize) -> f64 {
+        /// For 1 to 10 degrees of freedom.
+        const QUANTILES: [f64; 10] = [
+            12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+        ];
+        /// Of the normal distribution.
+        const NORMAL: f64 = 1.959_964;
+        let Some(freedom) = runs.checked_sub(1).filter(|freedom| *freedom > 0) else {
+            return f64::INFINITY;
+        };
+        let known = QUANTILES.get(freedom - 1).copied();
+        // Cornish and Fisher's expansion, which is right to two decimals from here on.
+        let nu = freedom as f64;
+        let (z, z3) = (NORMAL, NORMAL.powi(3));
+        let z5 = NORMAL.powi(5);
+        let more = (z3 + z) / (4.0 * nu) + (5.0 * z5 + 16.0 * z3 + 3.0 * z) / (96.0 * nu * nu);
+        known.unwrap_or(z + more)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Values of a printed table of Student's distribution.
+    #[test]
+    fn few_runs_have_a_large_t_by_chance() {
+        assert_eq!(Spread::by_chance(1), f64::INFINITY);
+        for (runs, expected) in [
+            (2, 12.706),
+            (3, 4.303),
+            (5, 2.776),
+            (12, 2.201),
+            (31, 2.042),
+            (121, 1.980),
+        ] {
+            let got = Spread::by_chance(runs);
+            assert!((got - expected).abs() < 5e-3, "{runs}: {got}");
+        }
+    }
 
     /// A run's table with one query per column of `scores`, and two epochs that share a score evenly.
     fn table(digest: &str, value: f64, scores: &[[Option<f64>; 2]]) -> ScoreTable {

@@ -64,6 +64,11 @@ pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
         table.rows.truncate(k);
     }
 
+    let mut words = args.sort.iter().chain(&args.conditions);
+    let runs = table.metadata.runs.len();
+    if runs > 1 && words.any(|word| word.starts_with("influence_t")) {
+        say!("note: {}", tables::of_few_runs(runs));
+    }
     if let Some(path) = &args.out {
         table.write(path)?;
     }

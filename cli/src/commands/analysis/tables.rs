@@ -154,6 +154,14 @@ fn spread_heads(query: Option<&str>) -> String {
     format!(" {:>12} {:>11}", head("influence_sd"), head("influence_t"))
 }
 
+/// What a large t over this number of runs is worth.
+pub(super) fn of_few_runs(runs: usize) -> String {
+    format!(
+        "influence_t of {runs} runs: of scores that are only noise, one in twenty is beyond ±{:.1}, and a tiny score with a tiny standard deviation can have any t. Rank by influence, and use influence_t only to doubt a score",
+        Spread::by_chance(runs)
+    )
+}
+
 /// Standard deviation and t of a score over several runs.
 fn spread(spread: &Spread) -> String {
     let sd = spread.sd.map_or_else(String::new, |sd| format!("{sd:.4e}"));
