@@ -7,7 +7,9 @@ mod lines;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use hindcast_model::data::DataSet;
 use hindcast_model::files;
+use hindcast_model::objective::Split;
 
 use super::ScoreTable;
 use crate::error::{AnalysisError, BadNames, Result};
@@ -89,6 +91,25 @@ impl Names {
     /// several examples.
     pub fn check(&self, places: &[Place<'_>], lists: &[Vec<String>]) -> Result<()> {
         self.found(places, lists).map(drop)
+    }
+
+    /// The name of each training example, in the order of the split.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn of_training(&self, data: &dyn DataSet) -> Result<Vec<String>> {
+        let all = 0..data.len(Split::Train);
+        let files: Vec<String> = all.clone().map(|i| data.file(Split::Train, i)).collect();
+        let places: Vec<Place<'_>> = all
+            .zip(&files)
+            .map(|(index, file)| Place {
+                index,
+                row: data.origin(Split::Train, index),
+                file,
+            })
+            .collect();
+        let found = self.found(&places, &data.files(Split::Train))?;
+        Ok(found.into_iter().map(str::to_owned).collect())
     }
 
     /// The name of each example.

@@ -7,6 +7,7 @@ use clap::Args;
 
 use hindcast_analyzer::QueryPoint;
 
+use super::analysis::NamesArgs;
 use super::dynamics::ReplayArgs;
 use super::labels::LabelArgs;
 use super::numbers::{at_least_one, whole};
@@ -92,6 +93,9 @@ pub struct Explain {
     /// Write the scores of all training examples, one column per explained example, for `scores` and `report`: .csv, .jsonl (or .ndjson) or, in builds with the parquet feature, .parquet
     #[arg(long, value_name = "SCORES")]
     pub out: Option<PathBuf>,
+    /// The user's own names for examples.
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// How the steps are replayed.
     #[command(flatten)]
     pub replay: ReplayArgs,

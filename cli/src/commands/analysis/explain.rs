@@ -32,6 +32,9 @@ pub(crate) fn run(args: &Explain, models: &Models) -> anyhow::Result<Outcome> {
         asked.memory,
     )?;
     context::warn_or_refuse_run(&run, &args.run)?;
+    if let Some(names) = &asked.names {
+        names.of_training(run.data())?;
+    }
     let window = asked.window.resolve(run.source())?;
     let model = Model::of(&args.at, &run, window.start)?;
     let examples = asked
@@ -103,7 +106,11 @@ impl Sweep<'_> {
             ..Settings::default()
         };
         let sweep = choose("sgd", &[])?;
-        Ok(answer(self.run, self.queries, window, &settings, &sweep)?.table)
+        let mut table = answer(self.run, self.queries, window, &settings, &sweep)?.table;
+        if let Some(names) = &self.asked.names {
+            table.join(names)?;
+        }
+        Ok(table)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::commands::{Usage, context, ends_in};
 use hindcast_analyzer::output::{Kind, apart, try_folder};
 use hindcast_analyzer::predictions::{Predictions, predict};
 use hindcast_analyzer::query::QueryState;
-use hindcast_analyzer::{Query, QueryPoint, RecordedRun, ReplayEngine, Window};
+use hindcast_analyzer::{Names, Query, QueryPoint, RecordedRun, ReplayEngine, Window};
 
 /// Most examples that are explained at once.
 const MOST: usize = 1000;
@@ -22,6 +22,8 @@ const MOST: usize = 1000;
 pub(super) struct Asked {
     pub window: Window,
     pub memory: Option<Limit>,
+    /// Names of the training examples.
+    pub names: Option<Names>,
     /// The queries that name examples.
     named: Vec<Query>,
     wrong: Option<Split>,
@@ -50,21 +52,24 @@ impl Model {
 impl Asked {
     pub fn parse(args: &Explain) -> anyhow::Result<Self> {
         let named = args.examples.iter().map(|text| named(text));
+        let names = ("the names (--names)", args.names.names.as_deref());
         if let Some(picture) = &args.picture {
             ends_in("--picture", picture, "png")?;
             let table = ("the table (--out)", args.out.as_deref());
-            apart(picture, &[table])
+            apart(picture, &[table, names])
                 .and_then(|()| try_folder(picture, Kind::Picture))
                 .with_context(|| format!("cannot write {}", picture.display()))?;
         }
         if let Some(out) = &args.out {
             check_output(out)?;
-            try_folder(out, Kind::Scores)
+            apart(out, &[names])
+                .and_then(|()| try_folder(out, Kind::Scores))
                 .with_context(|| format!("cannot write {}", out.display()))?;
         }
         Ok(Asked {
             window: parse_window(&args.window)?,
             memory: context::memory(args.replay.memory.as_deref())?,
+            names: context::names(&args.names)?,
             named: named.collect::<anyhow::Result<_>>()?,
             wrong: args
                 .wrong

@@ -49,6 +49,8 @@ struct Weight {
     index: u64,
     row: u64,
     file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     label: String,
     occurrences: u64,
     influence: f64,
@@ -107,6 +109,7 @@ impl Weight {
             index: row.index,
             row: row.row,
             file: row.file.clone(),
+            name: row.name.clone(),
             label: row.label.clone(),
             occurrences: row.occurrences,
             influence: one.influence,

@@ -185,7 +185,8 @@ fn rows(out: &mut dyn Write, side: &Side<'_>, data: &dyn DataSet) -> io::Result<
     )?;
     for one in &side.heaviest {
         let row = one.row;
-        let text = text_of(data, Split::Train, row.index);
+        let text = || text_of(data, Split::Train, row.index);
+        let shown = row.name.clone().or_else(text);
         writeln!(
             out,
             "{:>6} {:>8} {:<wide$} {:<12} {:>5} {:>+12.4e} {:>6.1} %{}{}",
@@ -196,7 +197,7 @@ fn rows(out: &mut dyn Write, side: &Side<'_>, data: &dyn DataSet) -> io::Result<
             row.occurrences,
             one.influence,
             100.0 * one.share,
-            text.map_or_else(String::new, |text| format!("  {}", short(&text))),
+            shown.map_or_else(String::new, |shown| format!("  {}", short(&shown))),
             planted(data, row.index)
         )?;
     }

@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use hindcast_model::data::DataSet;
-use hindcast_model::objective::Split;
 
 use crate::args::Influence;
 use crate::commands::analysis::asked::{
@@ -15,7 +13,6 @@ use crate::commands::memory::Limit;
 use crate::commands::{Usage, context, ends_in};
 use hindcast_analyzer::estimators::{Chosen, Refinement, defined};
 use hindcast_analyzer::output::{Kind, apart};
-use hindcast_analyzer::scores::Place;
 use hindcast_analyzer::sweep::Saving;
 use hindcast_analyzer::{Names, Queries, Query, RecordedRun, Window, output};
 
@@ -63,7 +60,7 @@ impl Asked {
     pub fn fitting(&self, run: &RecordedRun<'_>) -> anyhow::Result<Vec<Query>> {
         let queries = expand(&self.queries, run.data())?;
         if let Some(names) = &self.names {
-            check_names(names, run.data())?;
+            names.of_training(run.data())?;
         }
         if self.refine.is_some() {
             defined(run)?;
@@ -138,21 +135,6 @@ fn check_results(table: &Path, queries: usize) -> anyhow::Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
-}
-
-/// Checks that the names match the training examples.
-fn check_names(names: &Names, data: &dyn DataSet) -> anyhow::Result<()> {
-    let all = 0..data.len(Split::Train);
-    let files: Vec<String> = all.clone().map(|i| data.file(Split::Train, i)).collect();
-    let places: Vec<Place<'_>> = all
-        .zip(&files)
-        .map(|(index, file)| Place {
-            index,
-            row: data.origin(Split::Train, index),
-            file,
-        })
-        .collect();
-    Ok(names.check(&places, &data.files(Split::Train))?)
 }
 
 /// The method with its options. Options that the method doesn't have, or that only sweeps have, are wrong usage.
