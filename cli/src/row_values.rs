@@ -42,6 +42,16 @@ impl RowValues {
         self.named.is_empty()
     }
 
+    /// The values on one line.
+    pub fn in_words(&self) -> String {
+        let named = self.named.iter();
+        let words: Vec<String> = named
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        let more = if self.more > 0 { "; …" } else { "" };
+        format!("{}{more}", words.join("; "))
+    }
+
     /// What the values are.
     pub fn heading(&self) -> &'static str {
         if self.from_file {

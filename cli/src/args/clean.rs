@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use hindcast_analyzer::QueryPoint;
 use hindcast_analyzer::estimators::cleaning::Action;
 
+use super::analysis::NamesArgs;
 use super::dynamics::ReplayArgs;
 use super::labels::LabelArgs;
 use super::numbers::whole;
@@ -21,30 +22,36 @@ pub struct Clean {
     /// Labels of your own.
     #[command(flatten)]
     pub own: LabelArgs,
-    /// The cleaned file to write, in the format of the original: the table, or the array of labels; for folders of images, a list of files with their labels (.csv); it must not exist
+    /// The cleaned file to write, in the format of the original: the table, or the array of labels; for folders of images, a list of files with their labels (.csv); it must not exist, unless --replace is given
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// The folder to write with all data files of the task, so that `record TASK --data DIR` trains on the cleaned data; it must not exist. Files that don't change are links
+    /// The folder to write with all data files of the task, so that `record TASK --data DIR` trains on the cleaned data; it must not exist, unless --replace is given. Files that don't change are links
     #[arg(long, value_name = "DIR")]
     pub out_data: Option<PathBuf>,
-    /// The file of new labels to write for `record --labels`, for data of every source: row, file and label of the relabelled examples (.csv); it must not exist
+    /// The file of new labels to write for `record --labels`, for data of every source: row, file and label of the relabelled examples (.csv), and the labels of the run's own --labels; it must not exist, unless --replace is given
     #[arg(long, value_name = "FILE")]
     pub out_labels: Option<PathBuf>,
     /// Apply the decisions of this file, which `clean` wrote and you may have edited, instead of looking for issues
     #[arg(long, value_name = "FILE", conflicts_with_all = ["decide", "method", "method_set", "scores", "window", "issues", "write_decisions"])]
     pub decisions: Option<PathBuf>,
-    /// What the written decisions say about each issue: relabel (give it the suggested label), drop, or keep
-    #[arg(long, value_enum, value_name = "ACTION", default_value_t = Decide::Relabel, hide_possible_values = true)]
-    pub decide: Decide,
+    /// What the written decisions say about each issue: relabel (give it the suggested label), drop, or keep [default: relabel; keep if held-out examples advise against relabelling]
+    #[arg(long, value_enum, value_name = "ACTION", hide_possible_values = true)]
+    pub decide: Option<Decide>,
     /// Apply only the first K decisions, the most suspicious ones; --retrain shows which K is best
     #[arg(long, value_name = "K", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub first: Option<usize>,
     /// The table of issues to write
     #[arg(long, value_name = "FILE", default_value = "issues.csv")]
     pub issues: PathBuf,
-    /// The file of decisions to write, for you to edit; it must not exist
+    /// The file of decisions to write, for you to edit; it must not exist, unless --replace is given
     #[arg(long, value_name = "FILE", default_value = "decisions.csv")]
     pub write_decisions: PathBuf,
+    /// Replace what an earlier `clean` wrote: the decisions, also edited ones, and the files and the folder of --out, --out-labels and --out-data. Data files of the task are never replaced
+    #[arg(long)]
+    pub replace: bool,
+    /// The user's own names for examples.
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// Rank by this method instead of the margin; `hindcast methods` lists them. A method that asks a query needs validation labels that are right
     #[arg(
         long,

@@ -24,7 +24,7 @@ pub use analysis::{
     Bounds, CheckArgs, Counterfactual, DenominatorKind, Influence, Methods, NamesArgs, NamesBy,
     RemovalKind, Report, Scores,
 };
-pub use clean::Clean;
+pub use clean::{Clean, Decide};
 pub use curves::{Compare, History};
 pub use dynamics::{Dynamics, ReplayArgs, Spikes};
 #[cfg(feature = "record")]
@@ -84,7 +84,7 @@ pub enum Command {
     #[command(after_long_help = format!("{}\n\n{}\n\n{}", help::methods(), help::INFLUENCE, help::NAMES))]
     Influence(Influence),
     /// Explain predictions: which training examples pushed the model towards the label of an example, and which away from it
-    #[command(after_long_help = help::EXPLAIN)]
+    #[command(after_long_help = format!("{}\n\n{}", help::EXPLAIN, help::NAMES))]
     Explain(Explain),
     /// List the methods of `influence`, or describe one: its options, its requirements and its source
     Methods(Methods),
@@ -107,7 +107,7 @@ pub enum Command {
     #[command(after_long_help = help::COUNTERFACTUAL)]
     Counterfactual(Counterfactual),
     /// Find the examples whose label is probably wrong, write decisions to edit, the cleaned data, and what training on it gains
-    #[command(after_long_help = help::CLEAN)]
+    #[command(after_long_help = format!("{}\n\n{}", help::CLEAN, help::NAMES))]
     Clean(Clean),
     /// Compare the paper's error bounds with the measured errors (plain SGD, one pass over the data)
     #[command(after_long_help = help::BOUNDS)]

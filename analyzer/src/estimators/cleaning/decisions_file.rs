@@ -1,69 +1,122 @@
 //! The file of decisions, which people edit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use hindcast_model::csv_rows::{CsvError, CsvRows};
-use hindcast_model::data::DataSet;
+use hindcast_model::data::{DataSet, GivenLabel};
 use hindcast_model::files;
 use hindcast_model::objective::Split;
 
 use super::decisions::{Action, Decided, Decisions};
+use super::issues::{Issues, LabelIssue};
 use super::issues_table::class_name;
 use crate::error::{AnalysisError, BadRow, Result};
 use crate::output::{Kind, replace};
 use crate::scores::spreadsheet::{quoted, unquoted};
 
-/// Columns of the file, in the order in which they are written.
+/// Columns that decide, in the order in which they are written.
 const COLUMNS: [&str; 6] = ["index", "row", "file", "given", "suggested", "decision"];
+/// Columns that help to decide. They aren't read.
+const SHOWN: [&str; 4] = ["given_probability", "suggested_probability", "name", "text"];
 
-/// Writes the decisions as CSV, one row per example. The file must not exist: it may have been edited.
+/// What a person reads about an example.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShownExample {
+    /// The user's own name for it. Empty if it has none.
+    pub name: String,
+    /// Its text, or the cells of its row. Empty for images.
+    pub text: String,
+}
+
+/// Writes the decisions as CSV, one row per example, with the mean probabilities of the given and the suggested class from `issues`
+/// and what `shown` says about the example. The file must not exist, because it may have been edited, unless `may_replace` and it is
+/// such a file.
 ///
 /// # Errors
-/// The file exists or can't be written.
-pub fn write_decisions(decisions: &Decisions, data: &dyn DataSet, path: &Path) -> Result<()> {
+/// The file exists or can't be written, or an example can't be shown.
+pub fn write_decisions(
+    decisions: &Decisions,
+    issues: &Issues,
+    data: &dyn DataSet,
+    shown: &dyn Fn(u64) -> Result<ShownExample>,
+    path: &Path,
+    may_replace: bool,
+) -> Result<()> {
+    let judged: BTreeMap<u64, &LabelIssue> = issues
+        .examples
+        .iter()
+        .map(|issue| (issue.example as u64, issue))
+        .collect();
+    let mut rows = Vec::with_capacity(decisions.examples.len());
+    for decided in &decisions.examples {
+        let index = decided.example;
+        let probability = |of: fn(&LabelIssue) -> f64| {
+            let issue = judged.get(&index);
+            issue.map_or_else(String::new, |issue| format!("{:.4}", of(issue)))
+        };
+        let ShownExample { name, text } = shown(index)?;
+        rows.push([
+            index.to_string(),
+            data.origin(Split::Train, index).to_string(),
+            quoted(&data.file(Split::Train, index)).into_owned(),
+            quoted(&class_name(data, decided.given)).into_owned(),
+            quoted(&class_name(data, decided.suggested)).into_owned(),
+            decided.action.to_string(),
+            probability(|issue| issue.given_probability),
+            probability(|issue| issue.suggested_probability),
+            quoted(&name).into_owned(),
+            quoted(&text).into_owned(),
+        ]);
+    }
     let write = |to: &Path| -> std::io::Result<()> {
         let mut csv = csv::Writer::from_path(to)?;
-        csv.write_record(COLUMNS)?;
-        for decided in &decisions.examples {
-            let index = decided.example;
-            let row = data.origin(Split::Train, index);
-            csv.write_record([
-                index.to_string(),
-                row.to_string(),
-                quoted(&data.file(Split::Train, index)).into_owned(),
-                quoted(&class_name(data, decided.given)).into_owned(),
-                quoted(&class_name(data, decided.suggested)).into_owned(),
-                decided.action.to_string(),
-            ])?;
+        csv.write_record(COLUMNS.iter().chain(&SHOWN))?;
+        for row in &rows {
+            csv.write_record(row)?;
         }
         csv.flush()
     };
-    replace(path, Kind::New, write).map_err(|e| failed(path, e.to_string()))
+    let kind = Kind::Decisions.or_new(may_replace);
+    replace(path, kind, write).map_err(|e| failed(path, e.to_string()))
 }
 
-/// Writes the new labels as a file of labels for a recording: CSV with the columns row, file and label, one row per example
-/// that is relabelled. Dropped examples aren't in it, because such a file can't leave out examples. The file must not exist.
+/// Writes the new labels as a file of labels for a recording: CSV with the columns row, file and label. It has the labels that the
+/// run's own file of labels gave ([`DataSet::given_labels`]), and one row per example that is relabelled, whose new label takes the
+/// place of an earlier one. Dropped examples aren't relabelled, because such a file can't leave out examples. Returns the number of
+/// earlier labels that are kept. The file must not exist, unless `may_replace` and it is such a file.
 ///
 /// # Errors
 /// The file exists or can't be written.
-pub fn write_labels(decisions: &Decisions, data: &dyn DataSet, path: &Path) -> Result<()> {
+pub fn write_labels(
+    decisions: &Decisions,
+    data: &dyn DataSet,
+    path: &Path,
+    may_replace: bool,
+) -> Result<usize> {
     let relabelled = decisions.examples.iter();
     let relabelled = relabelled.filter(|decided| decided.action == Action::Relabel);
+    let new: Vec<GivenLabel> = relabelled
+        .map(|decided| GivenLabel {
+            row: data.origin(Split::Train, decided.example),
+            file: data.file(Split::Train, decided.example),
+            label: class_name(data, decided.suggested),
+        })
+        .collect();
+    let places: BTreeSet<(&str, u64)> = new.iter().map(|l| (l.file.as_str(), l.row)).collect();
+    let mut earlier = data.given_labels();
+    earlier.retain(|label| !places.contains(&(label.file.as_str(), label.row)));
     let write = |to: &Path| -> std::io::Result<()> {
         let mut csv = csv::Writer::from_path(to)?;
         csv.write_record(["row", "file", "label"])?;
-        for decided in relabelled {
-            let index = decided.example;
-            csv.write_record([
-                data.origin(Split::Train, index).to_string(),
-                data.file(Split::Train, index),
-                class_name(data, decided.suggested),
-            ])?;
+        for GivenLabel { row, file, label } in earlier.iter().chain(&new) {
+            csv.write_record([&row.to_string(), file, label])?;
         }
         csv.flush()
     };
-    replace(path, Kind::New, write).map_err(|e| failed(path, e.to_string()))
+    replace(path, Kind::Labels.or_new(may_replace), write)
+        .map_err(|e| failed(path, e.to_string()))?;
+    Ok(earlier.len())
 }
 
 /// Reads decisions. The columns `index` and `decision` are required, and `suggested` for a row that is relabelled; `row`,

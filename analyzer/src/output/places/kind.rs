@@ -37,6 +37,10 @@ pub enum Kind {
     Events,
     /// A table of label issues.
     Issues,
+    /// A file of decisions about labels, which a person may have edited.
+    Decisions,
+    /// A file of labels for a recording.
+    Labels,
     /// A report's page.
     Page,
     /// A PNG of examples.
@@ -84,6 +88,10 @@ pub(crate) const EVENTS_VERSION: &str = "brain.Event:2";
 pub(crate) const EVENTS_WRITER: &str = "hindcast";
 /// Columns of a table of label issues.
 pub(crate) const ISSUES: &str = "index,row,file,is_label_issue,label_score,given_label,predicted_label,given_probability,predicted_probability,rank_score";
+/// First columns of a file of decisions about labels.
+pub(crate) const DECISIONS: &str = "index,row,file,given,suggested,decision";
+/// Columns of a file of labels for a recording.
+pub(crate) const LABELS: &str = "row,file,label";
 /// Key in the metadata at the end of a Parquet file with a table of training dynamics. Its value is the run's head digest.
 pub(crate) const DYNAMICS_KEY: &str = "hindcast dynamics of run";
 /// Number of bytes at the end of a Parquet file that hold its metadata of this kind.
@@ -105,6 +113,11 @@ pub const PICTURE: &[u8] = b"\0\0\0\x11tEXtSoftware\0hindcast\x58\x28\xb7\x22";
 pub const AFTER_PNG_HEADER: usize = 33;
 
 impl Kind {
+    /// This kind if such a file may be replaced, or else a file that must not exist yet.
+    pub(crate) fn or_new(self, may_replace: bool) -> Self {
+        if may_replace { self } else { Kind::New }
+    }
+
     fn words(self) -> &'static str {
         match self {
             Kind::Scores => "a table of scores",
@@ -118,11 +131,13 @@ impl Kind {
             Kind::History => "a table of steps",
             Kind::Events => "an event file of this program",
             Kind::Issues => "a table of label issues",
+            Kind::Decisions => "a file of decisions",
+            Kind::Labels => "a file of labels",
             Kind::Page => "a report",
             Kind::Picture => "a picture of this program (earlier versions left no mark in theirs)",
             Kind::Figure => "a figure of this program (earlier versions left no mark in theirs)",
             Kind::Manual => "a manual page of this program",
-            Kind::New => "to be replaced",
+            Kind::New => "new",
         }
     }
 
@@ -173,6 +188,8 @@ impl Kind {
             }
             Kind::Events => has(&text, EVENTS_VERSION) && has(&text, EVENTS_WRITER),
             Kind::Issues => text.lines().next() == Some(ISSUES),
+            Kind::Decisions => text.starts_with(DECISIONS),
+            Kind::Labels => text.lines().next() == Some(LABELS),
             Kind::Page => has(&text, PAGE),
             Kind::Picture => head
                 .get(AFTER_PNG_HEADER..)
@@ -267,13 +284,13 @@ pub fn replaceable(path: &Path, kind: Kind) -> io::Result<()> {
         }
         described(&head, there.len())
     };
-    Err(io::Error::new(
-        io::ErrorKind::AlreadyExists,
-        format!(
-            "the file exists and isn't {} ({found}), so it is not replaced: name another file, or remove this one first",
-            kind.words()
-        ),
-    ))
+    let what = if kind == Kind::New {
+        format!("the file exists ({found})")
+    } else {
+        format!("the file exists and isn't {} ({found})", kind.words())
+    };
+    let said = format!("{what}: name another file, or remove this one first");
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, said))
 }
 
 /// The beginning of a file in a few words.
@@ -328,7 +345,7 @@ fn same(a: &Path, b: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 16] = [
+    const KINDS: [Kind; 18] = [
         Kind::Scores,
         Kind::Metadata,
         Kind::Tokens,
@@ -340,6 +357,8 @@ mod tests {
         Kind::History,
         Kind::Events,
         Kind::Issues,
+        Kind::Decisions,
+        Kind::Labels,
         Kind::Page,
         Kind::Picture,
         Kind::Figure,
@@ -347,11 +366,31 @@ mod tests {
         Kind::New,
     ];
 
+    /// Whether a file with these bytes is replaced by results of these kinds, and refused to all others.
+    fn is_replaced_by_only(bytes: &[u8], fitting: &[Kind]) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, bytes).unwrap();
+        for kind in KINDS {
+            let said = replaceable(&path, kind).map_err(|e| e.to_string());
+            let shown = String::from_utf8_lossy(bytes);
+            assert_eq!(
+                said.is_ok(),
+                fitting.contains(&kind),
+                "{shown}: {kind:?}: {said:?}"
+            );
+            if let Err(said) = said {
+                assert!(said.contains("name another file, or remove"), "{said}");
+            }
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+
     #[test]
     fn only_a_result_of_the_same_kind_is_replaced() {
         let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
         let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
-        let files: [(&[u8], &[Kind]); 33] = [
+        let files: [(&[u8], &[Kind]); 36] = [
             (b"x1,x2,y\n1,2,3\n", &[]),
             (b"index,name\n0,a\n", &[]),
             (b"index,influence,remark\n0,a\n", &[]),
@@ -404,6 +443,12 @@ mod tests {
                 &[Kind::Issues],
             ),
             (b"index,row,file,is_label_issue,label_score\n", &[]),
+            (
+                b"index,row,file,given,suggested,decision,given_probability\n0,",
+                &[Kind::Decisions],
+            ),
+            (b"row,file,label\n0,", &[Kind::Labels]),
+            (b"row,file,label,mine\n0,", &[]),
             (b"step,epoch,learning_rate,batch_size,loss\n0,0,", &[Kind::History]),
             (
                 b"step,epoch,learning_rate,batch_size,loss,update_norm\n0,0,",
@@ -432,22 +477,7 @@ mod tests {
             (b"", &KINDS),
         ];
         for (bytes, fitting) in files {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("file");
-            std::fs::write(&path, bytes).unwrap();
-            for kind in KINDS {
-                let said = replaceable(&path, kind).map_err(|e| e.to_string());
-                let shown = String::from_utf8_lossy(bytes);
-                assert_eq!(
-                    said.is_ok(),
-                    fitting.contains(&kind),
-                    "{shown}: {kind:?}: {said:?}"
-                );
-                if let Err(said) = said {
-                    assert!(said.contains("name another file, or remove"), "{said}");
-                }
-            }
-            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+            is_replaced_by_only(bytes, fitting);
         }
     }
 

@@ -4,6 +4,8 @@ mod evidence;
 mod print;
 mod ranking;
 mod scan;
+mod shown;
+mod told;
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,22 +13,24 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::asked::{one_query, parse_queries};
-use super::walking::{Opened, Walk, watched};
+use super::walking::{Opened, Walk, watched, watched_as};
 use crate::args::Clean;
 use crate::commands::context::{self, Models};
 use crate::commands::{Outcome, Usage, ends_in, memory};
 use crate::terminal::say;
-use crate::words::duration;
+use crate::words::{counted, duration};
 use evidence::{Evidence, Judged};
 use hindcast_analyzer::estimators::cleaning::{
-    Decisions, LabelEvidence, cleaned_files, find_issues, free, free_file, read_decisions,
-    write_cleaned_file, write_cleaned_folder, write_decisions, write_issues, write_labels,
+    Action, Advice, Decisions, LabelEvidence, SuggestionTrust, cleaned_files, find_issues,
+    fits_format, free, free_file, read_decisions, write_cleaned_file, write_cleaned_folder,
+    write_decisions, write_issues, write_labels,
 };
 use hindcast_analyzer::output::{self, Kind, apart};
-use hindcast_analyzer::{Queries, RecordedRun};
+use hindcast_analyzer::{Names, Queries, RecordedRun};
 use print::Found;
 use ranking::Ranking;
 use scan::Retrained;
+use shown::Shown;
 
 /// The command line, read and checked as far as that is possible without the run.
 struct Asked<'a> {
@@ -35,6 +39,7 @@ struct Asked<'a> {
     query: Queries,
     /// The sizes of `--scan`.
     scan: Option<Vec<usize>>,
+    names: Option<Names>,
 }
 
 pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
@@ -48,14 +53,23 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
                 context::memory(args.replay.memory.as_deref())?,
             )?;
             context::warn_or_refuse_run(&run, &args.run)?;
+            fits(args, &run)?;
             let decisions = read_decisions(path, run.data()).context("--decisions")?;
             (run, Vec::new(), None, decisions)
         }
         None => {
             let (run, notes, judged) = found(&asked, args, models)?;
             write_issues(&judged.issues, run.data(), &args.issues)?;
-            let decisions = Decisions::of(&judged.issues, args.decide.into());
-            write_decisions(&decisions, run.data(), &args.write_decisions)?;
+            let decisions = Decisions::of(&judged.issues, decided(args, &judged));
+            let shown = Shown::new(run.data(), asked.names.as_ref())?;
+            write_decisions(
+                &decisions,
+                &judged.issues,
+                run.data(),
+                &|example| shown.of(example),
+                &args.write_decisions,
+                args.replace,
+            )?;
             (run, notes, Some(judged), decisions)
         }
     };
@@ -64,15 +78,17 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
         Some(count) => all.first(count),
         None => all.clone(),
     };
-    write(args, &run, &decisions)?;
+    notes.extend(write(args, &run, &decisions)?);
     notes.extend(print::notes(args, &run, &decisions));
     let retrained = args
         .retrain
         .then(|| Retrained::of(&run, &decisions, args, asked.scan.as_deref()))
         .transpose()?;
+    let shown = Shown::new(run.data(), asked.names.as_ref())?;
     let found = Found {
         args,
         run: &run,
+        shown: &shown,
         judged: judged.as_ref(),
         all: &all,
         decisions: &decisions,
@@ -99,35 +115,76 @@ impl<'a> Asked<'a> {
             ranking: Ranking::parse(args)?,
             query: parse_queries(&args.query)?,
             scan: args.scan.as_deref().map(scan::sizes).transpose()?,
+            names: context::names(&args.names)?,
         };
         let inputs = [
             ("the file of --decisions", args.decisions.as_deref()),
             ("the table of --scores", args.scores.as_deref()),
+            ("the names (--names)", args.names.names.as_deref()),
+            ("the labels (--labels)", args.own.labels.as_deref()),
+            ("the true labels (--truth)", args.own.truth.as_deref()),
         ];
         if args.decisions.is_none() {
             ends_in("--issues", &args.issues, "csv")?;
             ends_in("--write-decisions", &args.write_decisions, "csv")?;
             check("--issues", &args.issues, Kind::Issues, &inputs)?;
             let written = &args.write_decisions;
-            check("--write-decisions", written, Kind::New, &inputs).with_context(|| {
+            let kind = replaced(args, Kind::Decisions);
+            check("--write-decisions", written, kind, &inputs).with_context(|| {
                 format!(
-                    "decisions that you may have edited are never overwritten; --decisions {} applies them",
+                    "you may have edited these decisions: --decisions {} applies them, --replace replaces them",
                     written.display()
                 )
             })?;
         }
         if let Some(out) = &args.out {
-            free_file(out).context("--out")?;
+            apart(out, &inputs)
+                .map_err(anyhow::Error::from)
+                .and_then(|()| Ok(free_file(out, args.replace)?))
+                .with_context(|| hint(args, "--out"))?;
         }
         if let Some(out) = &args.out_labels {
             ends_in("--out-labels", out, "csv")?;
-            free_file(out).context("--out-labels")?;
+            check("--out-labels", out, replaced(args, Kind::Labels), &inputs)
+                .with_context(|| hint(args, "--out-labels"))?;
         }
         if let Some(folder) = &args.out_data {
-            free(folder).context("--out-data")?;
+            free(folder, args.replace).with_context(|| hint(args, "--out-data"))?;
         }
         Ok(asked)
     }
+}
+
+/// The kind of a file that may be replaced: with `--replace`, one of an earlier `clean`.
+fn replaced(args: &Clean, kind: Kind) -> Kind {
+    if args.replace { kind } else { Kind::New }
+}
+
+/// What precedes a refusal to write what an option names.
+fn hint(args: &Clean, option: &str) -> String {
+    if args.replace {
+        option.to_owned()
+    } else {
+        format!("{option} (--replace replaces what an earlier `clean` wrote)")
+    }
+}
+
+/// Refuses a name of the cleaned file that stands for another format.
+fn fits(args: &Clean, run: &RecordedRun<'_>) -> anyhow::Result<()> {
+    match &args.out {
+        Some(out) => fits_format(run, out).context("--out"),
+        None => Ok(()),
+    }
+}
+
+/// What the decisions say: what was asked, or what held-out examples advise.
+fn decided(args: &Clean, judged: &Judged) -> Action {
+    let advice = judged.trust.map_or(Advice::Relabel, |trust| trust.advice());
+    let usual = match advice {
+        Advice::Relabel => Action::Relabel,
+        Advice::TooWeak | Advice::MostlyRight => Action::Keep,
+    };
+    args.decide.map_or(usual, Into::into)
 }
 
 /// Refuses a file that can't be written, before a long computation.
@@ -150,6 +207,8 @@ fn found(
 ) -> anyhow::Result<(RecordedRun<'static>, Vec<String>, Judged)> {
     let given = args.own.given(args.data.as_deref());
     let mut opened = asked.walk.open(models, &args.run, given)?;
+    fits(args, &opened.run)?;
+    classified(&opened.run, args)?;
     let classes = opened.run.data().class_count().unwrap_or(2) as u64;
     memory::check_quietly(
         "the evidence about the labels",
@@ -170,16 +229,53 @@ fn found(
     let query = one_query(&asked.query, run.data())?;
     let ranking = asked.ranking.scores(&run, &query, args, &mut notes)?;
     let issues = find_issues(&labels, evidence.wrong(), ranking.as_deref());
-    Ok((run, notes, Judged { evidence, issues }))
+    let steps = evidence.steps.clone();
+    let trust = watched_as(
+        "predicting",
+        "examples",
+        args.json,
+        "nothing was written",
+        |observer| SuggestionTrust::of(&run, engine.as_mut(), &steps, &issues, observer),
+    )?;
+    let judged = Judged {
+        evidence,
+        issues,
+        trust,
+    };
+    Ok((run, notes, judged))
 }
 
-/// Writes the cleaned file and the folder that were asked for.
-fn write(args: &Clean, run: &RecordedRun<'_>, decisions: &Decisions) -> anyhow::Result<()> {
+/// Refuses labels that aren't classes, before anything is computed.
+fn classified(run: &RecordedRun<'_>, args: &Clean) -> Result<(), Usage> {
+    if run.task().is_none() || run.data().class_count().is_some() {
+        return Ok(());
+    }
+    Err(Usage(format!(
+        "the labels are numbers, and `clean` looks for wrong classes. To find wrong numbers, rank the training examples by their loss in training: `hindcast influence {} --method mean-loss --out scores.csv`, the most suspicious first. `hindcast counterfactual {0} --scan 10,30,100 scores.csv` then shows whether the model is better without them",
+        args.run.display()
+    )))
+}
+
+/// Writes the cleaned file and the folder that were asked for. Returns notes about them.
+fn write(
+    args: &Clean,
+    run: &RecordedRun<'_>,
+    decisions: &Decisions,
+) -> anyhow::Result<Option<String>> {
+    let mut note = None;
     if let Some(path) = &args.out_labels {
-        write_labels(decisions, run.data(), path).context("--out-labels")?;
+        let earlier = write_labels(decisions, run.data(), path, args.replace);
+        let earlier = earlier.context("--out-labels")?;
+        note = (earlier > 0).then(|| {
+            format!(
+                "{} also has {} of the run's own file of labels",
+                path.display(),
+                counted(earlier as u64, "label", "labels")
+            )
+        });
     }
     if args.out.is_none() && args.out_data.is_none() {
-        return Ok(());
+        return Ok(note);
     }
     let data = args.data.as_deref();
     let files = cleaned_files(run, data, decisions)?;
@@ -197,11 +293,11 @@ fn write(args: &Clean, run: &RecordedRun<'_>, decisions: &Decisions) -> anyhow::
             ))
             .into());
         }
-        write_cleaned_file(&files, out).context("--out")?;
+        write_cleaned_file(&files, out, args.replace).context("--out")?;
     }
     if let Some(folder) = &args.out_data {
         let data = data.unwrap_or(Path::new(""));
-        write_cleaned_folder(&files, data, folder).context("--out-data")?;
+        write_cleaned_folder(&files, data, folder, args.replace).context("--out-data")?;
     }
-    Ok(())
+    Ok(note)
 }

@@ -13,7 +13,9 @@ use crate::commands::progress;
 use hindcast_analyzer::counterfactual::{
     Change, Drift, EndValues, RemovalResult, RemovalResults, RemovedPlace, changed_runs,
 };
-use hindcast_analyzer::{CounterfactualOptions, CounterfactualReport, EngineKind, Query, RecordedRun};
+use hindcast_analyzer::{
+    CounterfactualOptions, CounterfactualReport, EngineKind, Query, RecordedRun,
+};
 
 /// The options of retrainings from the window's start, by the engine that was asked for. By default, it is the one that reproduces
 /// the recorded run: the kernels, or autodiff if only autodiff does.

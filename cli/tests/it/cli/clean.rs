@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{code, fine, hindcast, stderr};
 
 const NAMES: [&str; 3] = ["cat", "dog", "ox"];
-const ROWS: usize = 300;
+pub(super) const ROWS: usize = 300;
 
 /// Two features of row i around the centre of its class, in a spread that overlaps a little.
 fn features(i: usize) -> (f64, f64) {
@@ -29,7 +29,7 @@ fn given(i: usize) -> usize {
     }
 }
 
-const TASK: &str = r#"
+pub(super) const TASK: &str = r#"
 name = "animals"
 description = "Two features, three classes, some wrong labels"
 [data]
@@ -64,7 +64,7 @@ fn row_of_table(i: usize, label: usize) -> String {
 }
 
 /// A folder with a table and a run on it.
-fn table(dir: &Path) {
+pub(super) fn table(dir: &Path) {
     let train: String = (0..ROWS)
         .map(|i| format!("{}\r\n", row_of_table(i, given(i))))
         .collect();
@@ -82,19 +82,19 @@ fn table(dir: &Path) {
     );
 }
 
-fn json(dir: &Path, words: &[&str]) -> serde_json::Value {
+pub(super) fn json(dir: &Path, words: &[&str]) -> serde_json::Value {
     serde_json::from_str(&fine(dir, &[words, &["--json"]].concat())).unwrap()
 }
 
 /// A CSV file as rows by column.
-fn rows(path: &Path) -> Vec<BTreeMap<String, String>> {
+pub(super) fn rows(path: &Path) -> Vec<BTreeMap<String, String>> {
     let mut csv = csv::Reader::from_path(path).unwrap();
     csv.deserialize().map(|row| row.unwrap()).collect()
 }
 
 const CLEAN: [&str; 4] = ["clean", "run", "--data", "data"];
 
-fn clean<'a>(more: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn clean<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&CLEAN[..], more].concat()
 }
 
@@ -305,11 +305,7 @@ fn nothing_of_the_user_is_overwritten() {
     let decisions = fs::read(dir.join("decisions.csv")).unwrap();
     refused(
         &[],
-        &[
-            "decisions.csv",
-            "never overwritten",
-            "--decisions decisions.csv",
-        ],
+        &["decisions.csv", "--replace", "--decisions decisions.csv"],
     );
     // The table of issues is a result: it is replaced.
     fine(dir, &clean(&["--write-decisions", "second.csv"]));
@@ -377,7 +373,7 @@ fn another_ranking_chooses_which_labels_are_issues() {
 }
 
 /// A little-endian array of numpy's version 1.
-fn npy(kind: &str, shape: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn npy(kind: &str, shape: &str, body: &[u8]) -> Vec<u8> {
     let dict = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}");
     let length = (10 + dict.len() + 1).next_multiple_of(64) - 10;
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
@@ -418,6 +414,18 @@ fn arrays_are_written_as_a_folder_on_which_the_task_trains() {
         dir,
         &["record", "task.toml", "--data", "data", "--out", "run"],
     );
+
+    // A table isn't written for an array.
+    let output = hindcast(dir, &clean(&["--out", "y.csv"]));
+    assert_eq!(code(&output), 1);
+    for part in ["y.csv", ".npy", "--out-labels"] {
+        assert!(
+            stderr(&output).contains(part),
+            "{part}: {}",
+            stderr(&output)
+        );
+    }
+    assert!(!dir.join("issues.csv").exists());
 
     // Labels alone are one file.
     fine(dir, &clean(&["--out", "y.npy"]));
@@ -482,6 +490,7 @@ fn generated_digits_have_issues_but_no_files() {
     for part in [
         "label issues: ",
         "that were made wrong on purpose",
+        "suggested labels: the model predicts ",
         "issues.csv (300 rows)",
         "trained again",
     ] {

@@ -66,14 +66,23 @@ fn the_first_row_is_the_recorded_model_and_the_control_is_shown() {
     // The kernels end at another model, and that is said.
     let more = ["--engine", "kernels", "--write-decisions", "kernels.csv"];
     let said = fine(dir, &[&clean[..], &more].concat());
-    assert!(said.contains("warning: retraining with all examples ends"), "{said}");
+    assert!(
+        said.contains("warning: retraining with all examples ends"),
+        "{said}"
+    );
 
     let said = json(dir, &[&clean[..], &["--json"]].concat());
     let control = &said["control"];
     assert_eq!(control["engine"], "autodiff", "{control}");
     assert_eq!(control["bit_identical"], true, "{control}");
-    assert!(control["kernels_apart"].as_f64().unwrap() > 1e-2, "{control}");
-    assert!((loss(&said) - recorded).abs() < 1e-6 * recorded, "{said} {recorded}");
+    assert!(
+        control["kernels_apart"].as_f64().unwrap() > 1e-2,
+        "{control}"
+    );
+    assert!(
+        (loss(&said) - recorded).abs() < 1e-6 * recorded,
+        "{said} {recorded}"
+    );
     let decisions = ["--decisions", "decisions.csv"];
     let said = fine(dir, &[&clean[..], &decisions].concat());
     for part in ["retrained with autodiff", "bit for bit"] {

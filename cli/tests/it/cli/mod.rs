@@ -9,6 +9,8 @@ mod clean;
 #[cfg(feature = "record")]
 mod clean_retrained;
 #[cfg(feature = "record")]
+mod clean_rounds;
+#[cfg(feature = "record")]
 mod compare;
 #[cfg(feature = "record")]
 mod contradictions;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use crate::commands::analysis::walking::{Opened, watched};
-use hindcast_analyzer::estimators::cleaning::{EvidenceWindow, Issues};
+use hindcast_analyzer::estimators::cleaning::{EvidenceWindow, Issues, SuggestionTrust};
 
 /// The word of `--window` for the steps that say most about the labels.
 const AUTO: &str = "auto";
@@ -20,6 +20,8 @@ pub(super) fn window(asked: &str) -> &str {
 pub(super) struct Judged {
     pub evidence: Evidence,
     pub issues: Issues,
+    /// How far the suggested labels can be trusted. `None` without held-out examples.
+    pub trust: Option<SuggestionTrust>,
 }
 
 /// The steps, and why these.

@@ -1,15 +1,16 @@
 //! Prints what `clean` found, wrote and gained.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use hindcast_model::data::{DataSet, Source};
+use hindcast_model::data::Source;
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
 use super::evidence::{EvidenceJson, Judged};
 use super::scan::Retrained;
+use super::shown::Shown;
+use super::told::{Planted, Suggestions, advice};
 use crate::args::Clean;
 use crate::commands::analysis::retraining;
 use crate::terminal::{self, field};
@@ -22,6 +23,7 @@ use hindcast_analyzer::{CounterfactualReport, EngineKind, RecordedRun};
 pub(super) struct Found<'a> {
     pub args: &'a Clean,
     pub run: &'a RecordedRun<'static>,
+    pub shown: &'a Shown<'a>,
     /// `None` if the decisions come from a file.
     pub judged: Option<&'a Judged>,
     /// The decisions of the file.
@@ -43,6 +45,7 @@ struct Report<'a> {
     evidence: Option<EvidenceJson>,
     thresholds: Option<Vec<Threshold>>,
     planted: Option<Planted>,
+    suggestions: Option<Suggestions>,
     decisions: Counts,
     issues_table: Option<String>,
     decisions_file: String,
@@ -97,13 +100,6 @@ impl Control {
     }
 }
 
-/// How many of the labels that were made wrong on purpose are issues.
-#[derive(Serialize, Clone, Copy)]
-struct Planted {
-    labels: usize,
-    found: usize,
-}
-
 impl Found<'_> {
     pub(super) fn print(&self) -> anyhow::Result<()> {
         let mut out = terminal::stdout();
@@ -116,6 +112,9 @@ impl Found<'_> {
             self.issues(&mut out, judged)?;
         }
         self.files(&mut out)?;
+        if let Some(trust) = self.judged.and_then(|judged| judged.trust) {
+            writeln!(out, "{}", advice(&trust, self.args))?;
+        }
         if let Some(retrained) = self.retrained {
             trained_again(&mut out, retrained)?;
         }
@@ -150,6 +149,10 @@ impl Found<'_> {
             evidence: self.judged.map(|judged| judged.evidence.json()),
             thresholds,
             planted: self.planted(),
+            suggestions: self
+                .judged
+                .and_then(|judged| judged.trust)
+                .map(Suggestions::of),
             decisions: counts(self.decisions),
             issues_table: self.judged.map(|_| path(&self.args.issues)),
             decisions_file: path(self.args.decisions.as_ref().unwrap_or(written)),
@@ -162,24 +165,16 @@ impl Found<'_> {
                     .collect()
             }),
             at: self.retrained.map(|retrained| retrained.report.at.as_str()),
-            control: self.retrained.map(|retrained| Control::of(&retrained.report)),
+            control: self
+                .retrained
+                .map(|retrained| Control::of(&retrained.report)),
             notes: self.notes().collect(),
             seconds: self.took.as_secs_f64(),
         }
     }
 
     fn planted(&self) -> Option<Planted> {
-        let (issues, data) = (&self.judged?.issues, self.run.data());
-        let planted = |index: u64| data.planted(Split::Train, index);
-        planted(0)?;
-        let all = (0..data.len(Split::Train)).filter(|&i| planted(i) == Some(true));
-        let marked = issues.examples.iter().filter(|e| e.is_issue);
-        Some(Planted {
-            labels: all.count(),
-            found: marked
-                .filter(|e| planted(e.example as u64) == Some(true))
-                .count(),
-        })
+        Planted::of(&self.judged?.issues, self.run.data())
     }
 
     fn issues(&self, out: &mut dyn Write, judged: &Judged) -> io::Result<()> {
@@ -196,11 +191,9 @@ impl Found<'_> {
         )?;
         writeln!(out, "{}", judged.evidence)?;
         if let Some(planted) = self.planted() {
-            writeln!(
-                out,
-                "of the {} labels that were made wrong on purpose, {} are issues",
-                planted.labels, planted.found
-            )?;
+            let data = self.run.data();
+            let examples = data.len(Split::Train) as usize;
+            planted.print(out, examples, data.truth_is_given())?;
         }
         let worst = issues.worst();
         let shown = &worst[..worst.len().min(self.args.top)];
@@ -225,20 +218,29 @@ impl Found<'_> {
             .max(4);
         writeln!(
             out,
-            "{:>6} {:>8} {:<wide$} {:<12} {:<12} {:>8} {:>12} {:>12}",
-            "index", "row", "file", "given", "suggested", "p(given)", "p(suggested)", "score"
+            "{:>6} {:>8} {:<wide$} {:<12} {:<12} {:>8} {:>12} {:>12}{}",
+            "index",
+            "row",
+            "file",
+            "given",
+            "suggested",
+            "p(given)",
+            "p(suggested)",
+            "score",
+            if self.shown.has_names() { "  name" } else { "" }
         )?;
         for (issue, file) in shown.iter().zip(&files) {
             let index = issue.example as u64;
             writeln!(
                 out,
-                "{index:>6} {:>8} {file:<wide$} {:<12} {:<12} {:>8.3} {:>12.3} {:>12}",
+                "{index:>6} {:>8} {file:<wide$} {:<12} {:<12} {:>8.3} {:>12.3} {:>12}{}",
                 data.origin(Split::Train, index),
                 field(name(self.run, issue.given)),
                 field(name(self.run, issue.suggested)),
                 issue.given_probability,
                 issue.suggested_probability,
-                issue.score.map_or(String::new(), |s| format!("{s:+.4e}"))
+                issue.score.map_or(String::new(), |s| format!("{s:+.4e}")),
+                self.shown.after(index)
             )?;
         }
         Ok(())
@@ -356,7 +358,7 @@ fn trained_again(out: &mut dyn Write, retrained: &Retrained) -> io::Result<()> {
     if let Some((k, loss)) = lowest(retrained) {
         writeln!(
             out,
-            "  lowest validation loss with K = {k}: {loss:.4}; --first {k} applies only these decisions"
+            "  lowest validation loss with K = {k}: {loss:.4}; --first {k} applies only these decisions. Choose K by it only if the validation labels are right: wrong ones favour a model that makes the same mistakes"
         )?;
     }
     Ok(())
@@ -376,7 +378,11 @@ fn lowest(retrained: &Retrained) -> Option<(usize, f64)> {
 /// What the user should know about the cleaned data.
 pub(super) fn notes(args: &Clean, run: &RecordedRun<'_>, decisions: &Decisions) -> Vec<String> {
     let mut notes = Vec::new();
-    let drawn = drawn_from_training_files(run.data());
+    let held_out = [Split::Validation, Split::Test];
+    let drawn: u64 = held_out
+        .iter()
+        .map(|split| run.data().drawn_from_training(*split))
+        .sum();
     if drawn > 0 && args.decisions.is_none() {
         notes.push(format!(
             "{} of the training files {} drawn for validation or test, so their labels were not judged. `record` with --set data.validation=0 --set data.test=0, or `task new --train-on-all`, trains on all of them",
@@ -408,14 +414,4 @@ pub(super) fn notes(args: &Clean, run: &RecordedRun<'_>, decisions: &Decisions) 
         );
     }
     notes
-}
-
-/// The number of validation and test examples that come from a file with training examples.
-fn drawn_from_training_files(data: &dyn DataSet) -> u64 {
-    let training: BTreeSet<String> = data.files(Split::Train).into_iter().flatten().collect();
-    let drawn = [Split::Validation, Split::Test].map(|split| {
-        let from_training = |index: &u64| training.contains(&data.file(split, *index));
-        (0..data.len(split)).filter(from_training).count() as u64
-    });
-    drawn.iter().sum()
 }

@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use super::scan;
 use super::scan::ScanRow;
-use crate::commands::analysis::retraining::reproduced;
 use crate::args::Counterfactual;
+use crate::commands::analysis::retraining::reproduced;
 use crate::terminal::field;
 use crate::verdict::{Printed, Verdict};
 use crate::words::{at_model, counted};
+use hindcast_analyzer::CounterfactualReport;
 use hindcast_analyzer::counterfactual::{EndValues, RemovalResult, SplitLoss};
 use hindcast_analyzer::measures::kendall_tau;
-use hindcast_analyzer::CounterfactualReport;
 
 /// How the sets are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
