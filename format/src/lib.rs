@@ -103,8 +103,8 @@ pub use storage::{
 };
 pub use trace::{Checkpoint, Metas, Readable, Recorded, SegmentSize, Step, Steps, Trace};
 pub use verify::{
-    Finding, FindingKind, Severity, VerifyReport, verify, verify_storage, verify_storage_with,
-    verify_with,
+    Finding, FindingKind, Severity, VerifyReport, verify, verify_steps, verify_storage,
+    verify_storage_with, verify_with,
 };
 pub use wire::MAX_META_BYTES;
 pub use writer::{Durability, ResumePoint, RunWriter};

@@ -46,6 +46,9 @@ pub struct Verify {
     /// Seed of the choice of steps, to repeat a check [default: another one in each call]
     #[arg(long, value_name = "SEED", requires = "replay", value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub check_seed: Option<u64>,
+    /// Check only the segments that hold these steps, A..B (B excluded) or one step, and read no others
+    #[arg(long, value_name = "A..B", conflicts_with = "replay")]
+    pub only: Option<String>,
     /// Head digest that you kept outside of the trace: fail unless it is the head of this trace
     #[arg(long, value_name = "HEX")]
     pub head: Option<String>,

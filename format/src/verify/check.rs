@@ -40,6 +40,17 @@ impl<'a> Checker<'a> {
         })
     }
 
+    /// Takes the digest of the segment before this one from the manifest, if that segment wasn't checked.
+    pub fn skip_to(&mut self, part: &Part) {
+        let parts = &self.trace.parts;
+        let before = parts.iter().rev().find(|p| p.number < part.number);
+        let checked = self.chain.map(|(_, number)| number);
+        if before.map(|p| p.number) != checked {
+            let listed = before.and_then(|p| self.trace.record(p));
+            (self.chain, self.link) = (listed.map(|s| (s.digest, s.number)), None);
+        }
+    }
+
     /// Checks one segment; returns whether it is still part of the run. `progress` gets the number of its bytes that are done.
     pub fn segment(
         &mut self,

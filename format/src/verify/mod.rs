@@ -9,4 +9,4 @@ mod run;
 
 pub(crate) use check::hash;
 pub use report::{Finding, FindingKind, Severity, VerifyReport};
-pub use run::{verify, verify_storage, verify_storage_with, verify_with};
+pub use run::{verify, verify_steps, verify_storage, verify_storage_with, verify_with};

@@ -13,6 +13,7 @@ mod golden;
 mod hostile;
 mod misplaced;
 mod odd_files;
+mod parts;
 mod reader;
 mod reader_between_two_reads;
 mod recover;

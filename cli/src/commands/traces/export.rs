@@ -21,7 +21,7 @@ use crate::words;
 use hindcast_analyzer::output;
 
 pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
-    let range = parse_range(&args.steps)?;
+    let range = parse_range("--steps", &args.steps)?;
     let trace = open_trace_within(&args.run, context::memory(args.memory.as_deref())?)?;
     warn(&trace);
     if !trace.covers(range.clone())? {
@@ -155,11 +155,11 @@ fn write_all(
     })
 }
 
-/// Parses `A..B` (B excluded), or one step.
-pub(crate) fn parse_range(text: &str) -> anyhow::Result<Range<u64>> {
+/// Parses the steps `A..B` (B excluded), or one step, that an option gives.
+pub(crate) fn parse_range(option: &str, text: &str) -> anyhow::Result<Range<u64>> {
     let usage = || {
         Usage(format!(
-            "--steps: expected A..B with A < B, or one step, got {text:?}"
+            "{option}: expected A..B with A < B, or one step, got {text:?}"
         ))
     };
     let range = match text.split_once("..") {

@@ -142,6 +142,34 @@ fn a_changed_run_or_signature_is_refused() {
     );
 }
 
+/// The auditor of a large run gets one segment, and the signed manifest.
+#[test]
+fn a_single_segment_is_checked_with_the_signature() {
+    let dir = signer();
+    let dir = dir.path();
+    fine(dir, &SIGN);
+    fs::create_dir(dir.join("part")).unwrap();
+    for file in ["manifest.json", "manifest.json.minisig", "seg-00000000.hcs"] {
+        fs::copy(dir.join("run").join(file), dir.join("part").join(file)).unwrap();
+    }
+    let check = |only: &'static str| ["verify", "part", "--only", only, "--pubkey", "own.key.pub"];
+    says(
+        dir,
+        &check("0"),
+        0,
+        &["ok: ", "in 1 segment", "signed with the key", "not read"],
+    );
+    says(dir, &["verify", "part"], 3, &["DAMAGED"]);
+    says(dir, &check("900"), 1, &["step 900 can't be read"]);
+    says(dir, &check("x"), 2, &["--only: expected A..B"]);
+    let path = dir.join("part/seg-00000000.hcs");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(&path, bytes).unwrap();
+    says(dir, &check("0"), 3, &["DAMAGED"]);
+}
+
 #[test]
 fn keys_and_passwords_that_do_not_fit_are_named() {
     let dir = signer();
