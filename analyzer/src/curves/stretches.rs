@@ -69,6 +69,7 @@ impl LossCurve {
             .filter(|(_, _, loss)| loss.is_finite())
             .collect();
         let length = finite.len().div_ceil(STRETCHES).max(1);
+        let count = finite.len().div_ceil(length);
         let epochs = finite.chunk_by(|a, b| a.1 == b.1).map(|chunk| {
             let losses: Vec<f64> = chunk.iter().map(|l| l.2).collect();
             let (step, epoch, _) = chunk[chunk.len() - 1];
@@ -82,7 +83,7 @@ impl LossCurve {
             })
         });
         LossCurve {
-            stretches: finite.chunks(length).map(stretch).collect(),
+            stretches: evenly(&finite, count).map(stretch).collect(),
             epochs: epochs.collect(),
             all_epochs: history.epochs().count(),
             known,
@@ -90,6 +91,13 @@ impl LossCurve {
             held_out: held_out.collect(),
         }
     }
+}
+
+/// Cuts losses into `count` stretches, whose lengths differ by one step at most: the mean of a short one at the end would look
+/// like a jump of the loss.
+fn evenly<T>(all: &[T], count: usize) -> impl Iterator<Item = &[T]> {
+    let cut = move |at: usize| at * all.len() / count;
+    (0..count).map(move |at| &all[cut(at)..cut(at + 1)])
 }
 
 fn stretch(chunk: &[(u64, u64, f64)]) -> Stretch {
@@ -121,6 +129,18 @@ mod tests {
             (first.step, first.mean, first.least, first.largest),
             (2.0, 2.0, 2.0, 2.0)
         );
+    }
+
+    #[test]
+    fn stretches_are_even() {
+        for (steps, count) in [(1, 1), (240, 240), (241, 240), (2000, 240), (15_640, 240)] {
+            let losses: Vec<usize> = (0..steps).collect();
+            let lengths: Vec<usize> = evenly(&losses, count).map(<[usize]>::len).collect();
+            assert_eq!(lengths.iter().sum::<usize>(), steps);
+            let ends = (lengths.iter().min().unwrap(), lengths.iter().max().unwrap());
+            assert!(*ends.0 > 0 && ends.1 - ends.0 <= 1, "{steps}: {lengths:?}");
+        }
+        assert_eq!(evenly(&[0; 0], 0).count(), 0);
     }
 
     #[test]

@@ -32,11 +32,22 @@ pub(crate) fn loss_plot(curve: &LossCurve, split: Option<&str>) -> Plot {
     let losses: Vec<f64> = losses.chain(held_out.iter().map(|p| p.1)).collect();
     let (mut marks, mut legend) = (Vec::new(), Vec::new());
     if !stretches.is_empty() {
-        legend = vec![
-            (Ink::Help, 0, "mean of some steps".to_owned()),
-            (Ink::Quiet, 0, "smallest to largest".to_owned()),
-            (Ink::Plain, 0, "mean of an epoch".to_owned()),
-        ];
+        let finite = curve.known.saturating_sub(curve.not_finite);
+        legend = if finite > stretches.len() {
+            let least = finite / stretches.len();
+            let each = if finite.is_multiple_of(stretches.len()) {
+                least.to_string()
+            } else {
+                format!("{least} or {}", least + 1)
+            };
+            vec![
+                (Ink::Help, 0, format!("training loss, mean of {each} steps")),
+                (Ink::Quiet, 0, "smallest to largest".to_owned()),
+            ]
+        } else {
+            vec![(Ink::Help, 0, "training loss of each step".to_owned())]
+        };
+        legend.push((Ink::Plain, 0, "training, mean of an epoch".to_owned()));
         let band = stretches.iter().map(|s| (s.step, s.least, s.largest));
         marks.push(Mark::Band {
             points: band.collect(),
@@ -161,8 +172,26 @@ mod tests {
     fn a_legend_names_what_is_drawn() {
         let plot = loss_plot(&curve(false, true), Some("test"));
         assert_eq!(names(&plot), ["test loss"]);
-        let plot = loss_plot(&curve(true, false), None);
-        assert_eq!(names(&plot).len(), 3);
+        let mut one = curve(true, false);
+        one.known = 3;
+        assert_eq!(
+            names(&loss_plot(&one, None)),
+            ["training loss of each step", "training, mean of an epoch"]
+        );
+        one.known = 20;
+        assert_eq!(
+            names(&loss_plot(&one, None))[0],
+            "training loss, mean of 6 or 7 steps"
+        );
+        (one.known, one.not_finite) = (31, 1);
+        assert_eq!(
+            names(&loss_plot(&one, None)),
+            [
+                "training loss, mean of 10 steps",
+                "smallest to largest",
+                "training, mean of an epoch"
+            ]
+        );
         let compared = [
             ("a", true, true, "test"),
             ("b", false, true, "validation"),
