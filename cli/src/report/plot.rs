@@ -23,13 +23,17 @@ pub(crate) use marks::{Ink, Mark};
 const TEXT: RGBColor = RGBColor(0x5b, 0x5d, 0x63);
 const GRID: RGBColor = RGBColor(0xe6, 0xe4, 0xdd);
 
-/// A plot's size in pixels, and whether it is a separate file, which needs a background.
+/// A plot's size in pixels, and whether it is a separate file, which needs a background. On a page, a legend of several lines
+/// makes the plot higher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
     pub width: u32,
     pub height: u32,
     pub alone: bool,
 }
+
+/// Height of a line of the legend in pixels.
+const KEY_LINE: u32 = 20;
 
 /// Size of a figure in a file of its own.
 pub(crate) const FIGURE_SIZE: Size = Size {
@@ -95,16 +99,21 @@ impl Plot {
     }
 
     fn draw(&self, svg: &mut String, size: Size) -> std::result::Result<(), Problem> {
-        let root = SVGBackend::with_string(svg, (size.width, size.height)).into_drawing_area();
-        if size.alone {
-            root.fill(&RGBColor(0xff, 0xff, 0xff))?;
-        }
         let key_lines = if self.legend.is_empty() {
             0
         } else {
-            self.key_rows(size).len() as i32
+            self.key_rows(size).len() as u32
         };
-        let head = 18 * i32::from(!self.title.is_empty()) + 20 * key_lines;
+        let height = if size.alone {
+            size.height
+        } else {
+            size.height + KEY_LINE * key_lines.saturating_sub(1)
+        };
+        let root = SVGBackend::with_string(svg, (size.width, height)).into_drawing_area();
+        if size.alone {
+            root.fill(&RGBColor(0xff, 0xff, 0xff))?;
+        }
+        let head = 18 * i32::from(!self.title.is_empty()) + (KEY_LINE * key_lines) as i32;
         let (top, area) = root.split_vertically(head + 8);
         self.heading(&top, size)?;
         let x = scaled_range(&self.x);
@@ -277,7 +286,7 @@ impl Plot {
                 top.draw(&Text::new(name.clone(), (x + 10, y + 1), style))?;
                 x += key_width(name);
             }
-            y += 20;
+            y += KEY_LINE as i32;
         }
         Ok(())
     }
@@ -328,6 +337,28 @@ mod tests {
         assert!(svg.contains("#C24A00") && svg.contains("#0067A3") && svg.contains("#CC79A7"));
         assert!(svg.contains("step") && svg.contains("loss"));
         assert!(!svg.contains("NaN"));
+    }
+
+    #[test]
+    fn a_long_legend_makes_a_plot_of_a_page_higher() {
+        let height = |entries: usize, alone: bool| {
+            let axis = || Axis::around("x", [0.0, 1.0]);
+            let mut plot = Plot::new(axis(), axis(), Vec::new());
+            plot.legend =
+                vec![(Ink::Help, 0, "a name of thirty characters...".to_owned()); entries];
+            let (width, height) = (300, 200);
+            let svg = plot
+                .svg(Size {
+                    width,
+                    height,
+                    alone,
+                })
+                .unwrap();
+            let height = svg.split("height=\"").nth(1).unwrap();
+            height.split('"').next().unwrap().parse::<u32>().unwrap()
+        };
+        assert_eq!((height(1, false), height(3, false)), (200, 240));
+        assert_eq!(height(3, true), 200);
     }
 
     #[test]

@@ -215,10 +215,8 @@ fn scan(sets: &[RemovalResult]) -> Result<Markup> {
         of(|set| set.predicted_change.unwrap_or(f64::NAN)),
         of(|set| set.real_change),
     );
-    let x = Axis::decades(
-        "examples left out together",
-        sets.iter().map(|set| set.without.len() as f64),
-    );
+    let tried: Vec<usize> = sets.iter().map(|set| set.without.len()).collect();
+    let x = Axis::at_sizes("examples left out together", &tried);
     let both = predicted.iter().chain(&real).map(|point| point.1);
     let y = Axis::around("change of the query", both.chain([0.0]));
     let ends = x.range;

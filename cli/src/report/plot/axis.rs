@@ -11,9 +11,12 @@ pub(crate) struct Axis {
     pub range: (f64, f64),
     /// Whether it is logarithmic; then both ends are above 0.
     pub log: bool,
-    /// Labels at these positions, instead of numbers.
+    /// Labels at these positions, instead of numbers. On a logarithmic axis, the positions are logarithms to base 10.
     pub words: Vec<(f64, String)>,
 }
+
+/// The least distance of labels at given values, as a share of a logarithmic axis.
+const APART: f64 = 0.07;
 
 impl Axis {
     /// An axis that fits all values, with some room at both ends.
@@ -52,6 +55,23 @@ impl Axis {
     pub fn ends(mut self, low: f64, high: f64) -> Axis {
         self.range = (low, high);
         self
+    }
+
+    /// A logarithmic axis with labels at these whole numbers, as far as they have room.
+    pub fn at_sizes(label: &str, sizes: &[usize]) -> Axis {
+        let mut sizes: Vec<usize> = sizes.iter().copied().filter(|size| *size > 0).collect();
+        sizes.sort_unstable();
+        let mut axis = Axis::decades(label, sizes.iter().map(|size| *size as f64));
+        let range = scaled_range(&axis);
+        let mut last = f64::NEG_INFINITY;
+        for size in sizes {
+            let at = (size as f64).log10();
+            if at - last >= APART * (range.end - range.start) {
+                axis.words.push((at, size.to_string()));
+                last = at;
+            }
+        }
+        axis
     }
 
     /// A logarithmic axis that fits all values above 0.
@@ -95,29 +115,47 @@ pub(super) fn ticks(axis: &Axis, wanted: usize) -> Vec<(f64, String)> {
     if axis.log {
         let (first, last) = (low.log10().ceil() as i32, high.log10().floor() as i32);
         let decades = usize::try_from(last - first + 1).unwrap_or(0);
-        if decades >= 2 {
+        let round = one_two_five(low, high);
+        if decades > 2 || (decades == 2 && round.len() > 2 * wanted) {
             let every = decades.div_ceil(wanted.max(2));
             return (first..=last)
                 .step_by(every)
                 .map(|e| (f64::from(e), power(e)))
                 .collect();
         }
-        // Less than two decades: round numbers, at their logarithmic positions.
-        let plain = Axis {
-            log: false,
-            ..axis.clone()
-        };
-        return ticks(&plain, wanted)
+        // Few decades: 1, 2 and 5 times powers of ten, or if these are too few, round numbers with equal steps. Both
+        // are at their logarithmic positions.
+        if round.len() > 2 {
+            return round;
+        }
+        return linear(low, high, wanted)
             .into_iter()
             .filter(|(value, _)| *value > 0.0)
             .map(|(value, text)| (value.log10(), text))
             .collect();
     }
-    let step = nice_step((high - low) / wanted.clamp(2, 10) as f64);
-    let first = (low / step).ceil() as i64;
-    let last = (high / step).floor() as i64;
-    (first..=last)
+    linear(low, high, wanted)
+}
+
+/// Ticks between `low` and `high`, at least two, with equal steps.
+fn linear(low: f64, high: f64, wanted: usize) -> Vec<(f64, String)> {
+    let mut step = nice_step((high - low) / wanted.clamp(2, 10) as f64);
+    let places = |step: f64| (low / step).ceil() as i64..=(high / step).floor() as i64;
+    if places(step).count() < 2 {
+        // A tick alone doesn't give the scale.
+        step = nice_step(0.4 * step);
+    }
+    places(step)
         .map(|i| (i as f64 * step, number(i as f64 * step, step)))
+        .collect()
+}
+
+/// Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten.
+fn one_two_five(low: f64, high: f64) -> Vec<(f64, String)> {
+    let decades = low.log10().floor() as i32..=high.log10().floor() as i32;
+    let all = decades.flat_map(|e| [1.0, 2.0, 5.0].map(|m| (e, m * 10f64.powi(e))));
+    all.filter(|(_, value)| (low..=high).contains(value))
+        .map(|(e, value)| (value.log10(), number(value, 10f64.powi(e))))
         .collect()
 }
 
@@ -193,5 +231,24 @@ mod tests {
         assert_eq!(texts(&axis, 6), ["1", "10", "100", "1000", "10000"]);
         let narrow = Axis::decades("n", [2.0, 9.0]);
         assert!(texts(&narrow, 4).contains(&"4".to_owned()), "{narrow:?}");
+        let losses = Axis::decades("loss", [0.03, 2.5]);
+        assert_eq!(
+            texts(&losses, 5),
+            ["0.05", "0.1", "0.2", "0.5", "1", "2"],
+            "{losses:?}"
+        );
+    }
+
+    #[test]
+    fn an_axis_of_sizes_is_labelled_with_the_sizes_that_have_room() {
+        let axis = Axis::at_sizes("n", &[30, 10, 100, 101, 300]);
+        assert_eq!(texts(&axis, 3), ["10", "30", "100", "300"]);
+        assert_eq!(ticks(&axis, 3)[2].0, 2.0);
+    }
+
+    #[test]
+    fn a_tick_is_not_alone() {
+        let axis = Axis::around("influence", []).ends(-0.9e-3, 0.9e-3);
+        assert!(texts(&axis, 2).len() > 1, "{:?}", texts(&axis, 2));
     }
 }

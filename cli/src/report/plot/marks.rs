@@ -34,7 +34,7 @@ impl Ink {
             Ink::Harm => RGBColor(0xc2, 0x4a, 0x00),
             Ink::Help => RGBColor(0x00, 0x67, 0xa3),
             Ink::Plain => RGBColor(0x2b, 0x2d, 0x33),
-            Ink::Quiet => RGBColor(0xb4, 0xb2, 0xaa),
+            Ink::Quiet => RGBColor(0x8c, 0x8a, 0x82),
             Ink::Series(n) => SERIES[n % SERIES.len()],
         }
     }
