@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use hindcast_analyzer::ScoreMetadata;
 use hindcast_analyzer::counterfactual::RemovalResults;
+use hindcast_analyzer::{ScoreMetadata, ScoreTable};
 
 use crate::words::quoted;
 
@@ -73,7 +73,44 @@ pub(crate) fn influence(words: Words, meta: &ScoreMetadata, table: &str) -> Stri
     words.option("--out", table).text()
 }
 
-/// The command that wrote a file of retrainings, with its examples in `without.txt`. A scan chose its examples from `table`.
+/// The file of the examples that a command leaves out.
+const WITHOUT: &str = "without.txt";
+
+/// The command that writes the examples of a file of retrainings into the file that [`counterfactual`] reads.
+pub(crate) fn without(results: &RemovalResults) -> String {
+    let indices: Vec<String> = left_out(results).map(|index| index.to_string()).collect();
+    format!("printf '%s\\n' {} > {WITHOUT}", indices.join(" "))
+}
+
+/// Whether a file's examples are the most harmful ones of a table, which `--top` chooses.
+pub(crate) fn are_most_harmful(results: &RemovalResults, table: &ScoreTable) -> bool {
+    let mut queries = table.metadata.queries.iter();
+    let query = queries.position(|query| query.name == results.query);
+    let count = left_out(results).count();
+    let (Some(query), true) = (query, count > 0) else {
+        return false;
+    };
+    let worst = table.worst(query, count);
+    let mut worst: Vec<u64> = worst.iter().map(|row| row.index).collect();
+    let mut asked: Vec<u64> = left_out(results).collect();
+    // The order only counts if each is left out on its own.
+    if results.sets.len() == 1 {
+        worst.sort_unstable();
+        asked.sort_unstable();
+    }
+    worst == asked
+}
+
+/// All examples that a file's retrainings leave out.
+fn left_out(results: &RemovalResults) -> impl Iterator<Item = u64> {
+    results
+        .sets
+        .iter()
+        .flat_map(|set| set.without.iter().copied())
+}
+
+/// The command that wrote a file of retrainings. It chose the examples from `table`; without one, they are in the file that
+/// [`without`] writes.
 pub(crate) fn counterfactual(
     words: Words,
     results: &RemovalResults,
@@ -89,8 +126,11 @@ pub(crate) fn counterfactual(
         words
             .option("--scan", &sizes.join(","))
             .word(table.unwrap_or("SCORES"))
+    } else if let Some(table) = table {
+        let count = left_out(results).count();
+        words.option("--top", &count.to_string()).word(table)
     } else {
-        words.option("--without", "without.txt")
+        words.option("--without", WITHOUT)
     };
     let mut words = words
         .option("--query", &results.query)

@@ -407,24 +407,31 @@ fn commands(
             }));
             continue;
         }
-        let purpose = if results.is_scan() {
-            format!("Compute the retrainings in {name}:")
-        } else {
-            format!(
-                "Compute the retraining in {name}, with its examples in without.txt, one per line:"
-            )
+        let scores = tables.iter().find(|(name, _)| Some(name.as_str()) == table);
+        let chosen = |(_, scores): &&(String, ScoreTable)| {
+            results.is_scan() || reproduce::are_most_harmful(results, scores)
         };
+        let table = scores.filter(chosen).map(|(name, _)| name.as_str());
+        if table.is_none() && !results.is_scan() {
+            out.push((
+                format!("Write the indices of the examples that {name} is about:"),
+                reproduce::without(results),
+            ));
+        }
         let words = words("counterfactual", data);
         out.push((
-            purpose,
+            format!("Compute the retrainings in {name}:"),
             reproduce::counterfactual(words, results, table, name),
         ));
     }
     if let Some(issues) = &page.issues {
-        let words = words("clean", data).option("--issues", &issues.file);
+        // `clean` doesn't replace decisions, which may have been edited.
+        let words = words("clean", data)
+            .option("--issues", &issues.file)
+            .option("--write-decisions", "decisions-again.csv");
         out.push((
             format!(
-                "Find the label issues in {}, with the options that were used:",
+                "Find the label issues again, if `clean` was run without other options than files; {} doesn't say which it was run with:",
                 issues.file
             ),
             words.text(),
