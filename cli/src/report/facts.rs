@@ -63,9 +63,10 @@ fn headline(trace: &Trace, contents: &Contents, epochs: Option<u64>) -> Vec<(Str
         out.push((grouped(examples), "training examples".to_owned()));
     }
     out.push((
-        bytes(contents.stored_bytes),
+        // No line breaks before a unit.
+        bytes(contents.stored_bytes).replace(' ', "\u{a0}"),
         format!(
-            "in segments, {:.0} % of the raw bytes",
+            "in segments, {:.0}\u{a0}% of the raw bytes",
             100.0 * contents.ratio()
         ),
     ));

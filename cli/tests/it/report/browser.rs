@@ -91,7 +91,7 @@ document.getElementById("phone").addEventListener("load", () => {{
   const rgb = (colour) => colour.match(/[\d.]+/g).map(Number);
   const light = (c) => {{ const [r, g, b] = c.map((v) => {{ v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }}); return 0.2126 * r + 0.7152 * g + 0.0722 * b; }};
   const behind = (e) => {{ for (; e; e = e.parentElement) {{ const c = rgb(view.getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] > 0) return c.slice(0, 3); }} return [255, 255, 255]; }};
-  const faint = [];
+  const faint = [], lines = [];
   for (const theme of ["light", "dark"]) {{
     page.documentElement.dataset.theme = theme;
     for (const e of text) {{
@@ -100,9 +100,15 @@ document.getElementById("phone").addEventListener("load", () => {{
       const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
       if (ratio < 4.5) faint.push(theme + " " + ratio.toFixed(2) + " " + e.outerHTML.slice(0, 80));
     }}
+    for (const e of page.querySelectorAll('.plot [stroke="#8C8A82"]')) {{
+      const a = light(rgb(view.getComputedStyle(e).stroke).slice(0, 3)), b = light(behind(e));
+      lines.push((Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+    }}
   }}
   const select = page.querySelector("#choice select"), visible = () => page.querySelectorAll("#influence [data-view]:not(.off)").length;
   const views = [visible()];
+  const covered = page.querySelector("nav").offsetHeight - parseFloat(view.getComputedStyle(page.documentElement).scrollPaddingTop);
+  const cut = [...page.querySelectorAll(".scroll caption")].filter((e) => e.offsetWidth > e.closest(".scroll").clientWidth).length;
   for (const value of ["1", "all"]) {{ select.value = value; select.dispatchEvent(new Event("change")); views.push(visible()); }}
   const table = page.querySelector("#classes table"), heads = table.tHead.rows[0].cells;
   const sort = heads[1].querySelector("button"), counts = () => [...table.tBodies[0].rows].map((r) => Number(r.cells[1].textContent));
@@ -114,7 +120,7 @@ document.getElementById("phone").addEventListener("load", () => {{
   view.dispatchEvent(new Event("beforeprint"));
   const closed = page.querySelectorAll("details:not([open])").length;
   document.getElementById("seen").textContent = JSON.stringify({{
-    views, sorted, left, rows: counts().length, closed, copies: page.querySelectorAll("pre.command + .copy").length, commands: page.querySelectorAll("pre").length,
+    views, covered, cut, lines, sorted, left, rows: counts().length, closed, copies: page.querySelectorAll("pre.command + .copy").length, commands: page.querySelectorAll("pre").length,
     scroll: page.documentElement.scrollWidth, wide: wide.slice(0, 5), plots, papers, hidden: button.hidden, reached, checked: text.length, faint: faint.slice(0, 5),
     nameless: page.querySelectorAll("img:not([alt]), th:not([scope])").length, pictures: [...page.images].filter((i) => i.complete && i.naturalWidth > 0).length, images: page.images.length,
   }});
@@ -235,6 +241,13 @@ fn a_browser_opens_the_page_without_errors() {
             "by keyboard: {seen}"
         );
         assert!(seen["checked"].as_u64().unwrap() > 100, "{seen}");
+        assert!(seen["covered"].as_f64().unwrap() <= 0.0, "{width}: {seen}");
+        assert_eq!(seen["cut"], 0, "{width}: captions wider than the page");
+        let lines = seen["lines"].as_array().unwrap();
+        assert!(
+            lines.len() >= 2 && lines.iter().all(|ratio| ratio.as_f64().unwrap() >= 3.0),
+            "{width}: {lines:?}"
+        );
         assert_eq!(
             seen["faint"],
             Value::Array(Vec::new()),
