@@ -302,7 +302,8 @@ pub(crate) const INFO_JSON: &str = "\
   info, segments, manifest   as stored in the run's files";
 
 pub(crate) const REPORT: &str = "\
-The page is one file that loads nothing from the network: open it from disk, mail it, or store it next to the run. Its sections:
+The page is one file that loads nothing from the network: open it from disk, mail it, or store it next to the run. Its sections, of which those without content are left out:
+  answer                 how many labels are probably wrong (with --issues), how many examples harm, the worst ones, and how far to believe it
   the run                what was recorded, and its digests
   trust                  two verdicts in words, for examples removed one at a time and together; results of retraining, growth of the adjoint
   training, influence    the recorded losses, and the validation loss (or the test loss) after at most 20 epochs on at most 2000 examples; the distribution of the scores
@@ -310,7 +311,7 @@ The page is one file that loads nothing from the network: open it from disk, mai
   explained              of each query about one example, such as validation:17: its prediction, and what pushed it towards and away from its label
   predictions            of the validation split (or test, or train), at the model of the first table: the confusion matrix and the most confident mistakes
   issues                 the --top most suspicious labels of a table of label issues (clean, then --issues issues.csv), with the suggested ones;
-                         a report of label issues alone has no sections about scores
+                         among the examples, those that are label issues are marked
   epochs, classes        sums of harmful and helpful influence by epoch (influence --per-epoch) and by class
   retraining             predicted and real changes (counterfactual --each or --scan with --out FILE.json, then --removed FILE.json)
   reproduce              the commands that produce the page again

@@ -40,6 +40,8 @@ pub(crate) struct Example {
     pub pieces: Vec<Piece>,
     /// The correct label of an example whose label is known to be wrong; `None` if it isn't wrong, or if that isn't known.
     pub really: Option<String>,
+    /// The label that a table of label issues suggests; `None` if the example isn't one of its issues.
+    pub suggested: Option<String>,
     /// Its share of all scores of its sign, where an explanation shows it.
     pub share: Option<f64>,
 }
@@ -142,6 +144,7 @@ pub(super) fn example(
         values: RowValues::default(),
         pieces: Vec::new(),
         really: None,
+        suggested: None,
         share: None,
     };
     let Some(data) = data.filter(|data| row.index < data.len(Split::Train)) else {

@@ -1,12 +1,14 @@
 //! The most suspicious labels of a table of label issues.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, bail};
 use hindcast_analyzer::estimators::cleaning::{IssueRow, check_issues};
 use hindcast_format::RunInfo;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
-use super::examples::Content;
+use super::examples::{Content, Example};
 use crate::contents::training_examples;
 
 /// The label issues that a page shows.
@@ -20,6 +22,8 @@ pub(crate) struct LabelIssues {
     pub issues: usize,
     /// The most suspicious issues, the first the most.
     pub most: Vec<Issue>,
+    /// The suggested label of each issue, by its index.
+    suggested: BTreeMap<u64, String>,
 }
 
 /// One label issue.
@@ -78,6 +82,17 @@ impl LabelIssues {
             judged: rows.len(),
             issues: issues.len(),
             most: shown.collect::<anyhow::Result<_>>()?,
+            suggested: issues
+                .iter()
+                .map(|row| (row.index, row.predicted_label.clone()))
+                .collect(),
         })
+    }
+
+    /// Marks those of the examples that are label issues.
+    pub fn mark<'a>(&self, examples: impl IntoIterator<Item = &'a mut Example>) {
+        for example in examples {
+            example.suggested = self.suggested.get(&example.index).cloned();
+        }
     }
 }

@@ -129,7 +129,16 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
     };
     let issues = source
         .issues
-        .map(|table| LabelIssues::of(table, source.top, source.data, source.trace.info()));
+        .map(|table| LabelIssues::of(table, source.top, source.data, source.trace.info()))
+        .transpose()?;
+    if let Some(issues) = &issues {
+        for Shown { extremes, .. } in &mut shown {
+            issues.mark(extremes.harmful.iter_mut().chain(&mut extremes.helpful));
+        }
+        for Explained { away, towards, .. } in &mut explained {
+            issues.mark(away.heaviest.iter_mut().chain(&mut towards.heaviest));
+        }
+    }
     if let (Some(predictor), true) = (source.predictor.as_mut(), source.held_out_loss) {
         predictor.held_out_loss(&mut history, &mut notes);
     }
@@ -144,7 +153,7 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
         curve: LossCurve::of(&history),
         held_out: history.held_out,
         shown,
-        issues: issues.transpose()?,
+        issues,
         explained,
         predicted,
         removals: named,

@@ -27,10 +27,19 @@ impl Page {
     /// # Errors
     /// If a plot can't be drawn.
     pub fn html(&self) -> Result<String> {
-        let about = if self.shown.is_empty() {
-            "its label issues"
-        } else {
-            "its training examples by influence"
+        let (about, lead) = match (&self.issues, self.shown.is_empty()) {
+            (_, true) => (
+                "its label issues",
+                "Which labels of the training examples are probably wrong.",
+            ),
+            (Some(_), false) => (
+                "its training examples by influence",
+                "Which training examples made this model what it is, and which of their labels are probably wrong.",
+            ),
+            (None, false) => (
+                "its training examples by influence",
+                "Which training examples made this model what it is.",
+            ),
         };
         let title = format!("{}: {about}", self.facts.task);
         let scored = !self.shown.is_empty();
@@ -47,7 +56,7 @@ impl Page {
                 }
                 body {
                     a.skip href="#report" { "Skip to the report" }
-                    (self.head())
+                    (self.head(lead))
                     nav aria-label="Sections" {
                         ul { @for (anchor, title) in SECTIONS.iter().filter(|(anchor, _)| self.has(anchor)) { li { a href={ "#" (anchor) } { (title) } } } }
                         (self.choice())
@@ -56,10 +65,13 @@ impl Page {
                         @if self.has("answer") { (answer::answer(self)) }
                         @if self.has("examples") { (ends::examples(self)) }
                         @if let Some(found) = &self.issues { (issues::issues(found)) }
-                        (predictions::predictions(self))
-                        @if scored { (explained::explained(self)) (parts::influence(self)?) (parts::trust(self)?) (parts::retraining(self)?) }
+                        @if let Some(predicted) = &self.predicted { (predictions::predictions(predicted)) }
+                        @if self.has("explained") { (explained::explained(self)) }
+                        @if scored { (parts::influence(self)?) (parts::trust(self)?) }
+                        @if self.has("retraining") { (parts::retraining(self)?) }
                         (parts::training(self)?)
-                        @if scored { (parts::classes(self)) (parts::epochs(self)?) }
+                        @if self.has("classes") { (parts::classes(self)) }
+                        @if self.has("epochs") { (parts::epochs(self)?) }
                         (parts::run(self))
                         (parts::reproduce(self))
                     }
@@ -71,10 +83,10 @@ impl Page {
         Ok(page.into_string())
     }
 
-    /// Whether a section has more to show than what would fill it. The navigation leaves the others out.
+    /// Whether a section has something to show. The page and its navigation leave the others out.
     fn has(&self, anchor: &str) -> bool {
         match anchor {
-            "answer" => !self.shown.is_empty() || !self.notes.is_empty(),
+            "answer" => !self.shown.is_empty() || self.issues.is_some() || !self.notes.is_empty(),
             "issues" => self.issues.is_some(),
             "examples" | "influence" | "trust" => !self.shown.is_empty(),
             "explained" => !self.explained.is_empty(),
@@ -98,13 +110,13 @@ impl Page {
         }
     }
 
-    fn head(&self) -> Markup {
+    fn head(&self, lead: &str) -> Markup {
         html! {
             header.top { div {
                 div {
                     p.eyebrow { "Hindcast report" }
                     h1 { (self.facts.task) }
-                    p.lead { "Which training examples made this model what it is." }
+                    p.lead { (lead) }
                 }
                 button #theme type="button" hidden { "Colours" }
             } }

@@ -2,12 +2,14 @@
 
 use maud::{Markup, html};
 
+use super::super::issues::LabelIssues;
 use super::content::{Page, Shown};
 use super::ends;
 use super::parts::{in_words, level};
 use super::pieces::{prose, title};
 use super::sections::{of_view, section};
 use crate::verdict;
+use crate::words::{grouped, plural};
 
 /// Number of examples that the answer shows.
 const WORST: usize = 10;
@@ -18,9 +20,21 @@ pub(super) fn answer(page: &Page) -> Markup {
         "answer",
         html! {
             @for note in &page.notes { p.note { (prose(note)) } }
+            @if let Some(found) = &page.issues { (label_issues(found)) }
             @for (k, shown) in page.shown.iter().enumerate() { (of_view(k, one(page, shown))) }
         },
     )
+}
+
+/// How many labels are probably wrong.
+fn label_issues(found: &LabelIssues) -> Markup {
+    let issues = found.issues as u64;
+    html! {
+        p {
+            b { (grouped(issues)) " of " (grouped(found.judged as u64)) } " labels " (plural(issues, "is", "are")) " probably wrong, by the training's own predictions. "
+            @if issues > 0 { a href="#issues" { "The most suspicious ones" } }
+        }
+    }
 }
 
 fn one(page: &Page, shown: &Shown) -> Markup {

@@ -4,11 +4,11 @@ use maud::{Markup, html};
 
 use super::super::examples::Example;
 use super::content::{Page, Shown};
-use super::pieces::{scrolling, signed, title};
+use super::pieces::{path, percent, place, scrolling, short, shortened, signed, title};
 use super::sections::{of_view, section};
 use crate::marked::Piece;
 use crate::row_values::RowValues;
-use crate::words::minus;
+use crate::words::{grouped, minus, plural};
 use hindcast_analyzer::scores::Spread;
 
 /// The section of examples.
@@ -21,7 +21,7 @@ pub(super) fn examples(page: &Page) -> Markup {
                     h3 { (title(page, &shown.view)) }
                     @if let Some((wrong, found)) = shown.extremes.planted {
                         p { (wrong) " labels are known to be wrong. Among the " (wrong) " most harmful examples, " (found) " have such a label ("
-                            (format!("{:.0} %", 100.0 * found as f64 / wrong as f64)) "). Their pictures have a frame." }
+                            (percent(found as f64 / wrong as f64, 0)) "). Their pictures have a frame." }
                     }
                     (list(page, shown, true))
                     (list(page, shown, false))
@@ -47,11 +47,23 @@ fn list(page: &Page, shown: &Shown, harmful: bool) -> Markup {
     };
     html! {
         h4 { span.dot.up[!harmful] aria-hidden="true" {} (heading) span.quiet { " – " (shown.view.query) ", " (meaning) } }
+        (label_issues(examples, harmful))
         @if examples.is_empty() {
             p.quiet { "None." }
         } @else {
             (gallery(examples, &format!("{heading}, {}", title(page, &shown.view))))
         }
+    }
+}
+
+/// How many of the examples are label issues, and what that means for helpful ones.
+fn label_issues(examples: &[Example], harmful: bool) -> Markup {
+    let issues = examples.iter().filter(|e| e.suggested.is_some()).count() as u64;
+    html! {
+        @if issues > 0 { p {
+            (grouped(issues)) " of these " (examples.len()) " " (plural(issues, "is a", "are")) " " a href="#issues" { (plural(issues, "label issue", "label issues")) } "."
+            @if !harmful { " If the examples of the query come from the same source, with wrong labels as well, a wrong label can look helpful: look at these before they are trusted." }
+        } }
     }
 }
 
@@ -74,40 +86,18 @@ pub(super) fn tile(example: &Example) -> Markup {
             figcaption {
                 b { bdi { (example.label) } }
                 @if let Some(really) = &example.really { " " span.mark { "✗ really " bdi { (really) } } }
+                @if let Some(suggested) = &example.suggested { br; span.mark { "label issue: " bdi { (short(suggested)) } "?" } }
                 br;
                 span.score.harm[example.score < 0.0].help[example.score > 0.0] { (signed(example.score)) }
                 @if let Some(Spread { sd: Some(sd), .. }) = example.spread { span.quiet { " ± " (format!("{sd:.1e}")) } }
-                @if let Some(share) = example.share { br; span.quiet { (percent(share)) } }
+                @if let Some(share) = example.share { br; span.quiet { (percent(share, 1)) } }
                 br;
                 span.quiet { @match &example.name { Some(name) => bdi { (short(name)) }, None => { "#" (example.index) } } }
                 br;
-                span.quiet { (place(example)) }
+                span.quiet { (place(example.row, &example.file)) }
             }
         } }
     }
-}
-
-/// A share in words.
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
-
-/// The row of an example in the original data.
-fn place(example: &Example) -> Markup {
-    html! {
-        "row " (example.row)
-        @if !example.file.is_empty() { " of " (path(&example.file)) }
-    }
-}
-
-/// A path, which may break after its separators.
-pub(super) fn path(path: &str) -> Markup {
-    html! { bdi {
-        @for (at, part) in short(path).split('/').enumerate() {
-            @if at > 0 { "/" wbr; }
-            (part)
-        }
-    } }
 }
 
 /// The alternative text of a picture.
@@ -119,6 +109,9 @@ fn words(example: &Example) -> String {
     if let Some(really) = &example.really {
         words += &format!(" (known to be wrong: really {really})");
     }
+    if let Some(suggested) = &example.suggested {
+        words += &format!(", label issue (suggested {})", short(suggested));
+    }
     if let Some(name) = &example.name {
         words += &format!(", {}", short(name));
     }
@@ -128,30 +121,18 @@ fn words(example: &Example) -> String {
     }
     words += &format!(", influence {:+.2e}", example.score);
     if let Some(share) = example.share {
-        words += &format!(", {} of its side", percent(share));
+        words += &format!(", {} of its side", percent(share, 1));
     }
     words
 }
 
 pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
     let named = examples.iter().any(|e| e.name.is_some());
-    let valued = examples.iter().map(|e| &e.values);
-    let first = valued.clone().find(|values| !values.is_empty());
-    // Cells of a file get a column each, named as in the file.
-    let columns = first.filter(|values| values.from_file);
-    let heading = first.filter(|values| !values.from_file);
-    let more = valued.map(|values| values.more).max().unwrap_or_default();
+    let columns = ValueColumns::of(examples.iter().map(|e| &e.values));
     let known = examples.iter().any(|e| e.really.is_some());
-    // A column in which all rows say the same would only take the place of the file's cells.
-    let first_file = examples.first().map(|e| &e.file);
-    let one_file = examples.iter().all(|e| Some(&e.file) == first_file);
-    let filed = examples.iter().any(|e| !e.file.is_empty());
-    let from = if one_file && filed {
-        examples.first()
-    } else {
-        None
-    };
-    let filed = filed && !one_file;
+    let doubted = examples.iter().any(|e| e.suggested.is_some());
+    let from = one_file(examples.iter().map(|e| e.file.as_str()));
+    let filed = from.is_none() && examples.iter().any(|e| !e.file.is_empty());
     let spread = examples.iter().any(|e| e.spread.is_some());
     let shared = examples.iter().any(|e| e.share.is_some());
     let texts = examples.iter().any(|e| !e.pieces.is_empty());
@@ -164,7 +145,7 @@ pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
         html! {
             table.sortable {
                 @if marked || from.is_some() { caption {
-                    @if let Some(one) = from { "Rows of " (path(&one.file)) ", counted from 0. " }
+                    @if let Some(file) = from { (rows_of(file)) }
                     @if marked { "A token is shaded if it weighs at least an eighth as much as the heaviest token of its sequence, bold from a quarter and underlined from half. Tokens that harm have a wavy line, tokens that help a straight one." }
                 } }
                 thead { tr {
@@ -172,14 +153,13 @@ pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
                     @if filed { th scope="col" { "File" } }
                     th scope="col" { "Label" }
                     @if known { th scope="col" { "Really" } }
+                    @if doubted { th scope="col" { "Label issue" } }
                     th.n scope="col" { "Influence" }
                     @if shared { th.n scope="col" { "Share" } }
                     @if spread { th.n scope="col" { "sd" } th.n scope="col" { "t" } }
                     th.n scope="col" { "Seen" }
                     @if named { th scope="col" { "Name" } }
-                    @if let Some(values) = heading { th scope="col" { (values.heading()) } }
-                    @for (name, _) in columns.iter().flat_map(|values| &values.named) { th.cell scope="col" { bdi { (short(name)) } } }
-                    @if columns.is_some() && more > 0 { th scope="col" { "And " (more) " more" } }
+                    (columns.heads())
                     @if texts { th scope="col" { @if marked { "Text, with the influence of its tokens" } @else { "Text" } } }
                 } }
                 tbody { @for e in examples { tr {
@@ -187,25 +167,81 @@ pub(super) fn rows(examples: &[Example], label: &str) -> Markup {
                     @if filed { td { bdi { (short(&e.file)) } } }
                     td { bdi { (e.label) } }
                     @if known { td.mark { bdi { (e.really.as_deref().unwrap_or_default()) } } }
+                    @if doubted { td.mark { @if let Some(suggested) = &e.suggested { bdi { (short(suggested)) } "?" } } }
                     td.n.harm[e.score < 0.0].help[e.score > 0.0] { (signed(e.score)) }
-                    @if shared { td.n { (e.share.map(percent).unwrap_or_default()) } }
+                    @if shared { td.n { (e.share.map(|share| percent(share, 1)).unwrap_or_default()) } }
                     @if let Some(Spread { sd, t }) = e.spread {
                         td.n { (sd.map_or(String::new(), |sd| format!("{sd:.1e}"))) }
                         td.n { (t.map_or(String::new(), |t| minus(&format!("{t:+.1}")))) }
                     }
                     td.n { (e.occurrences) }
                     @if named { td.long { bdi { (e.name.as_deref().map(short).unwrap_or_default()) } } }
-                    @if heading.is_some() { td.values { (named_values(&e.values)) } }
-                    @if let Some(columns) = columns {
-                        @for at in 0..columns.named.len() { (cell(&e.values, at)) }
-                        @if more > 0 { td {} }
-                    }
+                    (columns.cells(&e.values))
                     @if texts { td.tokens { (pieces(&e.pieces)) } }
                 } } }
             }
         },
     )
 }
+
+/// The file that all examples come from. A column in which all rows say the same would only take the place of the file's cells.
+pub(super) fn one_file<'a>(mut files: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let first = files.next().filter(|file| !file.is_empty())?;
+    files.all(|file| file == first).then_some(first)
+}
+
+/// A table's caption about the file of its rows.
+pub(super) fn rows_of(file: &str) -> Markup {
+    html! { "Rows of " (path(file)) ", counted from 0. " }
+}
+
+/// The columns of a table for the values of its examples: one per column of the file, named as there, or one for all features
+/// of the model's input.
+pub(super) struct ValueColumns<'a> {
+    first: Option<&'a RowValues>,
+    /// The largest number of values that aren't shown.
+    more: usize,
+}
+
+impl<'a> ValueColumns<'a> {
+    pub fn of(all: impl Iterator<Item = &'a RowValues> + Clone) -> Self {
+        ValueColumns {
+            first: all.clone().find(|values| !values.is_empty()),
+            more: all.map(|values| values.more).max().unwrap_or_default(),
+        }
+    }
+
+    /// The heads of the columns; empty if there are none.
+    pub fn heads(&self) -> Markup {
+        html! {
+            @match self.first {
+                Some(values) if values.from_file => {
+                    @for (name, _) in &values.named { th.cell scope="col" { bdi { (short(name)) } } }
+                    @if self.more > 0 { th scope="col" { "And " (self.more) " more" } }
+                }
+                Some(values) => th scope="col" { (values.heading()) },
+                None => {}
+            }
+        }
+    }
+
+    /// The cells of one example.
+    pub fn cells(&self, values: &RowValues) -> Markup {
+        html! {
+            @match self.first {
+                Some(first) if first.from_file => {
+                    @for at in 0..first.named.len() { (cell(values, at)) }
+                    @if self.more > 0 { td {} }
+                }
+                Some(_) => td.values { (named_values(values)) },
+                None => {}
+            }
+        }
+    }
+}
+
+/// What is written for an empty cell of a file.
+const GAP: &str = "missing";
 
 /// A cell of the file. A short one isn't broken into lines.
 fn cell(values: &RowValues, at: usize) -> Markup {
@@ -214,7 +250,10 @@ fn cell(values: &RowValues, at: usize) -> Markup {
     const CELL: usize = 80;
     let text = values.named.get(at).map_or("", |(_, text)| text.as_str());
     let long = text.chars().nth(SHORT).is_some();
-    html! { td.cell.whole[!long] { bdi { (shortened(text, CELL)) } } }
+    html! {
+        @if text.trim().is_empty() { td.cell.whole.quiet { (GAP) } }
+        @else { td.cell.whole[!long] { bdi { (shortened(text, CELL)) } } }
+    }
 }
 
 /// Names with values, separated by commas.
@@ -223,7 +262,8 @@ pub(super) fn named_values(values: &RowValues) -> Markup {
         @for (i, (name, value)) in values.named.iter().enumerate() {
             @if i > 0 { ", " }
             @let value = if values.from_file { short(value) } else { minus(value) };
-            bdi { (short(name)) } " " b { bdi { (value) } }
+            bdi { (short(name)) } " "
+            @if value.trim().is_empty() { (GAP) } @else { b { bdi { (value) } } }
         }
         @if values.more > 0 { " … and " (values.more) " more" }
     }
@@ -241,20 +281,6 @@ fn pieces(pieces: &[Piece]) -> Markup {
             }
         }
     } }
-}
-
-/// Shortens a name, which may be a long text.
-pub(super) fn short(name: &str) -> String {
-    const LONGEST: usize = 160;
-    shortened(name, LONGEST)
-}
-
-fn shortened(text: &str, longest: usize) -> String {
-    let mut out: String = text.chars().take(longest).collect();
-    if text.chars().nth(longest).is_some() {
-        out.push('…');
-    }
-    out
 }
 
 #[cfg(test)]
@@ -280,6 +306,7 @@ mod tests {
                 strength,
             }],
             really: None,
+            suggested: None,
             share: None,
         };
         for (strength, marked) in [(0, false), (2, true)] {
@@ -288,5 +315,25 @@ mod tests {
             assert_eq!(page.contains("A token is shaded"), marked, "{page}");
             assert!(!page.contains(">File</th>"), "{page}");
         }
+    }
+
+    #[test]
+    fn a_gap_of_a_file_is_said_and_features_stand_in_one_column() {
+        let of = |from_file: bool, text: &str| RowValues {
+            from_file,
+            named: vec![("fee".to_owned(), text.to_owned())],
+            more: 2,
+        };
+        let all = [of(true, "5"), of(true, "")];
+        let columns = ValueColumns::of(all.iter());
+        let heads = columns.heads().into_string();
+        assert_eq!(heads.matches("<th").count(), 2, "{heads}");
+        assert!(columns.cells(&all[1]).into_string().contains(">missing<"));
+        assert!(!columns.cells(&all[0]).into_string().contains("missing"));
+        assert!(named_values(&all[1]).into_string().contains("missing"));
+        let all = [of(false, "5")];
+        let columns = ValueColumns::of(all.iter());
+        assert_eq!(columns.heads().into_string().matches("<th").count(), 1);
+        assert!(ValueColumns::of([].iter()).heads().into_string().is_empty());
     }
 }

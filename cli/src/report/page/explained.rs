@@ -5,23 +5,19 @@ use maud::{Markup, html};
 use super::super::examples::Content;
 use super::super::predicted::{Explained, Pushed};
 use super::content::Page;
-use super::ends::{named_values, rows, short, tile};
-use super::pieces::{method_name, signed};
+use super::ends::{named_values, rows, tile};
+use super::pieces::{method_name, percent, place, short, signed};
 use super::sections::section;
 use crate::words::{at_model, grouped};
 
 /// The section.
 pub(super) fn explained(page: &Page) -> Markup {
-    let several = page
-        .explained
-        .iter()
-        .any(|e| e.method != page.explained[0].method);
+    let mut methods = page.explained.iter().map(|e| &e.method);
+    let first = methods.next();
+    let several = methods.any(|method| Some(method) != first);
     section(
         "explained",
         html! {
-            @if page.explained.is_empty() {
-                p.quiet { "No table has a query about one example. " code { "explain RUN validation:17 --out one.csv" } " computes one, and " code { "report RUN one.csv" } " shows it here." }
-            }
             @for one in &page.explained {
                 h3 { (one.query) @if several { ", " (method_name(&one.method)) } }
                 (example(one))
@@ -48,7 +44,7 @@ fn example(one: &Explained) -> Markup {
                             @if let Some(p) = row.probability { " with probability " (format!("{p:.3}")) }
                             @if one.wrong == Some(true) { span.mark { " ✗ wrong" } @if let Some(p) = row.label_probability { " (probability of the label " (format!("{p:.3}")) ")" } }
                         }
-                        ". Its loss is " (format!("{:.4}", row.loss.unwrap_or(f64::NAN))) " " (at_model(&one.at)) ". Row " (row.row) " of " bdi { (short(&row.file)) } "."
+                        ". Its loss is " (format!("{:.4}", row.loss.unwrap_or(f64::NAN))) " " (at_model(&one.at)) ". It is " (place(row.row, &row.file)) "."
                     },
                     None => p.quiet { "Its prediction isn't shown without the data." },
                 }
@@ -89,7 +85,7 @@ fn side(one: &Explained, pushed: &Pushed, away: bool) -> Markup {
         @if pushed.heaviest.is_empty() {
             p.quiet { "None." }
         } @else {
-            p { (grouped(pushed.examples as u64)) " training examples, together " (signed(pushed.total)) ". These " (pushed.heaviest.len()) " have " (format!("{:.0} %", 100.0 * shown)) " of it." }
+            p { (grouped(pushed.examples as u64)) " training examples, together " (signed(pushed.total)) ". These " (pushed.heaviest.len()) " have " (percent(shown, 0)) " of it." }
             @if pushed.heaviest.iter().any(|e| e.picture.is_some()) {
                 ul.grid { @for example in &pushed.heaviest { (tile(example)) } }
             } @else {

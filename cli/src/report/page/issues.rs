@@ -3,21 +3,20 @@
 use maud::{Markup, html};
 
 use super::super::issues::{Issue, LabelIssues};
-use super::ends::{path, short};
-use super::explained::words;
-use super::pieces::scrolling;
+use super::ends::{ValueColumns, one_file, rows_of};
+use super::pieces::{percent, place, scrolling, short};
 use super::sections::section;
 use crate::words::grouped;
 
 /// The section.
 pub(super) fn issues(found: &LabelIssues) -> Markup {
-    let share = 100.0 * found.issues as f64 / found.judged.max(1) as f64;
+    let share = found.issues as f64 / found.judged.max(1) as f64;
     let shown = found.most.len();
     section(
         "issues",
         html! {
             p {
-                "Of " (grouped(found.judged as u64)) " labels, " b { (grouped(found.issues as u64)) } " are probably wrong (" (format!("{share:.1} %"))
+                "Of " (grouped(found.judged as u64)) " labels, " b { (grouped(found.issues as u64)) } " are probably wrong (" (percent(share, 1))
                 "), by the training's own predictions. The number is an estimate, and right labels may be among them: look at the examples before labels are changed. From "
                 code { (found.file) } "."
             }
@@ -50,36 +49,35 @@ fn tile(issue: &Issue) -> Markup {
                 b { bdi { (short(&row.given_label)) } } span.mark { " → " bdi { (short(&row.predicted_label)) } "?" }
                 @if let Some(really) = &issue.really { br; span.quiet { "really " bdi { (short(really)) } } }
                 br;
-                span.quiet { (format!("{:.3}", row.given_probability)) " → " (format!("{:.3}", row.predicted_probability)) }
+                span.quiet { "probability " (format!("{:.3}", row.given_probability)) " → " (format!("{:.3}", row.predicted_probability)) }
                 br;
                 span.quiet { "#" (row.index) }
                 br;
-                span.quiet { "row " (row.row) @if !row.file.is_empty() { " of " (path(&row.file)) } }
+                span.quiet { (place(row.row, &row.file)) }
             }
         } }
     }
 }
 
 fn rows(issues: &[Issue]) -> Markup {
-    let filed = issues.iter().any(|issue| !issue.row.file.is_empty());
+    let from = one_file(issues.iter().map(|issue| issue.row.file.as_str()));
+    let filed = from.is_none() && issues.iter().any(|issue| !issue.row.file.is_empty());
     let known = issues.iter().any(|issue| issue.really.is_some());
-    let content = |issue: &Issue| {
-        let content = &issue.content;
-        content.text.is_some() || !content.values.is_empty()
-    };
-    let shown = issues.iter().any(content);
+    let columns = ValueColumns::of(issues.iter().map(|issue| &issue.content.values));
+    let texts = issues.iter().any(|issue| issue.content.text.is_some());
     scrolling(
         "The most suspicious labels",
         html! {
             table.sortable {
-                caption { "Probabilities are means over the steps that say most about the labels." }
+                caption { @if let Some(file) = from { (rows_of(file)) } "Probabilities are means over the steps that " code { "clean" } " looked at. It prints which epochs these are; by default those in which the model has learned and hasn't memorised wrong labels yet." }
                 thead { tr {
                     th.n scope="col" { "Index" } th.n scope="col" { "Row" }
                     @if filed { th scope="col" { "File" } }
                     th scope="col" { "Label" } th scope="col" { "Suggested" }
                     @if known { th scope="col" { "Really" } }
-                    th.n scope="col" { "Of the label" } th.n scope="col" { "Of the suggested" }
-                    @if shown { th scope="col" { "Example" } }
+                    th.n.wrap scope="col" { "Probability of the label" } th.n.wrap scope="col" { "Probability of the suggested" }
+                    (columns.heads())
+                    @if texts { th scope="col" { "Text" } }
                 } }
                 tbody { @for issue in issues { tr {
                     @let row = &issue.row;
@@ -88,7 +86,8 @@ fn rows(issues: &[Issue]) -> Markup {
                     td { bdi { (short(&row.given_label)) } } td { b { bdi { (short(&row.predicted_label)) } } }
                     @if known { td { bdi { (issue.really.as_deref().unwrap_or_default()) } } }
                     td.n { (format!("{:.3}", row.given_probability)) } td.n { (format!("{:.3}", row.predicted_probability)) }
-                    @if shown { td.values { (words(&issue.content)) } }
+                    (columns.cells(&issue.content.values))
+                    @if texts { td.values { bdi { (short(issue.content.text.as_deref().unwrap_or_default())) } } }
                 } } }
             }
         },

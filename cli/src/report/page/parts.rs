@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::super::view::{ClassProfile, View};
 use super::charts;
 use super::content::{Page, Shown};
-use super::pieces::{command, method_name, prose, scrolling, signed, title};
+use super::pieces::{command, method_name, percent, prose, scrolling, signed, title};
 use super::sections::{of_view, section};
 use crate::verdict::{self, Told};
 use crate::words::at_model;
@@ -150,7 +150,7 @@ pub(super) fn in_words(view: &View) -> Markup {
             span.help { (grouped(t.helpful as u64)) " help" } ". "
             @if t.harm < 0.0 {
                 "The most harmful " @if t.hundredth == 1 { "example causes " } @else { (grouped(t.hundredth as u64)) " examples cause " }
-                (format!("{:.0} %", 100.0 * t.hundredth_harm / t.harm)) " of all harm."
+                (percent(t.hundredth_harm / t.harm, 0)) " of all harm."
             }
             @if view.runs > 0 {
                 " Each score is the mean over " (view.runs) " runs with other initial weights and another order; ± is the standard deviation between them. Of the "
@@ -224,9 +224,6 @@ pub(super) fn epochs(page: &Page) -> Result<Markup> {
         }
     }
     let content = html! {
-        @if parts.is_empty() {
-            p.quiet { "The tables have no columns for epochs. " code { "influence --per-epoch" } " adds them." }
-        }
         @for (k, view, plot) in &parts {
             (of_view(*k, html! {
                 h3 { (title(page, view)) }
@@ -258,7 +255,6 @@ pub(super) fn classes(page: &Page) -> Markup {
     section(
         "classes",
         html! {
-            @if parts.is_empty() { p.quiet { "The labels of this data are not classes." } }
             @for (k, view) in parts { (of_view(k, classes_of(page, view))) }
         },
     )
@@ -316,9 +312,6 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
         parts.push((name, results, plot));
     }
     let content = html! {
-        @if parts.is_empty() {
-            p.quiet { "There are no retrainings yet. The commands under " a href="#trust" { "Trust" } " compute some, and " code { "report --removed removed.json" } " shows them here." }
-        }
         @for (name, results, plot) in &parts {
             h3 { (results.query) ", " @if results.predicted_by.is_empty() { "not predicted" } @else { (method_name(&results.predicted_by)) } }
             p {
@@ -331,7 +324,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
             @if let Some(plot) = plot { (plot) }
             details open[plot.is_none()] {
                 summary { "The numbers" }
-                (scrolling("Predicted and real changes", html! {
+                (scrolling(&format!("Predicted and real changes, {name}"), html! {
                     table {
                         @if results.sets.len() > MOST_SETS { caption { "The first " (MOST_SETS) " of " (results.sets.len()) " retrainings. The file has all of them." } }
                         thead { tr { th scope="col" { "Without" } th.n scope="col" { "Predicted" } th.n scope="col" { "Real" } th.n scope="col" { "Ratio" }
@@ -367,7 +360,7 @@ pub(super) fn reproduce(page: &Page) -> Markup {
         "reproduce",
         html! {
             p { "The same run, data and program give the same scores, bit for bit on the same kind of machine." }
-            @for (why, line) in &page.commands { p { (why) } (command(line)) }
+            @for (why, line) in &page.commands { p { (prose(why)) } (command(line)) }
         },
     )
 }

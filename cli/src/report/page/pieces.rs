@@ -1,5 +1,7 @@
 //! Parts that the sections of a page share: titles, numbers and scrolling tables.
 
+use std::path::Path;
+
 use maud::{Markup, html};
 
 use super::super::view::View;
@@ -37,6 +39,48 @@ pub(super) fn signed(value: f64) -> String {
     minus(&format!("{value:+.2e}"))
 }
 
+/// A share in per cent, with this number of decimals. No line breaks before the sign.
+pub(super) fn percent(share: f64, decimals: usize) -> String {
+    format!("{:.decimals$}\u{a0}%", 100.0 * share)
+}
+
+/// Where an example is in the original data: the row of a file. A picture in a file of its own has no row.
+pub(super) fn place(row: u64, file: &str) -> Markup {
+    let picture = Path::new(file).extension().is_some_and(|ending| {
+        let pictures = ["png", "jpg", "jpeg"];
+        pictures.iter().any(|of| ending.eq_ignore_ascii_case(of))
+    });
+    html! {
+        @if !picture { "row " (row) }
+        @if !picture && !file.is_empty() { " of " }
+        @if !file.is_empty() { (path(file)) }
+    }
+}
+
+/// A path, which may break after its separators.
+pub(super) fn path(path: &str) -> Markup {
+    html! { bdi {
+        @for (at, part) in short(path).split('/').enumerate() {
+            @if at > 0 { "/" wbr; }
+            (part)
+        }
+    } }
+}
+
+/// Shortens a name, which may be a long text.
+pub(super) fn short(name: &str) -> String {
+    const LONGEST: usize = 160;
+    shortened(name, LONGEST)
+}
+
+pub(super) fn shortened(text: &str, longest: usize) -> String {
+    let mut out: String = text.chars().take(longest).collect();
+    if text.chars().nth(longest).is_some() {
+        out.push('…');
+    }
+    out
+}
+
 /// A table that scrolls on a narrow screen, also by keyboard.
 pub(super) fn scrolling(label: &str, table: Markup) -> Markup {
     html! { div.scroll role="region" tabindex="0" aria-label=(label) { (table) } }
@@ -54,4 +98,23 @@ pub(super) fn prose(text: &str) -> Markup {
 /// A command that can be copied.
 pub(super) fn command(text: &str) -> Markup {
     html! { pre.command { (text) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_in_a_file_of_its_own_has_no_row() {
+        let said = |file: &str| place(195, file).into_string();
+        assert_eq!(said("a.csv"), "row 195 of <bdi>a.csv</bdi>");
+        assert_eq!(said(""), "row 195");
+        assert_eq!(said("a/b.PNG"), "<bdi>a/<wbr>b.PNG</bdi>");
+    }
+
+    #[test]
+    fn a_share_has_no_place_to_break() {
+        assert_eq!(percent(0.0625, 1), "6.2\u{a0}%");
+        assert_eq!(percent(1.0, 0), "100\u{a0}%");
+    }
 }

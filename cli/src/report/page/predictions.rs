@@ -3,10 +3,8 @@
 use maud::{Markup, html};
 
 use super::super::predicted::{Predicted, Wrong};
-use super::content::Page;
-use super::ends::{path, short};
-use super::explained::words;
-use super::pieces::scrolling;
+use super::ends::{ValueColumns, one_file, rows_of};
+use super::pieces::{percent, place, scrolling, short};
 use super::sections::section;
 use crate::words::{at_model, grouped};
 use hindcast_analyzer::predictions::Confusion;
@@ -17,9 +15,10 @@ const MOST_CLASSES: usize = 20;
 const MISTAKES: usize = 20;
 
 /// The section.
-pub(super) fn predictions(page: &Page) -> Markup {
-    let content = match &page.predicted {
-        Some(predicted) => html! {
+pub(super) fn predictions(predicted: &Predicted) -> Markup {
+    section(
+        "predictions",
+        html! {
             (in_words(predicted))
             @if let Some(confusion) = &predicted.confusion {
                 @if confusion.classes.len() <= MOST_CLASSES { (matrix(confusion)) } @else { (mistakes(confusion)) }
@@ -29,11 +28,7 @@ pub(super) fn predictions(page: &Page) -> Markup {
                 (surest(predicted))
             }
         },
-        None => {
-            html! { p.quiet { "There are no predictions on this page: they need the data, and aren't wanted with " code { "--no-predictions" } "." } }
-        }
-    };
-    section("predictions", content)
+    )
 }
 
 fn in_words(predicted: &Predicted) -> Markup {
@@ -42,7 +37,8 @@ fn in_words(predicted: &Predicted) -> Markup {
         p {
             "Of " (grouped(n)) " " (split) " examples, "
             @if let Some(wrong) = predicted.errors {
-                (format!("{:.2} %", 100.0 * (predicted.examples - wrong) as f64 / predicted.examples as f64)) " are predicted right and " (grouped(wrong as u64)) " wrong, "
+                @let right = predicted.examples - wrong;
+                (grouped(right as u64)) " are predicted right (" (percent(right as f64 / predicted.examples as f64, 2)) ") and " (grouped(wrong as u64)) " wrong, "
             }
             (at_model(&predicted.at)) ". Their mean loss is " (format!("{:.6}", predicted.mean_loss)) "."
             @if let Some(far) = predicted.root_mean_square { " The root of the mean squared difference between predictions and labels is " (format!("{far:.6}")) "." }
@@ -69,7 +65,7 @@ fn matrix(confusion: &Confusion) -> Markup {
         let all: u64 = row.iter().sum();
         match all {
             0 => String::new(),
-            all => format!("{:.1} %", 100.0 * row[label] as f64 / all as f64),
+            all => percent(row[label] as f64 / all as f64, 1),
         }
     };
     scrolling(
@@ -114,23 +110,26 @@ fn surest(predicted: &Predicted) -> Markup {
     if wrong.iter().any(|w| w.content.picture.is_some()) {
         return html! { ul.grid { @for one in wrong { (tile(predicted, one)) } } };
     }
-    let more = wrong
-        .iter()
-        .any(|w| w.content.text.is_some() || !w.content.values.is_empty());
+    let columns = ValueColumns::of(wrong.iter().map(|w| &w.content.values));
+    let texts = wrong.iter().any(|w| w.content.text.is_some());
+    let from = one_file(wrong.iter().map(|w| w.row.file.as_str()));
     let number = |x: Option<f64>| x.map_or_else(String::new, |x| format!("{x:.3}"));
     scrolling(
         "The most confident mistakes",
         html! {
             table {
+                @if let Some(file) = from { caption { (rows_of(file)) } }
                 thead { tr {
-                    th.n scope="col" { "Index" } th.n scope="col" { "Row" } th scope="col" { "File" } th scope="col" { "Label" } th scope="col" { "Predicted" }
-                    th.n scope="col" { "Probability" } th.n scope="col" { "Of the label" } th.n scope="col" { "Loss" }
-                    @if more { th scope="col" { "Example" } }
+                    th.n scope="col" { "Index" } th.n scope="col" { "Row" } @if from.is_none() { th scope="col" { "File" } } th scope="col" { "Label" } th scope="col" { "Predicted" }
+                    th.n scope="col" { "Probability" } th.n.wrap scope="col" { "Probability of the label" } th.n scope="col" { "Loss" }
+                    (columns.heads())
+                    @if texts { th scope="col" { "Text" } }
                 } }
                 tbody { @for Wrong { row, content } in wrong { tr {
-                    th.n scope="row" { (row.index) } td.n { (row.row) } td { bdi { (short(&row.file)) } } td { bdi { (short(&row.label)) } } td { bdi { (short(&row.predicted)) } }
+                    th.n scope="row" { (row.index) } td.n { (row.row) } @if from.is_none() { td { bdi { (short(&row.file)) } } } td { bdi { (short(&row.label)) } } td { bdi { (short(&row.predicted)) } }
                     td.n { (number(row.probability)) } td.n { (number(row.label_probability)) } td.n { (format!("{:.4}", row.loss.unwrap_or(f64::NAN))) }
-                    @if more { td.values { (words(content)) } }
+                    (columns.cells(&content.values))
+                    @if texts { td.values { bdi { (short(content.text.as_deref().unwrap_or_default())) } } }
                 } } }
             }
         },
@@ -161,7 +160,7 @@ fn tile(predicted: &Predicted, one: &Wrong) -> Markup {
                 br;
                 span.quiet { "#" (row.index) }
                 br;
-                span.quiet { "row " (row.row) " of " (path(&row.file)) }
+                span.quiet { (place(row.row, &row.file)) }
             }
         } }
     }

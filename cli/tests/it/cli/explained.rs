@@ -271,7 +271,7 @@ fn an_explanation_is_drawn_and_has_a_section_in_the_report() {
                 );
                 assert!(explained.contains(&alt), "{alt}");
                 assert!(explained.contains(&format!(
-                    "{:.1} % of its side",
+                    "{:.1}\u{a0}% of its side",
                     100.0 * number(&heavy["share"])
                 )));
             }
@@ -297,7 +297,7 @@ fn an_explanation_is_drawn_and_has_a_section_in_the_report() {
     }
     let wrong = predicted["wrong"].as_u64().unwrap() as usize;
     assert_eq!(predictions.matches("<img ").count(), wrong.min(20));
-    // Without predictions, both sections say why they are empty, and shares need no model.
+    // Without predictions, their section is left out. Shares need no model.
     fine(
         dir,
         &[
@@ -310,7 +310,7 @@ fn an_explanation_is_drawn_and_has_a_section_in_the_report() {
         ],
     );
     let page = fs::read_to_string(dir.join("n.html")).unwrap();
-    assert!(page.contains("There are no predictions on this page") && page.contains("of its side"));
+    assert!(!page.contains("<section id=\"predictions\"") && page.contains("of its side"));
 }
 
 #[test]

@@ -110,9 +110,10 @@ fn every_section_exists_and_shows_the_numbers_of_the_tables() {
     );
     needs_nothing(&page);
     for anchor in SECTIONS {
-        assert!(section(&page, anchor).contains("<h2"), "{anchor}");
-        // A section that only says how to fill it is left out of the navigation.
+        // A section without content is left out, also of the navigation.
         let filled = anchor != "explained";
+        let there = page.contains(&format!("<section id=\"{anchor}\""));
+        assert_eq!(there, filled, "{anchor}");
         let listed = page.contains(&format!("<li><a href=\"#{anchor}\""));
         assert_eq!(listed, filled, "{anchor} in the contents");
     }
@@ -196,6 +197,7 @@ fn every_section_exists_and_shows_the_numbers_of_the_tables() {
             .to_owned(),
         "hindcast influence run --query validation --at mean:last-epoch --window 5..10 --engine kernels --out last.csv"
             .to_owned(),
+        "hindcast counterfactual run --top 10 full.csv --query validation".to_owned(),
     ] {
         assert!(commands.contains(&command), "{command}\n{commands}");
     }
@@ -278,6 +280,129 @@ fn label_issues_are_shown_with_or_without_scores() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["label_issues"]["issues"], rows.len());
     assert_eq!(json["views"], serde_json::json!([]));
+}
+
+/// Examples that are label issues are marked as such among the most harmful and the most helpful ones.
+#[test]
+fn label_issues_are_marked_among_the_examples() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &["influence", "run", "--out", "full.csv"]);
+    fine(
+        dir,
+        &["clean", "run", "--first", "0", "--issues", "issues.csv"],
+    );
+    let mut csv = csv::Reader::from_path(dir.join("issues.csv")).unwrap();
+    let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
+    let is_issue = |index: u64| {
+        rows.iter()
+            .any(|row| row[0] == index.to_string() && &row[3] == "true")
+    };
+    let issues = rows.iter().filter(|row| &row[3] == "true").count();
+    let table = ScoreTable::read(&dir.join("full.csv")).unwrap();
+    let among = |best: bool| {
+        let rows = if best {
+            table.best(0, 50)
+        } else {
+            table.worst(0, 50)
+        };
+        let of_sign = rows
+            .iter()
+            .filter(|r| r.influence[0].is_some_and(|s| s != 0.0 && (s > 0.0) == best));
+        of_sign.filter(|row| is_issue(row.index)).count()
+    };
+    let (harmful, helpful) = (among(false), among(true));
+    assert!(harmful > 0 && helpful > 0, "{harmful}, {helpful}");
+    let both = page(dir, &["full.csv", "--issues", "issues.csv", "--top", "50"]);
+    let examples = section(&both, "examples");
+    for mark in ["label issue: <bdi>", "label issue (suggested "] {
+        assert_eq!(examples.matches(mark).count(), harmful + helpful, "{mark}");
+    }
+    assert!(examples.contains(&format!("<p>{helpful} of these ")));
+    assert_eq!(
+        examples.matches("a wrong label can look helpful").count(),
+        1
+    );
+    assert!(section(&both, "answer").contains("label issue: <bdi>"));
+    let said = format!(
+        "<b>{issues} of {}</b> labels are probably wrong",
+        rows.len()
+    );
+    let alone = page(dir, &["--issues", "issues.csv"]);
+    for page in [&both, &alone] {
+        assert!(section(page, "answer").contains(&said), "{said}");
+    }
+    assert!(
+        alone.contains("<p class=\"lead\">Which labels of"),
+        "{alone}"
+    );
+    assert!(!section(&alone, "answer").contains("#examples"));
+    assert!(!page(dir, &["full.csv"]).contains("label issue"));
+}
+
+/// The commands of label issues and of a retraining without chosen examples work when they are copied.
+#[cfg(unix)]
+#[test]
+fn the_commands_of_issues_and_retrainings_can_be_run_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &["influence", "run", "--out", "full.csv"]);
+    fine(
+        dir,
+        &["clean", "run", "--first", "0", "--issues", "issues.csv"],
+    );
+    fs::write(dir.join("mine.txt"), "17\n3\n").unwrap();
+    fine(
+        dir,
+        &[
+            "counterfactual",
+            "run",
+            "--without",
+            "mine.txt",
+            "--out",
+            "set.json",
+        ],
+    );
+    let words = [
+        "full.csv",
+        "--issues",
+        "issues.csv",
+        "--removed",
+        "set.json",
+    ];
+    let page = page(dir, &words);
+    let shown = section(&page, "reproduce").replace("&gt;", ">");
+    let lines: Vec<&str> = shown
+        .split("<pre class=\"command\">")
+        .skip(1)
+        .map(|rest| rest.split("</pre>").next().unwrap())
+        .collect();
+    let line = |begin: &str| {
+        let mut of = lines.iter().filter(|line| line.starts_with(begin));
+        *of.next().unwrap_or_else(|| panic!("{begin}: {lines:?}"))
+    };
+    let status = std::process::Command::new("sh")
+        .args(["-c", line("printf ")])
+        .current_dir(dir)
+        .status();
+    assert!(status.unwrap().success());
+    let mut indices: Vec<u64> = fs::read_to_string(dir.join("without.txt"))
+        .unwrap()
+        .lines()
+        .map(|index| index.parse().unwrap())
+        .collect();
+    indices.sort_unstable();
+    assert_eq!(indices, [3, 17]);
+    let issues = fs::read(dir.join("issues.csv")).unwrap();
+    let results = fs::read(dir.join("set.json")).unwrap();
+    for begin in ["hindcast clean ", "hindcast counterfactual "] {
+        let words: Vec<&str> = line(begin).split(' ').skip(1).collect();
+        fine(dir, &words);
+    }
+    assert_eq!(fs::read(dir.join("issues.csv")).unwrap(), issues);
+    assert_eq!(fs::read(dir.join("set.json")).unwrap(), results);
 }
 
 #[test]
