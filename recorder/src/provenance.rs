@@ -110,7 +110,8 @@ fn line(words: impl Iterator<Item = std::ffi::OsString>) -> String {
     });
     let mut line = words.collect::<Vec<_>>().join(" ");
     if line.len() > LONGEST {
-        line.truncate(line.floor_char_boundary(LONGEST));
+        let end = (0..=LONGEST).rev().find(|at| line.is_char_boundary(*at));
+        line.truncate(end.unwrap_or(0));
         line.push('…');
     }
     line

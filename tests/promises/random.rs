@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, ensure};
 use hindcast_format::{
-    Durability, FsStorage, KeyState, MemStorage, RunWriter, Storage, Trace, recover_storage,
-    verify_storage,
+    Durability, FsStorage, KeyState, MemStorage, RunWriter, Storage, Trace, is_made_key,
+    recover_storage, verify_storage,
 };
 use hindcast_tests::noise::Noise;
 
@@ -65,7 +65,10 @@ fn record(dir: &Path) -> anyhow::Result<Files> {
     );
     let trace = Trace::open(dir.join("recorded"))?;
     let storage = Arc::new(FsStorage::new(dir.join("base")));
-    let mut writer = RunWriter::create(storage, trace.info().clone(), Durability::Os)?;
+    // Files of the same lengths on every machine, so that the mutations are the same.
+    let mut info = trace.info().clone();
+    info.notes.retain(|key, _| !is_made_key(key));
+    let mut writer = RunWriter::create(storage, info, Durability::Os)?;
     let mut encoder = writer.encoder()?;
     let key = KeyState::zeros(trace.layout());
     let mut before: Option<hindcast_format::State> = None;

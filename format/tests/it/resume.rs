@@ -71,13 +71,14 @@ fn a_run_is_resumed_at_any_step_however_it_ended() {
 fn a_closed_run_says_when_it_ended_and_an_open_one_does_not() {
     let (storage, _) = recorded(&Plan::new(30));
     let ended = |storage: &MemStorage| open(storage).unwrap().manifest().unwrap().ended();
-    let first = ended(&storage).unwrap();
-    assert!(first.as_str() > "2026-01-01T00:00:00Z", "{first}");
+    assert_eq!(ended(&storage).unwrap(), "2026-01-02T03:05:00Z");
     let storage = Arc::new(storage);
     let (mut writer, _) = RunWriter::resume(storage.clone(), 21, Durability::Seals).unwrap();
     writer.open_segment(21).unwrap();
     assert_eq!(ended(&storage), None);
-    drop(writer);
+    writer.abandon(Default::default()).unwrap();
+    let now = ended(&storage).unwrap();
+    assert!(now.as_str() > "2026-11-01T00:00:00Z", "{now}");
     // A recovered run ended when its original did.
     let (storage, _) = recorded(&Plan::new(30));
     let (from, to): (Arc<dyn Storage>, Arc<dyn Storage>) =
