@@ -24,6 +24,7 @@ use toml::Value;
 use crate::args::{NewKind, TaskNew};
 use crate::commands::{Outcome, Usage, ends_in};
 use crate::terminal::{self, field, say};
+use crate::words::quoted;
 use draft::{Draft, Inputs, line, one_line, texts};
 use model::Facts;
 use places::Places;
@@ -351,13 +352,7 @@ fn record_line(task: &Path, places: &Places, name: &str) -> String {
 
 /// A path as a word for a shell.
 fn word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
+    quoted(&path.display().to_string())
 }
 
 fn to_i64(n: u64) -> i64 {
