@@ -61,18 +61,20 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
             let (run, notes, judged) = found(&asked, args, models)?;
             write_issues(&judged.issues, run.data(), &args.issues)?;
             let decisions = Decisions::of(&judged.issues, decided(args, &judged));
-            let shown = Shown::new(run.data(), asked.names.as_ref())?;
-            write_decisions(
-                &decisions,
-                &judged.issues,
-                run.data(),
-                &|example| shown.of(example),
-                &args.write_decisions,
-                args.replace,
-            )?;
             (run, notes, Some(judged), decisions)
         }
     };
+    let shown = Shown::new(run.data(), asked.names.as_ref())?;
+    if let Some(judged) = &judged {
+        write_decisions(
+            &decisions,
+            &judged.issues,
+            run.data(),
+            &|example| shown.of(example),
+            &args.write_decisions,
+            args.replace,
+        )?;
+    }
     let all = decisions;
     let decisions = match args.first {
         Some(count) => all.first(count),
@@ -84,7 +86,6 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
         .retrain
         .then(|| Retrained::of(&run, &decisions, args, asked.scan.as_deref()))
         .transpose()?;
-    let shown = Shown::new(run.data(), asked.names.as_ref())?;
     let found = Found {
         args,
         run: &run,
