@@ -33,28 +33,15 @@ pub fn paired_epochs<'a>(a: &'a [EpochSummary], b: &'a [EpochSummary]) -> Vec<Ep
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::curves::{History, HistoryRow, Summary};
+    use crate::curves::{Summary, history_of};
 
     /// Epochs of one step each, whose losses are 0, 1, 2 and so on.
     fn epochs(numbers: &[u64]) -> Vec<EpochSummary> {
-        let rows = (0..).zip(numbers).map(|(step, &epoch)| HistoryRow {
-            step,
-            epoch,
-            learning_rates: Vec::new(),
-            batch_size: 1,
-            loss: Some(step as f64),
-            scalars: Vec::new(),
-            gradient_norm: None,
-            parameter_norm: None,
-            update_norm: None,
-            held_out_loss: None,
-            held_out_error: None,
-        });
-        let history = History {
-            rows: rows.collect(),
-            ..History::default()
-        };
-        Summary::of(&history).epochs
+        let losses = (0u32..).zip(numbers);
+        let losses: Vec<_> = losses
+            .map(|(loss, &epoch)| (epoch, Some(f64::from(loss))))
+            .collect();
+        Summary::of(&history_of(&losses)).epochs
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub use held_out::{HeldOut, HeldOutPoints};
 pub use history::{History, HistoryRow, Measured};
 pub use norms::add_norms;
 pub use stretches::{HeldOutCurve, LossCurve, Stretch};
+#[cfg(test)]
+pub(crate) use summary::tests::history as history_of;
 pub use summary::{EpochSummary, LossSummary, Point, Summary};
 pub use table::write;
 pub use tensorboard::{check_event_file, event_file, write_events};
