@@ -22,7 +22,7 @@ mod told;
 
 pub use confusion::Confusion;
 pub use row::PredictionRow;
-pub use table::{COLUMNS, write};
+pub use table::write;
 pub use told::{Prediction, Told, Untold};
 
 use hindcast_model::data::{DataSet, NewRows};

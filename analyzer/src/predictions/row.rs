@@ -5,6 +5,7 @@ use hindcast_model::objective::Split;
 use serde::Serialize;
 
 use super::told::Prediction;
+use crate::output::PREDICTIONS;
 
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,6 +16,9 @@ pub struct PredictionRow {
     pub row: u64,
     /// The file that the row comes from, or the split's name.
     pub file: String,
+    /// The user's own name for the example, if names were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Label as text; empty if the example has none.
     pub label: String,
     /// Predicted class, or predicted values, as text; empty if the outputs tell no prediction.
@@ -35,6 +39,7 @@ impl PredictionRow {
             index,
             row: data.origin(split, index),
             file: data.file(split, index),
+            name: None,
             label: data.label(split, index),
             predicted: told.text(data),
             probability: told.probability(),
@@ -63,4 +68,9 @@ impl PredictionRow {
         }
         row
     }
+}
+
+/// Names of the columns, separated by commas: the fields of [`PredictionRow`]. There is a column `name` if a row has one.
+pub(super) fn columns(rows: &[PredictionRow]) -> &'static str {
+    PREDICTIONS[usize::from(rows.iter().any(|row| row.name.is_some()))]
 }

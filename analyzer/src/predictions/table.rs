@@ -8,14 +8,11 @@ use std::path::Path;
 use hindcast_model::data::DataSet;
 
 use super::Predictions;
-use super::row::PredictionRow;
+use super::row::{PredictionRow, columns};
 use crate::error::{AnalysisError, Result};
-use crate::output::{Kind, PREDICTIONS, replace, replaceable};
+use crate::output::{Kind, replace, replaceable};
 use crate::run::recorded::RecordedRun;
 use crate::scores::spreadsheet::quoted;
-
-/// Names of the columns, separated by commas: the fields of [`PredictionRow`].
-pub const COLUMNS: &str = PREDICTIONS;
 
 /// A format that this build can write.
 #[derive(Debug, Clone, Copy)]
@@ -86,12 +83,13 @@ fn failed(path: &Path, problem: &str) -> AnalysisError {
 fn csv(to: &Path, rows: &[PredictionRow]) -> Result<(), String> {
     let csv = csv::WriterBuilder::new().has_headers(false).from_path(to);
     let mut csv = csv.map_err(|e| e.to_string())?;
-    csv.write_record(COLUMNS.split(','))
+    csv.write_record(columns(rows).split(','))
         .map_err(|e| e.to_string())?;
     for row in rows {
         let safe = |text: &str| Cow::into_owned(quoted(text));
         let row = PredictionRow {
             file: safe(&row.file),
+            name: row.name.as_deref().map(safe),
             label: safe(&row.label),
             predicted: safe(&row.predicted),
             ..row.clone()
@@ -114,25 +112,32 @@ fn json_lines(to: &Path, rows: &[PredictionRow]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::PREDICTIONS;
 
-    /// A table is recognised by the columns that are written.
-    #[test]
-    fn the_columns_are_those_by_which_a_table_is_recognised() {
-        let row = PredictionRow {
+    fn row() -> PredictionRow {
+        PredictionRow {
             index: 3,
             row: 5,
             file: "a,b".to_owned(),
+            name: None,
             label: "=1".to_owned(),
             predicted: "-1.5".to_owned(),
             probability: None,
             label_probability: Some(0.25),
             loss: Some(0.5),
-        };
+        }
+    }
+
+    /// A table is recognised by the columns that are written.
+    #[test]
+    fn the_columns_are_those_by_which_a_table_is_recognised() {
+        let row = row();
+        let columns = PREDICTIONS[0];
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.csv");
         csv(&path, std::slice::from_ref(&row)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, format!("{COLUMNS}\n3,5,\"a,b\",'=1,-1.5,,0.25,0.5\n"));
+        assert_eq!(text, format!("{columns}\n3,5,\"a,b\",'=1,-1.5,,0.25,0.5\n"));
         replaceable(&path, Kind::Predictions).unwrap();
         let path = folder.path().join("p.jsonl");
         json_lines(&path, &[row]).unwrap();
@@ -142,7 +147,33 @@ mod tests {
         csv(&path, &[]).unwrap();
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
-            format!("{COLUMNS}\n")
+            format!("{columns}\n")
         );
+    }
+
+    /// Names are a column of their own, quoted for spreadsheets, and such a table is recognised, too.
+    #[test]
+    fn names_are_a_column_of_their_own() {
+        let row = PredictionRow {
+            name: Some("=a".to_owned()),
+            ..row()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.csv");
+        csv(&path, std::slice::from_ref(&row)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "index,row,file,name,label,predicted,probability,label_probability,loss\n3,5,\"a,b\",'=a,'=1,-1.5,,0.25,0.5\n"
+        );
+        replaceable(&path, Kind::Predictions).unwrap();
+        let path = folder.path().join("p.jsonl");
+        json_lines(&path, &[row]).unwrap();
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .contains(r#""name":"=a""#)
+        );
+        replaceable(&path, Kind::Predictions).unwrap();
     }
 }

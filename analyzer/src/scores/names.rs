@@ -7,7 +7,7 @@ mod lines;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use hindcast_model::data::DataSet;
+use hindcast_model::data::{DataSet, NewRows};
 use hindcast_model::files;
 use hindcast_model::objective::Split;
 
@@ -16,10 +16,13 @@ use crate::error::{AnalysisError, BadNames, Result};
 pub use key::NameKey;
 use lines::{csv_lines, json_lines, text_lines};
 
-/// Position of an example in the training split, and its row in a file.
+/// What the indices of a table of scores count.
+const TRAINING: &str = "the training split";
+
+/// Position of an example in its split, and its row in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place<'a> {
-    /// Position in the training split.
+    /// Position in the split.
     pub index: u64,
     /// Row in the file, counted from 0.
     pub row: u64,
@@ -90,41 +93,68 @@ impl Names {
     /// The first example without a name, an index outside of the training split, or a row number that could mean
     /// several examples.
     pub fn check(&self, places: &[Place<'_>], lists: &[Vec<String>]) -> Result<()> {
-        self.found(places, lists).map(drop)
+        self.found(places, lists, TRAINING).map(drop)
     }
 
-    /// The name of each training example, in the order of the split.
+    /// The name of each example of a split, in the order of the split. Numbers are rows of the original file or indices of
+    /// this split.
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    pub fn of_training(&self, data: &dyn DataSet) -> Result<Vec<String>> {
-        let all = 0..data.len(Split::Train);
-        let files: Vec<String> = all.clone().map(|i| data.file(Split::Train, i)).collect();
-        let places: Vec<Place<'_>> = all
-            .zip(&files)
-            .map(|(index, file)| Place {
+    pub fn of_split(&self, data: &dyn DataSet, split: Split) -> Result<Vec<String>> {
+        let all = 0..data.len(split);
+        let places = all.map(|index| (data.file(split, index), data.origin(split, index)));
+        let of = match split {
+            Split::Train => TRAINING.to_owned(),
+            held_out => format!("the {} split", held_out.name()),
+        };
+        self.of_places(places.collect(), &data.files(split), &of)
+    }
+
+    /// The name of each new row, in the order of the file. Numbers are rows of the file or positions among the new rows, which
+    /// are the same unless rows without a value were left out.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn of_new_rows(&self, new: &NewRows) -> Result<Vec<String>> {
+        let places = (0..new.examples.len() as u64).filter_map(|at| new.place(at));
+        // Images of a folder are counted through it.
+        let list = [Vec::new()];
+        self.of_places(places.collect(), &list, "the file of new rows")
+    }
+
+    /// The names of the examples at these files and rows. `of` says what the indices count.
+    fn of_places(
+        &self,
+        places: Vec<(String, u64)>,
+        lists: &[Vec<String>],
+        of: &str,
+    ) -> Result<Vec<String>> {
+        let indexed = (0..).zip(&places);
+        let places: Vec<Place<'_>> = indexed
+            .map(|(index, (file, row))| Place {
                 index,
-                row: data.origin(Split::Train, index),
+                row: *row,
                 file,
             })
             .collect();
-        let found = self.found(&places, &data.files(Split::Train))?;
+        let found = self.found(&places, lists, of)?;
         Ok(found.into_iter().map(str::to_owned).collect())
     }
 
-    /// The name of each example.
-    fn found(&self, places: &[Place<'_>], lists: &[Vec<String>]) -> Result<Vec<&str>> {
+    /// The name of each example. `of` says what the indices count.
+    fn found(&self, places: &[Place<'_>], lists: &[Vec<String>], of: &str) -> Result<Vec<&str>> {
         let found = match self.key {
-            NameKey::Index => self.by_index(places),
+            NameKey::Index => self.by_index(places, of),
             NameKey::Row => self.by_row(places, lists),
         };
         found.map_err(|problem| refused(&self.path, problem))
     }
 
-    fn by_index(&self, places: &[Place<'_>]) -> Result<Vec<&str>, BadNames> {
+    fn by_index(&self, places: &[Place<'_>], of: &str) -> Result<Vec<&str>, BadNames> {
         let name = |place: &Place<'_>| self.names.get(&(None, place.index)).map(String::as_str);
         let found = self.each(places, name, |place| format!("index {}", place.index), &[])?;
-        // Indices count the training split, so a complete table shows how many names there can be.
+        // Indices count the split, so a complete table shows how many names there can be.
         let indices: BTreeSet<u64> = places.iter().map(|place| place.index).collect();
         let all = places.len() as u64;
         let last = self
@@ -133,7 +163,7 @@ impl Names {
             .map_or(0, |((_, last), _)| *last);
         if indices.into_iter().eq(0..all) && last >= all {
             return Err(BadNames::Text(format!(
-                "there is a name for index {last}, but the training split has {all} examples, 0..{all}"
+                "there is a name for index {last}, but {of} has {all} examples, 0..{all}"
             )));
         }
         Ok(found)
@@ -251,7 +281,7 @@ impl ScoreTable {
                 file: &row.file,
             })
             .collect();
-        let found = names.found(&places, &self.metadata.files)?;
+        let found = names.found(&places, &self.metadata.files, TRAINING)?;
         for (row, name) in self.rows.iter_mut().zip(found) {
             row.name = Some(name.to_owned());
         }

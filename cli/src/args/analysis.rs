@@ -124,7 +124,7 @@ pub struct NamesArgs {
     /// File with your own ids, file names or texts of the examples, to show with them and, where a table is written, to add to it as a column (see --help)
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
-    /// Whether numbers in --names are rows of the original file or indices of the training split
+    /// Whether numbers in --names are rows of the original file or indices of the split (the training split; for `predict` that of --split)
     #[arg(
         long,
         value_enum,
@@ -143,7 +143,7 @@ pub struct NamesArgs {
 pub enum NamesBy {
     /// The row in the original file.
     Row,
-    /// The index in the training split.
+    /// The index in the split.
     Index,
 }
 

@@ -78,7 +78,7 @@ An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors 
   table, metadata        files that were written; also picture, with --picture, and tokens, with --tokens";
 
 pub(crate) const NAMES: &str = "\
---names FILE: a plain text file has one name per line; line n (counted from 0) names row n of the original file or, with --names-by index, example n of the training split. A .csv file (with a header) or .jsonl file may identify the example of each line in a column `row` or `index` (in upper or lower case; a column such as `row_number` is refused). The name is in the column `name`, in the only other column, or in the column given by --name-column.
+--names FILE: a plain text file has one name per line; line n (counted from 0) names row n of the original file or, with --names-by index, example n of the training split (for `predict`, of its split). A .csv file (with a header) or .jsonl file may identify the example of each line in a column `row` or `index` (in upper or lower case; a column such as `row_number` is refused). The name is in the column `name`, in the only other column, or in the column given by --name-column.
 If the examples come from several files whose rows are each counted from 0 (pool = \"all\"), a row number alone doesn't identify an example. Add a column `file` with the file names that the table has, or use --names-by index.";
 
 pub(crate) const SCORES: &str = "\
@@ -89,14 +89,14 @@ pub(crate) const SCORES: &str = "\
   rows_in_table, rows    number of rows in the file, and the selected rows with the table's columns";
 
 pub(crate) const PREDICT: &str = "\
-The model predicts as in an evaluation: running statistics, no dropout, no augmentation, no penalty. The table has one row per example: index (in the split), row and file (in the original data), label, predicted, probability (of the predicted class), label_probability and loss.
+The model predicts as in an evaluation: running statistics, no dropout, no augmentation, no penalty. The table has one row per example: index (in the split), row and file (in the original data), name (of --names), label, predicted, probability (of the predicted class), label_probability and loss.
 What `predicted` is follows from the labels:
   classes                the class with the largest output; probabilities are the softmax of the outputs (of one output z, 1/(1 + e^-z))
   numbers                the model's outputs, with spaces between several; probability and label_probability are empty
   sequences of tokens    empty, because an example has no single label; the table has only the losses
 A model of your own is read in the same way, by its outputs: one per class for class labels, or one per number. If its outputs are something else, such as its losses, predicted is empty.
 
---rows FILE predicts rows that the run's data doesn't have. They are read as the task's files are, with the columns, the words and the statistics of the training examples, so --data is needed, too. The file has the columns of the training files, in the same order. Labels are optional: leave out the column of labels (csv), the field of the label (documents) or the file of labels (npy, idx), or put the images into a folder without folders of classes. The table's index then counts the new rows; without labels, its columns label, label_probability and loss are empty. A category, a class or a shape that the task's data doesn't have is refused.
+--rows FILE predicts rows that the run's data doesn't have. They are read as the task's files are, with the columns, the words and the statistics of the training examples, so --data is needed, too. The file has the columns of the training files, in the same order. Labels are optional: leave out the column of labels (csv), the field of the label (documents) or the file of labels (npy, idx), or put the images into a folder without folders of classes. The table's index then counts the new rows, and --names names the rows of FILE; without labels, its columns label, label_probability and loss are empty. A category, a class or a shape that the task's data doesn't have is refused.
 
 --json prints an object with
   run, run_digest, split, at, examples, mean_loss, table, seconds

@@ -78,7 +78,7 @@ pub enum Command {
     /// Make a pair of keys: a secret one that signs runs, and a public one that checks signatures
     Keygen(Keygen),
     /// Write the recorded model's predictions for a split: class or value, probability, loss; and list the wrong ones
-    #[command(after_long_help = help::PREDICT)]
+    #[command(after_long_help = format!("{}\n\n{}", help::PREDICT, help::NAMES))]
     Predict(Predict),
     /// Replay the trace backwards and rank the training examples by influence
     #[command(after_long_help = format!("{}\n\n{}\n\n{}", help::methods(), help::INFLUENCE, help::NAMES))]

@@ -49,6 +49,9 @@ pub struct Predict {
     /// Write a table, one row per example (with --wrong, per wrong prediction): .csv, .jsonl (or .ndjson) or, in builds with the parquet feature, .parquet
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// The user's own names for examples.
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// How the model is run.
     #[command(flatten)]
     pub model: ModelArgs,

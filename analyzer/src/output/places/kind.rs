@@ -73,9 +73,11 @@ const BOUNDS: &str = "index,row,label,step,gradient,lower,upper,estimate";
 pub(crate) const DYNAMICS: &str = "step,epoch,example,loss,margin,probability";
 /// Columns of a table of training dynamics with one row per example.
 pub(crate) const EXAMPLE_DYNAMICS: &str = "index,row,label,occurrences,mean_loss,margin,probability,forgotten,epochs_since_forgotten,self_influence,file";
-/// Columns of a table of predictions.
-pub(crate) const PREDICTIONS: &str =
-    "index,row,file,label,predicted,probability,label_probability,loss";
+/// Columns of a table of predictions, without and with names.
+pub(crate) const PREDICTIONS: [&str; 2] = [
+    "index,row,file,label,predicted,probability,label_probability,loss",
+    "index,row,file,name,label,predicted,probability,label_probability,loss",
+];
 /// Key in the metadata at the end of a Parquet file with a table of predictions. Its value is the run's head digest.
 pub(crate) const PREDICTIONS_KEY: &str = "hindcast predictions of run";
 /// First columns of a table of steps.
@@ -173,7 +175,8 @@ impl Kind {
                     || is_parquet_of(DYNAMICS_KEY, path, head)
             }
             Kind::Predictions => {
-                text.lines().next() == Some(PREDICTIONS)
+                let header = text.lines().next();
+                PREDICTIONS.map(Some).contains(&header)
                     || has_keys(
                         &text,
                         &["index", "row", "predicted", "label_probability", "loss"],

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use hindcast_model::objective::Split;
 
 use super::answering::{Settings, answer};
 use super::{diverged, trust};
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &Explain, models: &Models) -> anyhow::Result<Outcome> {
     )?;
     context::warn_or_refuse_run(&run, &args.run)?;
     if let Some(names) = &asked.names {
-        names.of_training(run.data())?;
+        names.of_split(run.data(), Split::Train)?;
     }
     let window = asked.window.resolve(run.source())?;
     let model = Model::of(&args.at, &run, window.start)?;

@@ -1,6 +1,8 @@
 //! `hindcast predict`: the predictions of a recorded model for the examples of a split.
 
-use std::io::Write;
+mod print;
+
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -8,24 +10,18 @@ use hindcast_model::data::NewRows;
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
-use super::asked::{at_model_of, check_output, parse_split};
+use super::asked::{check_output, parse_split};
 use super::diverged;
-use super::tables::short;
 use super::walking::watched_as;
 use crate::args::{ModelArgs, Predict};
 use crate::commands::context::{self, Models};
 use crate::commands::{Outcome, Usage};
-use crate::marked::text_of;
 use crate::terminal::{self, field, say};
-use crate::words;
 use hindcast_analyzer::output::{self, Kind};
 use hindcast_analyzer::predictions::{
     Confusion, Prediction, PredictionRow, Predictions, predict_rows, predict_split, write,
 };
 use hindcast_analyzer::{RecordedRun, ReplayEngine};
-
-/// How many of the most frequent mistakes are printed.
-const MISTAKES: usize = 5;
 
 pub(crate) fn run(args: &Predict, models: &Models) -> anyhow::Result<Outcome> {
     let split = match args.rows.as_slice() {
@@ -34,15 +30,23 @@ pub(crate) fn run(args: &Predict, models: &Models) -> anyhow::Result<Outcome> {
     };
     if let Some(out) = &args.out {
         check_output(out)?;
-        output::try_folder(out, Kind::Predictions)
+        let names = ("the names (--names)", args.names.names.as_deref());
+        output::apart(out, &[names])
+            .and_then(|()| output::try_folder(out, Kind::Predictions))
             .with_context(|| format!("cannot write {}", out.display()))?;
     }
     let memory = context::memory(args.model.memory.as_deref())?;
+    let names = context::names(&args.names)?;
     let run = models.open(&args.run, args.own.given(args.data.as_deref()), memory)?;
     context::warn_or_refuse_run(&run, &args.run)?;
     let begun = Instant::now();
     let new = new_rows(args, models, &run)?;
     let data = new.as_ref().map_or(run.data(), |new| new.data.as_ref());
+    let names = names.map(|names| match &new {
+        Some(new) => names.of_new_rows(new),
+        None => names.of_split(data, split),
+    });
+    let names = names.transpose()?;
     let mut engine = engine(&run, &args.model)?;
     let found = watched_as(
         "predicting",
@@ -63,9 +67,14 @@ pub(crate) fn run(args: &Predict, models: &Models) -> anyhow::Result<Outcome> {
     } else {
         found.rows.iter().collect()
     };
-    let row = |p: &Prediction| match &new {
-        Some(new) => PredictionRow::of_new(p, new),
-        None => PredictionRow::of(p, split, data),
+    let row = |p: &Prediction| {
+        let row = match &new {
+            Some(new) => PredictionRow::of_new(p, new),
+            None => PredictionRow::of(p, split, data),
+        };
+        let at = usize::try_from(p.index).ok();
+        let name = names.as_ref().and_then(|names| names.get(at?).cloned());
+        PredictionRow { name, ..row }
     };
     let rows: Vec<PredictionRow> = chosen.into_iter().map(row).collect();
     if let Some(out) = &args.out {
@@ -227,137 +236,4 @@ impl Shown<'_> {
             seconds: self.took.as_secs_f64(),
         })
     }
-
-    fn print(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        let (found, n) = (self.found, self.found.rows.len());
-        let steps = self.run.source().end()?.step;
-        let model = at_model_of(self.run, &found.at, steps);
-        match self.new {
-            Some(_) => write!(
-                out,
-                "{n} rows of {} {model}: ",
-                field(self.files().join(" and "))
-            )?,
-            None => write!(out, "{n} {} examples {model}: ", found.split.name())?,
-        }
-        if let Some(wrong) = found.errors() {
-            let right = 100.0 * (n - wrong) as f64 / n as f64;
-            write!(out, "{right:.2} % right, {wrong} wrong; ")?;
-        }
-        if found.labelled {
-            write!(out, "mean loss {:.6}", found.mean_loss())?;
-        } else {
-            write!(out, "no labels")?;
-        }
-        if let Some(far) = found.root_mean_square() {
-            write!(out, "; root mean square error {far:.6}")?;
-        }
-        writeln!(out)?;
-        if let Some(why) = found.untold {
-            writeln!(out, "no predictions: {why}")?;
-        }
-        if let Some(confusion) = &self.confusion {
-            mistakes(out, confusion)?;
-        }
-        if self.args.wrong {
-            let data = self.new.map_or(self.run.data(), |new| new.data.as_ref());
-            let of_data = |index: u64| {
-                self.new.map_or(Some(index), |new| {
-                    new.examples.get(usize::try_from(index).ok()?).copied()
-                })
-            };
-            wrong_ones(out, self.wrong(), &|index| {
-                text_of(data, self.found.split, of_data(index)?)
-            })?;
-        } else if self.new.is_some() && self.found.untold.is_none() {
-            first_ones(out, self.wrong())?;
-        }
-        if let Some(path) = &self.args.out {
-            writeln!(out, "{} ({} rows)", field(path.display()), self.rows.len())?;
-        }
-        say!("took {}", words::duration(self.took));
-        Ok(())
-    }
-}
-
-/// Prints the most frequent mistakes.
-fn mistakes(out: &mut dyn Write, confusion: &Confusion) -> std::io::Result<()> {
-    let all = confusion.mistakes();
-    if all.is_empty() {
-        return Ok(());
-    }
-    let shown = all.iter().take(MISTAKES).map(|(label, predicted, count)| {
-        format!("{} as {} ({count})", field(label), field(predicted))
-    });
-    let words: Vec<String> = shown.collect();
-    writeln!(out, "most often wrong: {}", words.join(", "))
-}
-
-/// Prints the predictions for the first of the new rows.
-fn first_ones(out: &mut dyn Write, rows: &[PredictionRow]) -> std::io::Result<()> {
-    // Rows of one file are told by their numbers.
-    let filed = rows.iter().any(|row| row.file != rows[0].file);
-    let file = |row: &PredictionRow| {
-        if filed {
-            format!("  {}", field(&row.file))
-        } else {
-            String::new()
-        }
-    };
-    let widths = rows.iter().map(|row| field(&row.predicted).width());
-    let predicted = widths.max().unwrap_or(0).max("predicted".len());
-    writeln!(
-        out,
-        "{:>8} {:<predicted$} {:>11}",
-        "row", "predicted", "probability"
-    )?;
-    for row in rows {
-        let sure = row
-            .probability
-            .map_or_else(String::new, |p| format!("{p:.4}"));
-        let line = format!(
-            "{:>8} {:<predicted$} {sure:>11}",
-            row.row,
-            field(&row.predicted)
-        );
-        writeln!(out, "{}", format!("{line}{}", file(row)).trim_end())?;
-    }
-    Ok(())
-}
-
-fn wrong_ones(
-    out: &mut dyn Write,
-    rows: &[PredictionRow],
-    text: &dyn Fn(u64) -> Option<String>,
-) -> std::io::Result<()> {
-    let widest = |of: fn(&PredictionRow) -> &str, least: usize| {
-        let widths = rows.iter().map(|row| field(of(row)).width());
-        widths.max().unwrap_or(0).max(least)
-    };
-    let file = widest(|row| &row.file, "file".len());
-    let (label, predicted) = (widest(|row| &row.label, 9), widest(|row| &row.predicted, 9));
-    writeln!(out, "wrong, the most confident first:")?;
-    writeln!(
-        out,
-        "{:>6} {:>8} {:<file$} {:<label$} {:<predicted$} {:>11} {:>11} {:>10}",
-        "index", "row", "file", "label", "predicted", "probability", "of label", "loss"
-    )?;
-    let number = |x: Option<f64>| x.map_or_else(String::new, |x| format!("{x:.4}"));
-    for row in rows {
-        let text = text(row.index);
-        writeln!(
-            out,
-            "{:>6} {:>8} {:<file$} {:<label$} {:<predicted$} {:>11} {:>11} {:>10.4}{}",
-            row.index,
-            row.row,
-            field(&row.file),
-            field(&row.label),
-            field(&row.predicted),
-            number(row.probability),
-            number(row.label_probability),
-            row.loss.unwrap_or(f64::NAN),
-            text.map_or_else(String::new, |text| format!("  {}", short(&text)))
-        )?;
-    }
-    Ok(())
 }

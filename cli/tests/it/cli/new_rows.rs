@@ -159,6 +159,30 @@ fn new_rows_of_a_table_are_read_as_the_tables_own() {
     assert_eq!(said["labelled"], false);
     assert!(said["mean_loss"].is_null() && said["wrong"].is_null() && said["split"].is_null());
     assert_eq!(said["rows"], serde_json::json!(["bare.csv"]));
+    // Printed rows end with the names that the user has for them.
+    fs::write(dir.join("names.txt"), "Ann\nBob\nCem\nDan\n").unwrap();
+    let named = fine(
+        dir,
+        &[
+            "predict",
+            "run",
+            "--data",
+            "data",
+            "--rows",
+            "bare.csv",
+            "--names",
+            "names.txt",
+            "--out",
+            "named.csv",
+        ],
+    );
+    let ends = |name: &str| named.lines().any(|line| line.ends_with(name));
+    assert!(
+        ["Ann", "Bob", "Cem", "Dan"].into_iter().all(ends),
+        "{named}"
+    );
+    let written = fs::read_to_string(dir.join("named.csv")).unwrap();
+    assert!(written.contains("\n2,2,bare.csv,Cem,,"), "{written}");
     // The file that the run was trained on can be predicted, too.
     assert_eq!(predicted(dir, &["data/shop.csv"]).len(), 120);
 }

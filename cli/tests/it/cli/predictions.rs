@@ -13,7 +13,7 @@ pub(super) fn json(dir: &Path, words: &[&str]) -> Value {
     serde_json::from_str(&fine(dir, words)).unwrap()
 }
 
-/// A row of a table of predictions.
+/// A row of a table of predictions without names.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 pub(super) struct Row {
     pub index: u64,
@@ -399,8 +399,86 @@ fn a_table_of_predictions_can_be_parquet() {
     small_run(dir);
     let text = fine(dir, &["predict", "run", "--out", "p.parquet"]);
     assert!(text.contains("p.parquet (40 rows)"), "{text}");
-    // A second one replaces it, a table of another kind doesn't.
-    fine(dir, &["predict", "run", "--out", "p.parquet"]);
+    let bytes = fs::read(dir.join("p.parquet")).unwrap();
+    assert!(!String::from_utf8_lossy(&bytes).contains("called 7"));
+    // A second one replaces it, here with names. A table of another kind doesn't.
+    let names: String = (0..40).map(|i| format!("called {i}\n")).collect();
+    fs::write(dir.join("names.txt"), names).unwrap();
+    let names = ["--names", "names.txt", "--names-by", "index"];
+    let words = ["predict", "run", "--out", "p.parquet"];
+    fine(dir, &[&words[..], &names].concat());
+    let bytes = fs::read(dir.join("p.parquet")).unwrap();
+    let named = String::from_utf8_lossy(&bytes).contains("called 7");
+    assert!(named, "the names are written");
     let output = hindcast(dir, &["dynamics", "run", "--out", "p.parquet"]);
     assert_eq!(code(&output), 1);
+}
+
+/// Names by row name the rows of the split's file, and names by index the examples of the split. Both are in the table, in
+/// the printed rows and in the JSON.
+#[test]
+fn predictions_have_the_names_of_their_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    table_run(dir.path(), TASK);
+    let name = |table: &str| -> Vec<[String; 3]> {
+        let mut csv = csv::Reader::from_path(dir.path().join(table)).unwrap();
+        let header: Vec<String> = csv.headers().unwrap().iter().map(str::to_owned).collect();
+        assert_eq!(header[..5], ["index", "row", "file", "name", "label"]);
+        let rows = csv.records().map(Result::unwrap);
+        rows.map(|row| [0, 1, 3].map(|at| row[at].to_owned()))
+            .collect()
+    };
+    let lines: String = (0..40).map(|row| format!("=row {row}\n")).collect();
+    fs::write(dir.path().join("rows.txt"), lines).unwrap();
+    let predict = |words: &[&str]| {
+        let all = [&["predict", "run", "--data", "data"], words].concat();
+        fine(dir.path(), &all)
+    };
+    predict(&["--names", "rows.txt", "--out", "by-row.csv"]);
+    let found = name("by-row.csv");
+    assert!(!found.is_empty());
+    for [_, row, name] in &found {
+        assert_eq!(*name, format!("'=row {row}"));
+    }
+    let few: String = (0..found.len()).map(|i| format!("held {i}\n")).collect();
+    fs::write(dir.path().join("held.txt"), few).unwrap();
+    let words = ["--names", "held.txt", "--names-by", "index"];
+    predict(&[&words[..], &["--out", "by-index.csv"]].concat());
+    for [index, _, name] in name("by-index.csv") {
+        assert_eq!(name, format!("held {index}"));
+    }
+    let printed = predict(&[&words[..], &["--wrong"]].concat());
+    let table = predict(&[&words[..], &["--wrong", "--json"]].concat());
+    let table: Value = serde_json::from_str(&table).unwrap();
+    for row in table["most_confident"].as_array().unwrap() {
+        let name = format!("held {}", row["index"]);
+        assert_eq!(row["name"], name);
+        assert!(
+            printed.lines().any(|line| line.ends_with(&name)),
+            "{printed}"
+        );
+    }
+    // Too many names for the split, and too few for the file.
+    fs::write(dir.path().join("names.csv"), "name\na\n").unwrap();
+    fs::write(dir.path().join("more.txt"), "a\n".repeat(found.len() + 1)).unwrap();
+    for (words, hint) in [
+        (
+            &["more.txt", "--names-by", "index"][..],
+            "but the validation split has",
+        ),
+        (&["held.txt"], "no name for row"),
+        (
+            &["names.csv", "--out", "names.csv"],
+            "it is the names (--names)",
+        ),
+    ] {
+        let mut words = [&["predict", "run", "--data", "data", "--names"], words].concat();
+        if !words.contains(&"--out") {
+            words.extend(["--out", "refused.csv"]);
+        }
+        let output = hindcast(dir.path(), &words);
+        assert_eq!(code(&output), 1);
+        assert!(stderr(&output).contains(hint), "{}", stderr(&output));
+    }
+    assert!(!dir.path().join("refused.csv").exists());
 }

@@ -23,7 +23,9 @@ impl<'a> Shown<'a> {
     /// # Errors
     /// If the names don't fit the data.
     pub(super) fn new(data: &'a dyn DataSet, names: Option<&Names>) -> anyhow::Result<Self> {
-        let names = names.map(|names| names.of_training(data)).transpose()?;
+        let names = names
+            .map(|names| names.of_split(data, Split::Train))
+            .transpose()?;
         Ok(Shown {
             data,
             names: names.unwrap_or_default(),

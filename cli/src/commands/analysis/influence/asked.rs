@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use hindcast_model::objective::Split;
 
 use crate::args::Influence;
 use crate::commands::analysis::asked::{
@@ -60,7 +61,7 @@ impl Asked {
     pub fn fitting(&self, run: &RecordedRun<'_>) -> anyhow::Result<Vec<Query>> {
         let queries = expand(&self.queries, run.data())?;
         if let Some(names) = &self.names {
-            names.of_training(run.data())?;
+            names.of_split(run.data(), Split::Train)?;
         }
         if self.refine.is_some() {
             defined(run)?;
