@@ -24,6 +24,12 @@ pub(super) struct Array {
     pub(super) elements: Elements,
 }
 
+/// Labels from a file, one per row.
+pub(super) enum LabelArray {
+    Numbers(Array),
+    Texts(Vec<String>),
+}
+
 /// The product of the dimensions. `None` if it overflows.
 pub(super) fn volume(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))

@@ -1,10 +1,11 @@
 //! The files that each source reads, and their names.
 
+use super::array::LabelArray;
 use super::report::Report;
 use super::spec::{DataSpec, Files, Pair, Pool, Source};
-use super::store::{Labels, Rows, SourceRows};
+use super::store::{Rows, SourceRows};
 use super::{
-    DataError, array, cifar10, digits, documents, encoding, files, idx, images, npy, table,
+    DataError, cifar10, digits, documents, encoding, files, idx, images, npy, pairs, table,
     tensors, windows,
 };
 use crate::objective::Split;
@@ -38,13 +39,25 @@ pub(super) fn read(
     }
     let folder = folder(spec, dir)?;
     match spec.source {
-        Source::Idx => pairs(spec, &folder, Some(&MNIST), idx::read, report),
+        Source::Idx => {
+            let how = pairs::Readers {
+                inputs: idx::read,
+                labels: |path| idx::read(path).map(LabelArray::Numbers),
+            };
+            read_pairs(spec, &folder, Some(&MNIST), &how, report)
+        }
         Source::Images => {
             let how = spec.images.clone().unwrap_or_default();
             let (root, folders) = image_folders(spec, dir)?;
             images::read(&how, &spec.class_names, root, &folders, report)
         }
-        Source::Npy => pairs(spec, &folder, None, npy::read, report),
+        Source::Npy => {
+            let how = pairs::Readers {
+                inputs: npy::read,
+                labels: npy::read_labels,
+            };
+            read_pairs(spec, &folder, None, &how, report)
+        }
         Source::Cifar10 => {
             let names = Some(cifar10::NAMES.map(String::from).to_vec());
             Ok(SourceRows {
@@ -54,17 +67,15 @@ pub(super) fn read(
         }
         Source::Safetensors => lists(spec, &folder, |path| tensors::read(path, spec)),
         Source::Documents => {
-            let [train, validation, test] = paths(spec, &folder)?;
             let how = spec.documents.clone().unwrap_or_default();
             let label = spec.label.as_ref().map(ToString::to_string);
             let label = label.unwrap_or_default();
             documents::read(
                 &how,
                 &label,
+                &spec.class_names,
                 encoding::named(spec.encoding.as_deref())?,
-                &train,
-                &validation,
-                &test,
+                &paths(spec, &folder)?,
                 report,
             )
         }
@@ -116,7 +127,7 @@ pub(super) fn listed_paths(
 pub(super) fn paired_paths(
     spec: &DataSpec,
     dir: Option<&Path>,
-) -> Result<[Option<Paths>; 3], DataError> {
+) -> Result<[Option<pairs::Pair>; 3], DataError> {
     let usual = (spec.source == Source::Idx).then_some(&MNIST);
     paths_of_pairs(spec, &folder(spec, dir)?, usual)
 }
@@ -134,25 +145,23 @@ pub(super) fn image_folders<'a>(
     Ok((folder.dir(), [find(train)?, find(validation)?, find(test)?]))
 }
 
-/// Paths of inputs and labels.
-type Paths = (PathBuf, PathBuf);
-
 /// Paths of the training, validation and test files. Only the training files must exist.
 fn paths_of_pairs(
     spec: &DataSpec,
     folder: &files::Folder<'_>,
     usual: Option<&[[Names<'_>; 2]; 2]>,
-) -> Result<[Option<Paths>; 3], DataError> {
+) -> Result<[Option<pairs::Pair>; 3], DataError> {
     type Usual<'a> = Option<[Names<'a>; 2]>;
-    let part = |given: Option<&Files>, usual: Usual<'_>| -> Result<Option<Paths>, DataError> {
-        Ok(match (given, usual) {
-            (Some(Files::Pair(Pair { inputs, labels })), _) => {
-                Some((folder.find(&[inputs])?, folder.find(&[labels])?))
-            }
-            (_, Some([inputs, labels])) => Some((folder.find(inputs)?, folder.find(labels)?)),
-            _ => None,
-        })
-    };
+    let part =
+        |given: Option<&Files>, usual: Usual<'_>| -> Result<Option<pairs::Pair>, DataError> {
+            Ok(match (given, usual) {
+                (Some(Files::Pair(Pair { inputs, labels })), _) => {
+                    Some((folder.find(&[inputs])?, folder.find(&[labels])?))
+                }
+                (_, Some([inputs, labels])) => Some((folder.find(inputs)?, folder.find(labels)?)),
+                _ => None,
+            })
+        };
     let train = part(spec.train_files.as_ref(), usual.map(|u| u[0]))?.ok_or_else(|| {
         DataError::spec("train_files", "name the files with the training examples")
     })?;
@@ -190,78 +199,19 @@ fn wants_test(spec: &DataSpec) -> bool {
 }
 
 /// Reads a source with inputs and labels in separate files.
-fn pairs(
+fn read_pairs(
     spec: &DataSpec,
     folder: &files::Folder<'_>,
     usual: Option<&[[Names<'_>; 2]; 2]>,
-    read: impl Fn(&Path) -> Result<array::Array, DataError> + Sync,
+    how: &pairs::Readers,
     report: &Report,
 ) -> Result<SourceRows, DataError> {
-    let inputs_of = |array: array::Array, inputs: &Path| {
-        array.check_finite(inputs, "inputs")?;
-        let rows = array.rows();
-        let (shape, values) = array.into_inputs(inputs, spec.layout)?;
-        let (shape, values) = if spec.transpose {
-            array::transposed(inputs, shape, values)?
-        } else {
-            (shape, values)
-        };
-        Ok::<_, DataError>((shape, values, rows))
+    let unlabelled = match &spec.test_files {
+        Some(Files::One(name)) => Some(folder.find(&[name])?),
+        _ => None,
     };
-    let part = |paths: Option<Paths>| -> Result<Option<Rows>, DataError> {
-        let Some((inputs, labels)) = paths else {
-            return Ok(None);
-        };
-        let (array, classes) = rayon::join(|| read(&inputs), || read(&labels));
-        let (array, classes) = (array?, classes?);
-        let (shape, values, rows) = inputs_of(array, &inputs)?;
-        classes.check_labels(&labels, spec.target)?;
-        let labels_of_file = classes.into_labels(&labels, spec.target)?;
-        Rows::new(&inputs, &labels, shape, rows, values, labels_of_file).map(Some)
-    };
-    let [train, validation, test] = paths_of_pairs(spec, folder, usual)?;
-    let missing = || DataError::spec("train_files", "name the files with the training examples");
-    let labels = |paths: &Option<Paths>| paths.as_ref().map(|(_, labels)| labels.clone());
-    let [first, second, third] = [labels(&train), labels(&validation), labels(&test)];
-    let train = part(train)?.ok_or_else(missing)?;
-    let (validation, test) = (part(validation)?, part(test)?);
-    let test = match &spec.test_files {
-        Some(Files::One(name)) => {
-            let path = folder.find(&[name])?;
-            report.lacks_label();
-            let (shape, values, rows) = inputs_of(read(&path)?, &path)?;
-            let labels = train.labels.repeated(rows);
-            Some(Rows::new(&path, &path, shape, rows, values, labels)?)
-        }
-        _ => test,
-    };
-    for (rows, labels) in [(&validation, second), (&test, third)] {
-        if let (Some(rows), Some(labels), Some(first)) = (rows, &labels, &first) {
-            alike((&train.labels, first), (&rows.labels, labels))?;
-        }
-    }
-    Ok(SourceRows::of(train, validation, test))
-}
-
-/// Checks that the labels of two files are both classes or both values.
-fn alike(a: (&Labels, &Path), b: (&Labels, &Path)) -> Result<(), DataError> {
-    let what = |labels: &Labels| match labels {
-        Labels::Classes(_) => "integers, which are classes",
-        Labels::Values { .. } => "floats, which are values",
-    };
-    if what(a.0) == what(b.0) {
-        return Ok(());
-    }
-    Err(DataError::malformed(
-        b.1,
-        format!(
-            "holds labels that are {}, but those of {} are {}: save both in the same type, or write target = \"class\" or \
-             target = \"value\" in [data], which reads both alike",
-            what(b.0),
-            a.1.display(),
-            what(a.0)
-        ),
-    ))
+    let paths = paths_of_pairs(spec, folder, usual)?;
+    pairs::read(spec, &paths, unlabelled.as_deref(), how, report)
 }
 
 /// Reads a source with inputs and labels in the same file. Several files are read in parallel.

@@ -198,7 +198,7 @@ pub enum Target {
 /// # The splits.
 /// skip = 5000               # number of rows at the beginning of the training files that are left out
 /// classes = [1, 7]          # only examples of these classes, renumbered 0, 1 in this order
-/// # class_names = ["T-shirt", "Trouser", "Pullover"]   # names of the classes, by class number in the file
+/// # class_names = ["T-shirt", "Trouser", "Pullover"]   # names of the classes, by class number
 /// # class_names_file = "names.txt"          # or a file with one name per line
 /// pool = "train"            # "separate" (default): validation from the training files, test from the test files
 ///                           # "train": all splits from the training files | "all": from training and test files
@@ -312,7 +312,8 @@ pub struct DataSpec {
     /// Classes that are kept, renumbered in this order. An empty list keeps all classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<ClassRef>,
-    /// Names of the classes, by class number in the file.
+    /// Names of the classes, by class number, if the labels are numbers from 0. Otherwise the labels of the files, in the order in
+    /// which the classes are numbered; by default they are sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_names: Vec<String>,
     /// File with the names of the classes, one per line by class number. The default is `class_names`, or the source's names.

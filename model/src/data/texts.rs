@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use super::DataError;
-use super::numbers::{Number, same_number};
+use super::numbers::{Number, all_numbers, same_number};
 
 /// Largest number of distinct texts in a column of categories or classes.
 pub(super) const MAX_DISTINCT: usize = 1000;
@@ -57,8 +57,8 @@ pub fn is_missing(text: &str) -> bool {
 }
 
 impl Texts {
-    /// The classes: in the order of `given`, the names in the Task, or sorted if it names none. `place` says where the texts
-    /// stand, for notes.
+    /// The classes: in the order of `given`, the names in the Task, or sorted if it names none. If the texts are numbers and the
+    /// names aren't, the texts are the numbers of the names, from 0. `place` says where the texts stand, for notes.
     pub(super) fn numbered(&self, place: &str, given: &[String]) -> Result<Numbered, DataError> {
         if given.is_empty() {
             let sorted = self.sorted();
@@ -69,17 +69,14 @@ impl Texts {
             });
         }
         let mut places = vec![0; self.numbers.len()];
+        let by_number = spell_numbers_of(given, self.numbers.keys());
         for (text, n) in &self.numbers {
-            let at = place_of(text, given).ok_or_else(|| {
-                DataError::spec(
-                    "class_names",
-                    format!(
-                        "the files have the label {:?}, which is not in class_names: {}",
-                        shortened(text),
-                        listed(given)
-                    ),
-                )
-            })?;
+            let at = if by_number {
+                number_of(text, given)
+            } else {
+                place_of(text, given)
+            };
+            let at = at.ok_or_else(|| not_among(text, given, by_number))?;
             if let Some(slot) = places.get_mut(*n as usize) {
                 *slot = at as u32;
             }
@@ -208,6 +205,36 @@ pub(super) fn place_of(text: &str, names: &[String]) -> Option<usize> {
     exactly.or_else(|| names.iter().position(|name| same_name(name, text)))
 }
 
+/// Whether texts of labels are the numbers of classes with these names: they are numbers, and the names aren't.
+pub(super) fn spell_numbers_of<'a>(
+    names: &[String],
+    texts: impl IntoIterator<Item = &'a String>,
+) -> bool {
+    !all_numbers(names) && texts.into_iter().all(|text| Number::of(text).is_some())
+}
+
+/// The position of the class with this number, from 0. `None` if there are fewer, or the text isn't a whole number.
+pub(super) fn number_of(text: &str, names: &[String]) -> Option<usize> {
+    (0..names.len()).find(|at| same_number(&at.to_string(), text))
+}
+
+fn not_among(text: &str, names: &[String], by_number: bool) -> DataError {
+    let text = shortened(text);
+    let names = if by_number {
+        format!(
+            "no class of class_names, whose classes have the numbers from 0 to {}: {}",
+            names.len().saturating_sub(1),
+            listed(names)
+        )
+    } else {
+        format!("not in class_names: {}", listed(names))
+    };
+    DataError::spec(
+        "class_names",
+        format!("the files have the label {text:?}, which is {names}"),
+    )
+}
+
 /// Whether two names of classes spell the same number, or differ only in their Unicode normal form.
 pub(super) fn same_name(a: &str, b: &str) -> bool {
     same_number(a, b) || composed(a) == composed(b)
@@ -294,6 +321,38 @@ mod tests {
         assert_eq!(large.places, [1, 0]);
         // A single spelling keeps its name.
         assert_eq!(texts(&["2.0", "1.0"]).sorted().names, ["1.0", "2.0"]);
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_names() {
+        let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let given = names(&["no", "yes"]);
+        let found = texts(&["1", "0", "1.0"]).numbered("", &given).unwrap();
+        assert_eq!((found.places, found.names), (vec![1, 0, 1], given.clone()));
+        // A class that no row has keeps its number.
+        let found = texts(&["1"]).numbered("", &given).unwrap();
+        assert_eq!(found.places, [1]);
+        // Numbers that are names are names.
+        let found = texts(&["1", "0"])
+            .numbered("", &names(&["1", "0"]))
+            .unwrap();
+        assert_eq!(found.places, [0, 1]);
+        let refused = |list: &[&str], given: &[&str]| {
+            let found = texts(list).numbered("", &names(given));
+            found.map(|_| ()).unwrap_err().to_string()
+        };
+        let wrong = refused(&["1", "2"], &["no", "yes"]);
+        assert!(
+            wrong.contains("\"2\", which is no class of class_names"),
+            "{wrong}"
+        );
+        assert!(wrong.contains("from 0 to 1: no, yes"), "{wrong}");
+        // A number among texts is probably a mistake.
+        let wrong = refused(&["1", "no"], &["no", "yes"]);
+        assert!(
+            wrong.contains("\"1\", which is not in class_names: no, yes"),
+            "{wrong}"
+        );
     }
 
     #[test]

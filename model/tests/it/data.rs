@@ -12,6 +12,7 @@ mod relabel;
 mod splits;
 mod table;
 mod text;
+mod text_labels;
 mod values;
 
 use hindcast_model::data::{DataError, DataSet, DataSpec, load};

@@ -223,7 +223,8 @@ fn labels_in_arrays_are_classes_or_values_as_the_task_says() {
     .unwrap();
     let bytes: Vec<u8> = (0..60).map(|i| (i % 3) as u8).collect();
     fs::write(at("bytes.npy"), npy("60,", "|u1", &bytes)).unwrap();
-    fs::write(at("texts.npy"), npy("60,", "|S1", &bytes)).unwrap();
+    let texts: Vec<u8> = bytes.iter().map(|b| b"abc"[usize::from(*b)]).collect();
+    fs::write(at("texts.npy"), npy("60,", "|S1", &texts)).unwrap();
     fs::write(at("labels.txt"), "a\nb\n").unwrap();
     let names = "# class_names = [\"name of 0\", \"name of 1\", \"name of 2\"]";
     let (task, said) = task_of(
@@ -249,14 +250,24 @@ fn labels_in_arrays_are_classes_or_values_as_the_task_says() {
         let (task, _) = task_of(dir.path(), &[&["npy", "X.npy"], words].concat());
         contains(&task, &[part]);
     }
+    // Texts are the names of their classes.
+    let (task, _) = task_of(dir.path(), &["npy", "X.npy", "texts.npy"]);
+    contains(&task, &["out = 3", "a label is the name of its class"]);
+    assert!(!task.contains("class_names"), "{task}");
+    let said = fine(dir.path(), &["task", "check", "last.toml", "--data", "."]);
+    contains(&said, &["classes 3 (a ", "b ", "c "]);
     for (words, exit, parts) in [
         (
             &["half.npy", "--target", "class"][..],
             1,
             &["label 0.5", "--target value"][..],
         ),
-        (&["texts.npy"], 1, &["np.unique", "class_names"]),
-        (&["labels.txt"], 2, &["np.unique", "data.labels_file"]),
+        (
+            &["texts.npy", "--target", "value"],
+            1,
+            &["texts.npy", "needs numbers"],
+        ),
+        (&["labels.txt"], 2, &["np.loadtxt", "data.labels_file"]),
     ] {
         let refused = hindcast(
             dir.path(),
@@ -266,4 +277,39 @@ fn labels_in_arrays_are_classes_or_values_as_the_task_says() {
         assert_eq!(code(&refused), exit, "{said}");
         contains(&said, parts);
     }
+}
+
+#[test]
+fn a_task_shows_how_classes_whose_labels_are_numbers_get_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, label: &dyn Fn(usize) -> String| {
+        let rows = (0..60).map(|i| format!("{},{}\n", i * 37 % 59, label(i)));
+        let text = format!("x,y\n{}", rows.collect::<String>());
+        fs::write(dir.path().join(name), text).unwrap();
+    };
+    write("zero.csv", &|i| (i % 2).to_string());
+    write("signs.csv", &|i| ["-1", "1"][i % 2].to_owned());
+    write("words.csv", &|i| ["no", "yes"][i % 2].to_owned());
+    let key = "# class_names = [\"name of 0\", \"name of 1\"]";
+    let merge = "# merge = { y = { \"name of -1\" = [\"-1\"], \"name of 1\" = [\"1\"] } }";
+    for (file, line) in [("zero.csv", key), ("signs.csv", merge)] {
+        let (task, _) = task_of(dir.path(), &["csv", file]);
+        contains(&task, &[line]);
+        // The line is a part of the task when its comment sign is removed.
+        let named = task.replace(line, line.trim_start_matches("# "));
+        fs::write(dir.path().join("named.toml"), named).unwrap();
+        let said = fine(dir.path(), &["task", "check", "named.toml", "--data", "."]);
+        contains(&said, &["classes 2 (name of ", "name of 1 "]);
+    }
+    let (task, _) = task_of(dir.path(), &["csv", "words.csv"]);
+    assert!(!task.contains("name of"), "{task}");
+    let texts = ["red apple", "blue sky", "green leaf"];
+    let post = |i: usize| {
+        let (text, label) = (texts[i % 3], i % 2);
+        format!("{{\"text\": \"{text}\", \"label\": {label}}}\n")
+    };
+    let posts: String = (0..40).map(post).collect();
+    fs::write(dir.path().join("posts.jsonl"), posts).unwrap();
+    let (task, _) = task_of(dir.path(), &["text", "posts.jsonl"]);
+    contains(&task, &[key]);
 }

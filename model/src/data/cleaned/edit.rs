@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::data::spec::{DataSpec, Source};
+use crate::data::texts::{is_missing, same_name, spell_numbers_of};
 use crate::data::{DataError, DataSet, cifar10};
 
 /// The change of one training example in its file.
@@ -45,6 +46,29 @@ impl Classes<'_> {
                 "the class {name:?} has no number in the data files"
             ))
         })
+    }
+
+    /// What a file whose labels are texts writes for the class. `spellings` are the texts of its labels, the preferred ones first,
+    /// each with the text that it counts as.
+    pub fn spelled(&self, class: usize, spellings: &[(&str, &str)]) -> Result<String, DataError> {
+        let labels = spellings.iter().map(|(_, meaning)| (*meaning).to_owned());
+        let labels: Vec<String> = labels.filter(|label| !is_missing(label)).collect();
+        let names = &self.spec.class_names;
+        let by_number = !names.is_empty() && spell_numbers_of(names, &labels);
+        let wanted = if by_number {
+            self.number(class)?.to_string()
+        } else {
+            self.name(class)?.to_owned()
+        };
+        let exactly = |(text, meaning): &&(&str, &str)| *text == wanted && *meaning == wanted;
+        let means = |(_, meaning): &&(&str, &str)| *meaning == wanted;
+        // "1.0" if the file writes it so.
+        let same = |(_, meaning): &&(&str, &str)| same_name(&wanted, meaning);
+        let known = spellings.iter();
+        let found = known.clone().find(exactly);
+        let found = found.or_else(|| known.clone().find(means));
+        let found = found.or_else(|| known.clone().find(same));
+        Ok(found.map_or(wanted.clone(), |(text, _)| (*text).to_owned()))
     }
 
     /// The class's number as a byte.

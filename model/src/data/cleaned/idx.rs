@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use super::arrays;
-use super::edit::RowEdits;
+use super::edit::{Classes, RowEdits};
 use crate::data::array::volume;
 use crate::data::{DataError, files, idx};
 
-/// The file's content after the edits. `number` is the class number that is written as a label; it is `None` for inputs.
+/// The file's content after the edits. `classes` have the numbers that are written as labels; it is `None` for inputs.
 pub(super) fn edited(
     path: &Path,
     edits: &RowEdits,
-    number: Option<&dyn Fn(usize) -> Result<u32, DataError>>,
+    classes: Option<&Classes<'_>>,
 ) -> Result<Vec<u8>, DataError> {
     // Reading it checks the header and the length.
     let array = idx::read(path)?;
@@ -23,9 +23,9 @@ pub(super) fn edited(
     let (head, body) = bytes.split_at(4 + 4 * rank);
     let element = idx::width(kind).unwrap_or(1);
     let row = volume(array.shape.get(1..).unwrap_or_default()).unwrap_or(0) * element;
-    let label = number.map(|number| {
+    let label = classes.map(|classes| {
         move |class: usize| {
-            let number = number(class)?;
+            let number = classes.number(class)?;
             element_of(kind, number)
                 .ok_or_else(|| arrays::too_large(path, number, &format!("{kind:02x}")))
         }

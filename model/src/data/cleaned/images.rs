@@ -5,7 +5,6 @@ use std::path::{Component, Path, PathBuf};
 
 use super::edit::{Classes, RowEdit, RowEdits};
 use crate::data::spec::DataSpec;
-use crate::data::texts::same_name;
 use crate::data::{DataError, images, sources};
 
 /// An image with its class and its place in the data folder after the edits.
@@ -43,15 +42,17 @@ pub(super) fn placed(
             .iter()
             .filter_map(|path| class_of(path, folder))
             .collect();
+        let known: Vec<(&str, &str)> = known.into_iter().map(|name| (name, name)).collect();
         for path in &paths {
             let name = path.strip_prefix(root).unwrap_or(path).to_path_buf();
             let old = class_of(path, folder).unwrap_or_default();
             let edit = by_file.get(path).and_then(|edits| edits.get(&0));
-            let class = match edit {
+            let new = match edit {
                 Some(RowEdit::Drop) => continue,
-                Some(RowEdit::Relabel(class)) => spelled(classes.name(*class)?, &known),
-                None => old,
+                Some(RowEdit::Relabel(class)) => Some(classes.spelled(*class, &known)?),
+                None => None,
             };
+            let class = new.as_deref().unwrap_or(old);
             let within = path.strip_prefix(folder.join(old)).unwrap_or(path);
             let moved = folder.strip_prefix(root).unwrap_or(folder).join(class);
             let mut place = moved.join(within);
@@ -81,14 +82,5 @@ fn class_of<'a>(path: &'a Path, folder: &Path) -> Option<&'a str> {
     match path.strip_prefix(folder).ok()?.components().next()? {
         Component::Normal(name) => name.to_str(),
         _ => None,
-    }
-}
-
-/// The folder of a class, as it is spelled among the folders.
-fn spelled<'a>(name: &'a str, known: &BTreeSet<&'a str>) -> &'a str {
-    let same = || known.iter().find(|other| same_name(name, other));
-    match known.get(name).or_else(same) {
-        Some(folder) => folder,
-        None => name,
     }
 }

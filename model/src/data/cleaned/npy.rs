@@ -1,55 +1,63 @@
 //! Edits NumPy's `.npy` arrays.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use half::f16;
-use npyz::{DType, Endianness, NpyFile, Order, TypeChar, TypeStr};
+use npyz::{DType, Endianness, Order, TypeChar, TypeStr, WriterBuilder as _};
 
 use super::arrays;
-use super::edit::{RowEdit, RowEdits};
-use crate::data::array::volume;
-use crate::data::{DataError, files, npy};
+use super::edit::{Classes, RowEdit, RowEdits};
+use crate::data::DataError;
+use crate::data::array::{LabelArray, volume};
+use crate::data::npy::{self, Opened};
 
-/// The file's content after the edits. `number` is the class number that is written as a label; it is `None` for inputs. The
-/// header keeps its length, element type and order of axes; only the number of rows changes.
+/// The file's content after the edits. `classes` says what is written for a class; it is `None` for inputs. The header keeps its
+/// length, element type and order of axes; only the number of rows changes. The elements of texts get a wider type if a new label
+/// needs it.
 pub(super) fn edited(
     path: &Path,
     edits: &RowEdits,
-    number: Option<&dyn Fn(usize) -> Result<u32, DataError>>,
+    classes: Option<&Classes<'_>>,
 ) -> Result<Vec<u8>, DataError> {
-    // Reading it checks the header and the length.
-    let array = npy::read(path)?;
-    let bytes = files::read(path)?;
-    let broken = |what: String| DataError::malformed(path, what);
-    let file = NpyFile::new(bytes.as_slice()).map_err(|e| broken(e.to_string()))?;
-    let DType::Plain(kind) = file.dtype() else {
-        return Err(broken("holds records; expected plain numbers".to_owned()));
+    let file = Opened::read(path)?;
+    let Some(classes) = classes else {
+        return rewritten(path, &file, edits, None);
     };
-    let fortran = file.order() == Order::Fortran;
-    let body = file.into_inner();
-    let (head, rows) = (bytes.len() - body.len(), array.rows());
-    let element = usize::try_from(kind.size_field()).unwrap_or(1);
-    let values = volume(array.shape.get(1..).unwrap_or_default()).unwrap_or(0);
+    if file.holds_texts() {
+        return relabelled(path, &file, edits, classes);
+    }
+    let label = |class: usize| {
+        let number = classes.number(class)?;
+        element_of(&file.kind, number)
+            .ok_or_else(|| arrays::too_large(path, number, &file.kind.to_string()))
+    };
+    rewritten(path, &file, edits, Some(&label))
+}
+
+/// What is written for a class.
+type Label<'a> = dyn Fn(usize) -> Result<Vec<u8>, DataError> + 'a;
+
+/// The file with the labels that `label` writes.
+fn rewritten(
+    path: &Path,
+    file: &Opened,
+    edits: &RowEdits,
+    label: Option<&Label<'_>>,
+) -> Result<Vec<u8>, DataError> {
+    let (rows, element) = (file.rows(), file.element);
+    let values = volume(file.shape.get(1..).unwrap_or_default()).unwrap_or(0);
     // What follows the array isn't part of it.
+    let body = file.body();
     let (body, rest) = body.split_at((rows * values * element).min(body.len()));
-    let label = number.map(|number| {
-        let kind = &kind;
-        move |class: usize| {
-            let number = number(class)?;
-            element_of(kind, number)
-                .ok_or_else(|| arrays::too_large(path, number, &kind.to_string()))
-        }
-    });
-    let label = label
-        .as_ref()
-        .map(|f| f as &dyn Fn(usize) -> Result<Vec<u8>, DataError>);
     let left = arrays::left(path, rows, edits)?;
-    let mut out = bytes.get(..head).unwrap_or_default().to_vec();
+    let mut out = file.bytes.get(..file.start).unwrap_or_default().to_vec();
     let drops = edits.values().any(|edit| *edit == RowEdit::Drop);
     if drops {
-        set_rows(&mut out, left).ok_or_else(|| broken("its header has no shape".to_owned()))?;
+        let broken = || DataError::malformed(path, "its header has no shape");
+        set_rows(&mut out, left).ok_or_else(broken)?;
     }
-    if fortran {
+    if file.order == Order::Fortran {
         // The first axis changes fastest: each value of a row is in a block of its own.
         for block in body.chunks_exact((rows * element).max(1)) {
             out.extend(arrays::rows(path, block, element, edits, label)?);
@@ -58,6 +66,108 @@ pub(super) fn edited(
         out.extend(arrays::rows(path, body, values * element, edits, label)?);
     }
     out.extend_from_slice(rest);
+    Ok(out)
+}
+
+/// A file whose labels are texts.
+fn relabelled(
+    path: &Path,
+    file: &Opened,
+    edits: &RowEdits,
+    classes: &Classes<'_>,
+) -> Result<Vec<u8>, DataError> {
+    let LabelArray::Texts(texts) = npy::read_labels(path)? else {
+        return Err(DataError::malformed(path, "holds no texts"));
+    };
+    let spellings = spellings(&texts);
+    let mut new: BTreeMap<usize, String> = BTreeMap::new();
+    for edit in edits.values() {
+        if let RowEdit::Relabel(class) = edit {
+            new.insert(*class, classes.spelled(*class, &spellings)?);
+        }
+    }
+    let units = |text: &String| match file.kind.type_char() {
+        TypeChar::UnicodeStr => text.chars().count(),
+        _ => text.len(),
+    };
+    let longest = new.values().map(units).max().unwrap_or(0) as u64;
+    if longest > file.kind.size_field() {
+        return widened(path, file, &texts, edits, (&new, longest));
+    }
+    let label = |class: usize| {
+        let text = new.get(&class).map_or("", String::as_str);
+        Ok(text_element(&file.kind, file.element, text))
+    };
+    rewritten(path, file, edits, Some(&label))
+}
+
+/// The different labels, the most frequent first.
+fn spellings(texts: &[String]) -> Vec<(&str, &str)> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for text in texts {
+        *counts.entry(text).or_default() += 1;
+    }
+    let mut sorted: Vec<(&str, usize)> = counts.into_iter().collect();
+    sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    sorted.into_iter().map(|(text, _)| (text, text)).collect()
+}
+
+/// A text as an element, with zeros behind it.
+fn text_element(kind: &TypeStr, bytes: usize, text: &str) -> Vec<u8> {
+    let mut out: Vec<u8> = match (kind.type_char(), kind.endianness()) {
+        (TypeChar::UnicodeStr, Endianness::Big) => text
+            .chars()
+            .flat_map(|c| u32::from(c).to_be_bytes())
+            .collect(),
+        (TypeChar::UnicodeStr, _) => text
+            .chars()
+            .flat_map(|c| u32::from(c).to_le_bytes())
+            .collect(),
+        _ => text.as_bytes().to_vec(),
+    };
+    out.resize(bytes, 0);
+    out
+}
+
+/// The array with elements of `longest` characters or bytes, and the new label of each class.
+fn widened(
+    path: &Path,
+    file: &Opened,
+    texts: &[String],
+    edits: &RowEdits,
+    (new, longest): (&BTreeMap<usize, String>, u64),
+) -> Result<Vec<u8>, DataError> {
+    let broken = |e: String| DataError::malformed(path, format!("can't be written: {e}"));
+    let left = arrays::left(path, texts.len(), edits)?;
+    let mut shape: Vec<u64> = file.shape.iter().map(|d| *d as u64).collect();
+    if let Some(rows) = shape.first_mut() {
+        *rows = left as u64;
+    }
+    // Such as "<U" of "<U4".
+    let kind = file.kind.to_string();
+    let kind = format!(
+        "{}{longest}",
+        kind.trim_end_matches(|c: char| c.is_ascii_digit())
+    );
+    let kind: TypeStr = kind.parse().map_err(|e| broken(format!("{kind}: {e}")))?;
+    let mut out = Vec::new();
+    let writer = npyz::WriteOptions::<str>::new()
+        .dtype(DType::Plain(kind))
+        .shape(&shape)
+        .writer(&mut out)
+        .begin_nd();
+    let mut writer = writer.map_err(|e| broken(e.to_string()))?;
+    for (row, text) in (0u64..).zip(texts) {
+        let text = match edits.get(&row) {
+            Some(RowEdit::Drop) => continue,
+            Some(RowEdit::Relabel(class)) => new.get(class).unwrap_or(text),
+            None => text,
+        };
+        writer.push(text).map_err(|e| broken(e.to_string()))?;
+    }
+    writer.finish().map_err(|e| broken(e.to_string()))?;
+    let end = texts.len() * file.element;
+    out.extend_from_slice(file.body().get(end..).unwrap_or_default());
     Ok(out)
 }
 

@@ -10,7 +10,6 @@ use crate::csv_rows::CsvError;
 use crate::csv_rows::spans::{RowSpan, each_row};
 use crate::data::spec::DataSpec;
 use crate::data::table::label_column;
-use crate::data::texts::same_name;
 use crate::data::{DataError, encoding, files};
 use crate::files::MARK;
 
@@ -33,14 +32,29 @@ pub(super) fn edited(
         spec.comment.map(|c| c as u8),
     );
     let encoding = editable(path, spec, delimiter)?;
+    let (label, name) = column_of_labels(path, spec, text, (delimiter, comment), encoding)?;
     let layout = Layout {
         path,
-        label: number_of_label(path, spec, text, (delimiter, comment), encoding)?,
+        label,
         encoding,
         delimiter,
         headers: usize::from(spec.columns.is_empty()),
     };
     let spellings = layout.spellings(text, comment)?;
+    let groups = spec.merge.get(&name);
+    let meaning = |text: &'_ str| {
+        let mut groups = groups.into_iter().flatten();
+        groups.find(|(_, from)| from.iter().any(|known| known == text))
+    };
+    let spellings: Vec<(&str, &str)> = spellings
+        .iter()
+        .map(|text| {
+            (
+                text.as_str(),
+                meaning(text).map_or(text.as_str(), |(to, _)| to),
+            )
+        })
+        .collect();
     let mut out = mark.to_vec();
     let (mut copied, mut at, mut left) = (0, 0, 0u64);
     let mut visit = |row: &RowSpan| -> Result<(), Failed> {
@@ -59,17 +73,9 @@ pub(super) fn edited(
             }
             Some(RowEdit::Relabel(class)) => {
                 let cell = layout.cell(row)?;
-                let name = classes.name(*class)?;
-                let name = spellings
-                    .iter()
-                    .find(|known| known.as_str() == name)
-                    .or_else(|| {
-                        // "1.0" if the file writes it so.
-                        spellings.iter().find(|known| same_name(name, known))
-                    })
-                    .map_or(name, String::as_str);
+                let name = classes.spelled(*class, &spellings)?;
                 copy(&mut out, cell.start);
-                let name = layout.encoded(name)?;
+                let name = layout.encoded(&name)?;
                 out.extend(replaced(&text[cell.clone()], &name, delimiter));
                 copied = cell.end;
             }
@@ -175,14 +181,14 @@ fn editable(path: &Path, spec: &DataSpec, delimiter: u8) -> Result<&'static Enco
     ))
 }
 
-/// The number of the label's column.
-fn number_of_label(
+/// The number and the name of the label's column.
+fn column_of_labels(
     path: &Path,
     spec: &DataSpec,
     text: &[u8],
     (delimiter, comment): (u8, Option<u8>),
     encoding: &'static Encoding,
-) -> Result<usize, DataError> {
+) -> Result<(usize, String), DataError> {
     let mut header = spec.columns.clone();
     if header.is_empty() {
         let mut first = true;
@@ -202,7 +208,8 @@ fn number_of_label(
     let label = label.map(|label| label_column(label, path, &header));
     let label = label.transpose()?.unwrap_or_default();
     let at = header.iter().position(|name| *name == label);
-    at.ok_or_else(|| DataError::malformed(path, format!("has no column {label:?} of labels")))
+    let missing = || DataError::malformed(path, format!("has no column {label:?} of labels"));
+    Ok((at.ok_or_else(missing)?, label))
 }
 
 /// The text of a cell, without quotes and the spaces around it.

@@ -115,13 +115,8 @@ fn listed(
     Ok(out)
 }
 
-/// How a file of an array is edited: its path, its edits, and the number that is written for a class, or `None` for an array
-/// of inputs.
-type EditArray = fn(
-    &Path,
-    &RowEdits,
-    Option<&dyn Fn(usize) -> Result<u32, DataError>>,
-) -> Result<Vec<u8>, DataError>;
+/// How a file of an array is edited: its path, its edits, and the classes of an array of labels, or `None` for an array of inputs.
+type EditArray = fn(&Path, &RowEdits, Option<&Classes<'_>>) -> Result<Vec<u8>, DataError>;
 
 /// Edits a source with inputs and labels in separate files.
 fn pairs(
@@ -149,8 +144,7 @@ fn pairs(
             .filter(|(_, edit)| **edit == RowEdit::Drop)
             .map(|(row, edit)| (*row, *edit))
             .collect();
-        let number = |c: usize| class.number(c);
-        let bytes = (!edits.is_empty()).then(|| edit(&labels, edits, Some(&number)));
+        let bytes = (!edits.is_empty()).then(|| edit(&labels, edits, Some(class)));
         out.labels.push(CleanedFile {
             bytes: bytes.transpose()?,
             path: labels,

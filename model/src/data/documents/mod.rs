@@ -31,14 +31,14 @@ struct Documents {
     labels: Vec<u32>,
 }
 
-/// Reads the documents of all splits. If a field names the split, each file may hold documents of all splits.
+/// Reads the documents of the training, validation and test files. If a field names the split, each file may hold documents of all
+/// splits. `given` are the names of the classes in the Task.
 pub(super) fn read(
     how: &DocumentsSpec,
     label: &str,
+    given: &[String],
     encoding: Option<&'static Encoding>,
-    train: &[PathBuf],
-    validation: &[PathBuf],
-    test: &[PathBuf],
+    files: &[Vec<PathBuf>; 3],
     report: &Report,
 ) -> Result<SourceRows, DataError> {
     let reading = Reading {
@@ -49,7 +49,7 @@ pub(super) fn read(
     };
     let mut labels = Texts::default();
     let mut parts: [Vec<Documents>; 3] = Default::default();
-    for (at, paths) in [train, validation, test].into_iter().enumerate() {
+    for (at, paths) in files.iter().enumerate() {
         for path in paths {
             for (part, documents) in reading.file(path, at, &mut labels)? {
                 if let Some(of_part) = parts.get_mut(part) {
@@ -59,7 +59,10 @@ pub(super) fn read(
         }
     }
     let [first, ..] = &parts;
-    let path = train.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
+    let path = files[0]
+        .first()
+        .map(PathBuf::as_path)
+        .unwrap_or(Path::new(""));
     if first.is_empty() {
         let what = "holds no document of the train split";
         return Err(DataError::malformed(path, what));
@@ -83,13 +86,15 @@ pub(super) fn read(
             ),
         ));
     }
-    let sorted = labels.sorted();
-    let notes = sorted.class_notes(&format!("field {label:?}"));
+    let classes = labels.numbered(&format!("field {label:?}"), given)?;
     let features = vocabulary.words().to_vec();
-    let parts = SourceRows::joined(parts, Some(sorted.names), features, |documents| {
-        part(documents, &vocabulary, &sorted.places)
+    let parts = SourceRows::joined(parts, Some(classes.names), features, |documents| {
+        part(documents, &vocabulary, &classes.places)
     })?;
-    Ok(SourceRows { notes, ..parts })
+    Ok(SourceRows {
+        notes: classes.notes,
+        ..parts
+    })
 }
 
 /// How documents are read.

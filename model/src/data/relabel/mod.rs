@@ -10,7 +10,7 @@ use super::DataError;
 use super::memory::FileStart;
 use super::numbers::all_numbers;
 use super::store::{Label, Labels};
-use super::texts::{listed, place_of, shortened};
+use super::texts::{listed, number_of, place_of, shortened};
 use line::Line;
 pub(super) use line::Purpose;
 use place::Places;
@@ -57,10 +57,7 @@ pub(super) fn labels(
 /// The class that a text names: the class of this name or, if the names aren't numbers, of this number.
 fn class(path: &Path, line: &Line, names: &[String], numbers: bool) -> Result<u32, DataError> {
     let text = line.label.as_str();
-    let number = || {
-        let number: usize = text.parse().ok()?;
-        (!numbers && number < names.len()).then_some(number)
-    };
+    let number = || number_of(text, names).filter(|_| !numbers);
     let found = place_of(text, names).or_else(number);
     found.map(|at| at as u32).ok_or_else(|| {
         let expected = format!("one of the classes {}", listed(names));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::line::{Line, Purpose};
 use crate::csv_rows::{CsvError, CsvRows};
-use crate::data::array::Elements;
+use crate::data::array::{Elements, LabelArray};
 use crate::data::texts::listed;
 use crate::data::{DataError, files, npy};
 
@@ -40,18 +40,16 @@ pub(super) fn read(
 /// One label per line.
 fn text(path: &Path) -> Result<Vec<Line>, DataError> {
     let content = files::read_text(path, None)?;
-    let line = |(line, label): (u64, &str)| Line {
-        line,
-        file: None,
-        row: None,
-        label: label.trim().to_owned(),
-    };
-    Ok((1..).zip(content.lines()).map(line).collect())
+    let labels = content.lines().map(|label| label.trim().to_owned());
+    Ok(numbered(labels.collect()))
 }
 
-/// An array with one number per row.
+/// An array with one number or text per row.
 fn numpy(path: &Path) -> Result<Vec<Line>, DataError> {
-    let array = npy::read(path)?;
+    let array = match npy::read_labels(path)? {
+        LabelArray::Numbers(array) => array,
+        LabelArray::Texts(texts) => return Ok(numbered(texts)),
+    };
     if let Some(width) = array
         .shape
         .get(1..)
@@ -68,13 +66,18 @@ fn numpy(path: &Path) -> Result<Vec<Line>, DataError> {
         Elements::F32(v) => v.iter().map(f32::to_string).collect(),
         Elements::F64(v) => v.iter().map(f64::to_string).collect(),
     };
+    Ok(numbered(labels))
+}
+
+/// Labels in the order of the rows.
+fn numbered(labels: Vec<String>) -> Vec<Line> {
     let line = |(line, label)| Line {
         line,
         file: None,
         row: None,
         label,
     };
-    Ok((1..).zip(labels).map(line).collect())
+    (1..).zip(labels).map(line).collect()
 }
 
 /// A table with a header. Its columns `row` and `file` identify the row.

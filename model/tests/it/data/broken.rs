@@ -146,19 +146,11 @@ fn wrong_npy_headers_are_refused() {
         ),
         (
             npy(&of("(3,)", "|S5"), &[0; 15]),
-            &[
-                "expected booleans, integers",
-                "return_inverse",
-                "class_names",
-            ],
+            &["expected booleans, integers", "only an array of labels"],
         ),
         (
             npy(&of("(1,)", "<U1"), &[0; 4]),
-            &[
-                "expected booleans, integers",
-                "return_inverse",
-                "class_names",
-            ],
+            &["expected booleans, integers", "only an array of labels"],
         ),
         (
             npy(&of("(1,)", "|O"), &[0; 4]),

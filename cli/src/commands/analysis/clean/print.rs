@@ -275,7 +275,7 @@ impl Found<'_> {
         let (one, many, rest) = if images {
             ("image", "images", "the image files stay as they are")
         } else {
-            ("row", "rows", "all other rows keep their bytes")
+            ("row", "rows", "all other rows stay as they are")
         };
         let relabelled = self.decisions.count(Action::Relabel) as u64;
         let of = format!(

@@ -7,6 +7,7 @@ mod draft;
 mod folders;
 mod look;
 mod model;
+mod names;
 mod places;
 mod text;
 mod trial;

@@ -7,6 +7,7 @@ use hindcast_model::data::{DataSet, Source};
 use toml::Value;
 
 use super::draft::{CLASSES, Draft, Inputs, Line, line, plain};
+use super::names;
 use super::places::{Places, stem};
 use super::trial::trial;
 use crate::args::NewTarget;
@@ -103,17 +104,8 @@ fn pair(
         Some(classes) if !draft.values => format!("{label_name}: {classes} classes{about}."),
         _ => format!("{label_name}: the labels are numbers to predict{about}."),
     });
-    if let Some(classes) = data.class_count().filter(|_| !draft.values) {
-        let names: Vec<String> = (0..classes).map(|c| format!("\"name of {c}\"")).collect();
-        let text = if classes <= CLASSES {
-            format!("# class_names = [{}]", names.join(", "))
-        } else {
-            "# class_names_file = \"names.txt\"".to_owned()
-        };
-        draft.data.push(Line {
-            text,
-            why: "names of the classes, by number".to_owned(),
-        });
+    if !draft.values {
+        draft.data.extend(names::of(data.as_ref()));
     }
     Ok((draft, shape))
 }
@@ -127,9 +119,8 @@ fn not_texts(labels: &Path) -> anyhow::Result<()> {
         .unwrap_or_default();
     if matches!(extension, "txt" | "csv" | "tsv" | "json") {
         bail!(Usage(format!(
-            "{0}: expected a .npy array of labels. numpy makes one of a file with one label per line: names, y = np.unique(np.loadtxt(\"{0}\", dtype=str), \
-             return_inverse=True); np.save(\"labels.npy\", y). The names then belong into the task's key class_names. (data.labels_file is for other labels \
-             of data that has labels already.)",
+            "{0}: expected a .npy array of labels. numpy makes one of a file with one label per line: \
+             np.save(\"labels.npy\", np.loadtxt(\"{0}\", dtype=str, delimiter=\"\\n\")). (data.labels_file is for other labels of data that has labels already.)",
             labels.display()
         )));
     }
@@ -174,7 +165,13 @@ fn of_numbers(
     };
     draft.values = !class;
     if class {
-        draft.set("target", "class", "a label is the number of its class");
+        let texts = names::of(data.as_ref()).is_none();
+        let why = if texts {
+            "a label is the name of its class"
+        } else {
+            "a label is the number of its class"
+        };
+        draft.set("target", "class", why);
     } else {
         draft.set("target", "value", "the labels are numbers to predict");
     }

@@ -10,6 +10,7 @@ use toml::Value;
 
 use super::draft::{CLASSES, Draft, Inputs, line, plain, texts};
 use super::look::{Column, Kind, Looked, look};
+use super::names;
 use super::places::{Places, stem};
 use crate::args::NewTarget;
 use crate::commands::Usage;
@@ -106,6 +107,11 @@ pub(super) fn draft(
         draft.set("target", "value", "the labels are numbers to predict");
     }
     columns(&mut draft, &looked, at, values);
+    let merges = draft.data.iter().any(|line| line.text.starts_with("merge"));
+    if !values && !merges {
+        let classes: Vec<&str> = labels.texts.keys().map(String::as_str).collect();
+        draft.data.extend(names::line(&classes, Some(&labels.name)));
+    }
     draft.set(
         "standardise",
         true,

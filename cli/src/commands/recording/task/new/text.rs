@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use toml::Value;
 
 use super::draft::{Draft, Inputs, line, plain, texts};
+use super::names;
 use super::places::{Places, stem};
 use super::trial::trial;
 use crate::commands::Usage;
@@ -83,6 +84,7 @@ pub(super) fn documents(
     draft.set("label", label.as_str(), "the field of the label");
     // A word in two documents says something about other documents; a word in one doesn't.
     let mut least = 2.0 / fields.lines.max(1) as f64;
+    let mut named = None;
     for _ in 0..12 {
         draft.tables = vec![(
             "data.documents".to_owned(),
@@ -103,14 +105,16 @@ pub(super) fn documents(
         )];
         let data = trial(&draft.data, &draft.tables, places)?;
         let words: usize = data.shape().iter().product();
+        named = names::of(data.as_ref());
         if words <= WORDS {
             draft
                 .found
                 .push(format!("{words} different words are kept."));
-            return Ok(draft);
+            break;
         }
         least *= 1.5;
     }
+    draft.data.extend(named);
     Ok(draft)
 }
 
