@@ -138,7 +138,7 @@ fn predict_of(
         total: examples.len() as u64,
     };
     observer.begin(stage);
-    let mut raw = Raw::new(run);
+    let mut raw = Raw::new(run, data);
     for some in examples.chunks(rows_at_once(run)) {
         let (dtype, device) = (engine.dtype(), engine.device().clone());
         let batch = data.batch(split, some, None, dtype, &device)?;

@@ -1,6 +1,7 @@
 //! Reads the outputs of a model as classes or as values.
 
 use candle_core::DType;
+use hindcast_model::data::{DataSet, TargetScale};
 use hindcast_model::objective::Batch;
 use hindcast_model::task::LossKind;
 
@@ -30,16 +31,19 @@ pub(super) struct Raw {
     outputs: Vec<f64>,
     /// Whether all targets are whole numbers by their type.
     whole: bool,
+    /// The standardisation of the targets, which is undone in predictions.
+    scale: Option<TargetScale>,
 }
 
 impl Raw {
-    pub fn new(run: &RecordedRun<'_>) -> Self {
+    pub fn new(run: &RecordedRun<'_>, data: &dyn DataSet) -> Self {
         Raw {
             loss: run.net().map(|net| net.loss().kind),
             losses: Vec::new(),
             targets: Vec::new(),
             outputs: Vec::new(),
             whole: true,
+            scale: data.target_scale().cloned(),
         }
     }
 
@@ -118,9 +122,17 @@ impl Raw {
                 predicted: outputs.iter().map(|z| sigmoid(*z)).collect(),
             },
             Reading::Values | Reading::Nothing(_) => Told::Values {
-                label: label.to_vec(),
-                predicted: outputs.to_vec(),
+                label: self.in_units(label),
+                predicted: self.in_units(outputs),
             },
+        }
+    }
+
+    /// Values in the unit of the labels.
+    fn in_units(&self, values: &[f64]) -> Vec<f64> {
+        match &self.scale {
+            Some(scale) => scale.in_units(values),
+            None => values.to_vec(),
         }
     }
 }
@@ -165,6 +177,7 @@ mod tests {
             targets: targets.to_vec(),
             outputs: outputs.to_vec(),
             whole,
+            scale: None,
         }
     }
 
@@ -192,6 +205,27 @@ mod tests {
             (largest(&[0.1]), largest(&[0.0]), largest(&[-4.0])),
             (1, 0, 0)
         );
+    }
+
+    #[test]
+    fn values_are_in_the_unit_of_the_labels() {
+        let mut raw = raw(
+            Some(LossKind::MeanSquaredError),
+            false,
+            &[2.0, -1.0],
+            &[0.5, 0.0],
+        );
+        raw.scale = Some(TargetScale {
+            mean: vec![100.0],
+            sd: vec![10.0],
+        });
+        let told = |at| raw.told(at, Reading::Values);
+        let values = |label: f64, predicted: f64| Told::Values {
+            label: vec![label],
+            predicted: vec![predicted],
+        };
+        assert_eq!(told(0), values(120.0, 105.0));
+        assert_eq!(told(1), values(90.0, 100.0));
     }
 
     #[test]

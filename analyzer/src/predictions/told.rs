@@ -29,9 +29,9 @@ pub enum Told {
     },
     /// Of a model that predicts numbers, one per target.
     Values {
-        /// The targets.
+        /// The targets, in the unit of the labels.
         label: Vec<f64>,
-        /// The outputs; σ of them if the loss is a binary cross-entropy of logits.
+        /// The outputs in the unit of the labels; σ of them if the loss is a binary cross-entropy of logits.
         predicted: Vec<f64>,
     },
     /// The outputs tell no prediction ([`Untold`]).

@@ -92,7 +92,8 @@ pub(crate) const PREDICT: &str = "\
 The model predicts as in an evaluation: running statistics, no dropout, no augmentation, no penalty. The table has one row per example: index (in the split), row and file (in the original data), name (of --names), label, predicted, probability (of the predicted class), label_probability and loss.
 What `predicted` is follows from the labels:
   classes                the class with the largest output; probabilities are the softmax of the outputs (of one output z, 1/(1 + e^-z))
-  numbers                the model's outputs, with spaces between several; probability and label_probability are empty
+  numbers                the model's outputs in the unit of the labels, with spaces between several; probability and label_probability are empty.
+                         With data.standardise_target, losses are those of the standardised target
   sequences of tokens    empty, because an example has no single label; the table has only the losses
 A model of your own is read in the same way, by its outputs: one per class for class labels, or one per number. If its outputs are something else, such as its losses, predicted is empty.
 
@@ -103,7 +104,8 @@ A model of your own is read in the same way, by its outputs: one per class for c
   rows, labelled         the files of --rows, null without it (with it, split is null); whether the examples have labels: if not, mean_loss and the next four are null
   wrong, error, accuracy number of wrong predictions, and the shares of wrong and right ones; null unless the model is a classifier
   classes, confusion     names of the classes, and how often each was predicted: confusion[label][predicted]; null unless the model is a classifier
-  root_mean_square       root of the mean squared difference between predictions and labels; null unless labels are numbers
+  root_mean_square       root of the mean squared difference between predictions and labels, in their unit; null unless labels are numbers
+  target_scale           {mean, sd} by which the target is standardised; null if it isn't
   no_predictions         why the outputs tell no predictions; null if they do
   most_confident         only with --wrong: the --top most confident wrong predictions, a list of rows with the table's columns";
 

@@ -42,10 +42,14 @@ impl Models {
             .into());
         }
         let trace = open_trace_within(run, memory)?;
-        match self {
-            Models::Recorded => Ok(RecordedRun::of_trace(trace, run, given)?),
-            Models::Own(model) => model.open(trace, run, given.folder),
+        let opened = match self {
+            Models::Recorded => RecordedRun::of_trace(trace, run, given)?,
+            Models::Own(model) => model.open(trace, run, given.folder)?,
+        };
+        if let Some(scale) = opened.data().target_scale() {
+            say!("note: {}", scale.of_losses());
         }
+        Ok(opened)
     }
 }
 

@@ -37,7 +37,7 @@ pub fn check(
         match read {
             Ok(data) => {
                 problems.splice(0..0, rows.into_iter().flatten());
-                return (Some(data), problems);
+                return (Some(Box::new(data)), problems);
             }
             Err(problem) => {
                 let next = relaxed(&spec, &problem);
@@ -83,6 +83,9 @@ fn relaxed(spec: &DataSpec, problem: &DataError) -> Option<DataSpec> {
         }
         DataError::Spec { key, .. } if key == "data.class_names" => next.class_names.clear(),
         DataError::Spec { key, .. } if key == "data.classes" => next.classes.clear(),
+        DataError::Spec { key, .. } if key == "data.standardise_target" => {
+            next.standardise_target = false;
+        }
         _ => return None,
     }
     // Without a change, the same problem would be found again.

@@ -91,10 +91,11 @@ impl Examples {
                 Tensor::from_vec(classes, rows.len(), device)
             }
             (Labels::Classes(c), _) => {
-                let values: Vec<f64> = rows
+                let mut values: Vec<f64> = rows
                     .iter()
                     .map(|r| c.get(*r).copied().unwrap_or(0).into())
                     .collect();
+                self.scale_targets(&mut values);
                 Tensor::from_vec(values, (rows.len(), 1), &Device::Cpu)?
                     .to_dtype(inputs.dtype())?
                     .to_device(device)
@@ -106,10 +107,17 @@ impl Examples {
                         data.get(r * width..(r + 1) * width).unwrap_or_default(),
                     );
                 }
+                self.scale_targets(&mut values);
                 Tensor::from_vec(values, (rows.len(), *width), &Device::Cpu)?
                     .to_dtype(inputs.dtype())?
                     .to_device(device)
             }
+        }
+    }
+
+    fn scale_targets(&self, values: &mut [f64]) {
+        if let Some(scale) = &self.target_scale {
+            scale.scale(values);
         }
     }
 }

@@ -4,11 +4,12 @@ use super::given::Given;
 use super::memory::{Examples, FileStart};
 use super::relabel::{self, Purpose};
 use super::report::Report;
-use super::scale::Scale;
+use super::scale::{Scale, moments};
 use super::select::{self, Splits};
 use super::spec::{DataSpec, Source, Target};
 use super::store::{Label, Labels, Rows, SourceRows, Store};
 use super::table::WrittenTables;
+use super::target_scale::TargetScale;
 use super::{AugmentSpec, DataError, DataSet, digits, encoding, files, sources};
 use std::path::{Path, PathBuf};
 
@@ -40,7 +41,8 @@ pub fn load_given(
     seed: u64,
 ) -> Result<Box<dyn DataSet>, DataError> {
     spec.validate()?;
-    load_reporting(spec, augment, given, seed, &Report::first())
+    let data = load_reporting(spec, augment, given, seed, &Report::first())?;
+    Ok(Box::new(data))
 }
 
 /// As [`load_given`], for a table that was validated. `report` decides whether reading goes on after a problem.
@@ -50,7 +52,7 @@ pub(super) fn load_reporting(
     given: Given<'_>,
     seed: u64,
     report: &Report,
-) -> Result<Box<dyn DataSet>, DataError> {
+) -> Result<Examples, DataError> {
     let named = with_class_names(spec, given.folder)?;
     let spec = named.as_ref().unwrap_or(spec);
     let seed = spec.seed.unwrap_or(seed);
@@ -112,7 +114,8 @@ pub(super) fn load_reporting(
     if spec.standardise {
         scale.fit(&rows.all.values, train, rows.all.shape.iter().product());
     }
-    Ok(Box::new(Examples {
+    let target_scale = target_scale(spec, target, &rows.all.labels, train)?;
+    Ok(Examples {
         rows: rows.all,
         origins,
         files,
@@ -125,12 +128,42 @@ pub(super) fn load_reporting(
         scale,
         augment,
         target,
+        target_scale,
         truth: rows.truth,
         truth_given,
         given: found.labels,
         notes,
         source: spec.source.name(),
-    }))
+    })
+}
+
+/// The standardisation of the targets, fitted to the training examples' labels. `None` if the table doesn't ask for it.
+fn target_scale(
+    spec: &DataSpec,
+    target: Target,
+    labels: &Labels,
+    train: &[usize],
+) -> Result<Option<TargetScale>, DataError> {
+    if !spec.standardise_target {
+        return Ok(None);
+    }
+    if target != Target::Value {
+        return Err(DataError::spec(
+            "standardise_target",
+            "is for numbers to predict, but the targets are classes or inputs: remove it, or write target = \"value\"",
+        ));
+    }
+    let (mean, sd) = match labels {
+        Labels::Classes(classes) => moments(train, 1, |row, out| {
+            let class = classes.get(row).copied().unwrap_or(0);
+            out.fill(class.into());
+        }),
+        Labels::Values { width, data } => moments(train, *width, |row, out| {
+            let values = data.get(row * width..(row + 1) * width);
+            out.copy_from_slice(values.unwrap_or_default());
+        }),
+    };
+    Ok(Some(TargetScale { mean, sd }))
 }
 
 /// The table with the class names of `class_names_file`. `None` if it has no such key.

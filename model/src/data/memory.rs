@@ -8,6 +8,7 @@ use super::select::Splits;
 use super::spec::Target;
 use super::store::{Labels, Rows, UNKNOWN, Values};
 use super::table::WrittenTables;
+use super::target_scale::TargetScale;
 use crate::objective::Split;
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ pub(super) struct Examples {
     pub(super) scale: Scale,
     pub(super) augment: AugmentSpec,
     pub(super) target: Target,
+    /// The standardisation of numbers to predict. `None` if they are trained on as they are.
+    pub(super) target_scale: Option<TargetScale>,
     /// The true label of each row, as far as it is known: [`UNKNOWN`] or NaN where it isn't, and `DROPPED` for a class that the
     /// Task leaves out. `None` if none is known.
     pub(super) truth: Option<Labels>,

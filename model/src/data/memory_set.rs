@@ -5,6 +5,7 @@ use super::fingerprint::{Digest, Leaves, RawInput, RawLabel};
 use super::memory::Examples;
 use super::set::{Cell, DataSet, GivenLabel, Image};
 use super::store::Labels;
+use super::target_scale::TargetScale;
 use super::{DataError, windows};
 use crate::objective::{Batch, Draws, Split};
 use crate::random::occurrences;
@@ -243,6 +244,10 @@ impl DataSet for Examples {
         }
     }
 
+    fn target_scale(&self) -> Option<&TargetScale> {
+        self.target_scale.as_ref()
+    }
+
     fn feature_names(&self) -> &[String] {
         &self.features
     }
@@ -270,6 +275,9 @@ impl DataSet for Examples {
             Labels::Values { width, .. } => {
                 text.push_str(&format!("labels: {width} values per example\n"))
             }
+        }
+        if let Some(scale) = &self.target_scale {
+            text.push_str(&format!("target: {}\n", scale.describe()));
         }
         text.push_str(&format!("inputs: {}\n", self.scale.describe()));
         if self.truth.is_some() {

@@ -46,8 +46,10 @@ pub fn load_new_rows(
     let (asked, path) = with_rows(spec, files, known)?;
     let report = Report::with_placeholder(&path);
     let folder = Given::from(given.folder);
-    let data = load_reporting(&asked, None, folder, seed, &report)?;
-    same_as_known(&path, data.as_ref(), known)?;
+    let mut data = load_reporting(&asked, None, folder, seed, &report)?;
+    // The training labels may be corrected ones, which aren't read here.
+    data.target_scale = known.target_scale().cloned();
+    same_as_known(&path, &data, known)?;
     let labelled = !report.lacks_labels();
     if !labelled && !spec.classes.is_empty() {
         return Err(DataError::malformed(
@@ -70,7 +72,7 @@ pub fn load_new_rows(
         return Err(DataError::malformed(&path, "no row is left to predict"));
     }
     Ok(NewRows {
-        data,
+        data: Box::new(data),
         examples,
         path,
         labelled,

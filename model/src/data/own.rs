@@ -86,6 +86,7 @@ pub fn from_tensors(
         scale: Scale::identity(rows.all.shape.iter().product()),
         augment,
         target,
+        target_scale: None,
         truth: None,
         truth_given: false,
         given: Vec::new(),

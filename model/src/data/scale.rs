@@ -5,6 +5,44 @@ use super::spec::{DataSpec, Source};
 use super::store::Values;
 use candle_core::WithDType;
 
+/// Mean and standard deviation of each of `width` columns over `rows`. `read` writes the values of a row.
+pub(super) fn moments(
+    rows: &[usize],
+    width: usize,
+    read: impl Fn(usize, &mut [f64]),
+) -> (Vec<f64>, Vec<f64>) {
+    let mut row = vec![0.0; width];
+    let count = rows.len() as f64;
+    let mut mean = vec![0.0; width];
+    for &r in rows {
+        read(r, &mut row);
+        for (m, x) in mean.iter_mut().zip(&row) {
+            *m += x;
+        }
+    }
+    for m in &mut mean {
+        *m /= count;
+    }
+    let mut variance = vec![0.0; width];
+    for &r in rows {
+        read(r, &mut row);
+        for ((v, x), m) in variance.iter_mut().zip(&row).zip(&mean) {
+            *v += (x - m) * (x - m);
+        }
+    }
+    let sd = variance
+        .iter()
+        .zip(&mean)
+        .map(|(v, m)| {
+            let v = v / count;
+            // The variance that rounding alone can cause for a constant column.
+            let rounding = count * f64::EPSILON * v + (count * m * f64::EPSILON).powi(2);
+            if v <= rounding { 1.0 } else { v.sqrt() }
+        })
+        .collect();
+    (mean, sd)
+}
+
 /// The scaling of a data set.
 #[derive(Debug, Clone)]
 pub(super) struct Scale {
@@ -101,36 +139,8 @@ impl Scale {
     /// Fits the standardisation to `rows`. It uses the population standard deviation, or 1 for a feature that is constant
     /// up to rounding, as scikit-learn's `StandardScaler` does.
     pub(super) fn fit(&mut self, values: &Values, rows: &[usize], features: usize) {
-        let mut row = vec![0.0; features];
-        let count = rows.len() as f64;
-        let mut mean = vec![0.0; features];
-        for &r in rows {
-            self.row(values, r, &mut row);
-            for (m, x) in mean.iter_mut().zip(&row) {
-                *m += x;
-            }
-        }
-        for m in &mut mean {
-            *m /= count;
-        }
-        let mut variance = vec![0.0; features];
-        for &r in rows {
-            self.row(values, r, &mut row);
-            for ((v, x), m) in variance.iter_mut().zip(&row).zip(&mean) {
-                *v += (x - m) * (x - m);
-            }
-        }
-        let sd = variance
-            .iter()
-            .zip(&mean)
-            .map(|(v, m)| {
-                let v = v / count;
-                // The variance that rounding alone can cause for a constant feature.
-                let rounding = count * f64::EPSILON * v + (count * m * f64::EPSILON).powi(2);
-                if v <= rounding { 1.0 } else { v.sqrt() }
-            })
-            .collect();
-        self.standard = Some((mean, sd));
+        let standard = moments(rows, features, |r, out| self.row(values, r, out));
+        self.standard = Some(standard);
     }
 
     /// Writes the scaled values of row `r`.

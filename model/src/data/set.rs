@@ -7,6 +7,7 @@ use candle_core::{DType, Device};
 
 use super::error::DataError;
 use super::fingerprint::{Digest, Leaves, SplitFingerprint, differences};
+use super::target_scale::TargetScale;
 use super::vocabulary::Vocabulary;
 use crate::objective::{Batch, Draws, Split};
 
@@ -222,6 +223,11 @@ pub trait DataSet: Send + Sync {
     fn cells(&self, split: Split, index: u64) -> Result<Vec<Cell>, DataError> {
         let _ = (split, index);
         Ok(Vec::new())
+    }
+
+    /// How the targets of a batch are standardised. `None` if they are the labels themselves.
+    fn target_scale(&self) -> Option<&TargetScale> {
+        None
     }
 
     /// Names of the features of a table. Empty for other data.

@@ -215,6 +215,7 @@ pub enum Target {
 /// sd = [0.5]
 /// standardise = true        # then subtract each feature's mean over the train split and divide by its standard deviation
 /// target = "class"          # | "value" | "input"
+/// standardise_target = true # numbers to predict: subtract their mean over the train split, divide by their standard deviation
 /// ```
 ///
 /// Arrays contain booleans (0 and 1), integers, or floats of 16, 32 or 64 bits. bfloat16 is read from safetensors
@@ -355,6 +356,11 @@ pub struct DataSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(!skip_serializing_if)]
     pub standardise: bool,
+    /// Whether numbers to predict are standardised by their mean and standard deviation over the train split. Predictions are in the
+    /// unit of the labels; losses and influences are those of the standardised target.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
+    pub standardise_target: bool,
     /// The targets of a batch. The default follows from the type of the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
@@ -417,6 +423,7 @@ impl DataSpec {
             mean: Vec::new(),
             sd: Vec::new(),
             standardise: false,
+            standardise_target: false,
             target: None,
         }
     }

@@ -23,6 +23,13 @@ impl Task {
                     .into(),
             );
         }
+        if self.data.standardise_target && self.loss.kind != LossKind::MeanSquaredError {
+            return unfit(format!(
+                "data.standardise_target is for numbers with the mean-squared-error loss, but loss.kind is {:?}: remove \
+                 data.standardise_target",
+                self.loss.kind.name()
+            ));
+        }
         match self.loss.kind {
             LossKind::CrossEntropy => check_cross_entropy(output, targets),
             LossKind::BinaryCrossEntropy if classes => self.check_binary_classes(data, output),

@@ -183,12 +183,20 @@ struct Report<'a> {
     confusion: Matrix<'a>,
     /// `None` unless the model predicts numbers.
     root_mean_square: Option<f64>,
+    /// Mean and standard deviation by which the target is standardised; `None` if it isn't.
+    target_scale: Option<Scale<'a>>,
     /// Why there are no predictions.
     no_predictions: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     most_confident: Option<&'a [PredictionRow]>,
     table: Option<String>,
     seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Scale<'a> {
+    mean: &'a [f64],
+    sd: &'a [f64],
 }
 
 #[derive(Serialize)]
@@ -230,6 +238,10 @@ impl Shown<'_> {
                 confusion: self.confusion.as_ref().map(|c| c.counts.as_slice()),
             },
             root_mean_square: found.root_mean_square(),
+            target_scale: self.run.data().target_scale().map(|scale| Scale {
+                mean: &scale.mean,
+                sd: &scale.sd,
+            }),
             no_predictions: found.untold.map(|why| why.to_string()),
             most_confident: self.args.wrong.then(|| self.wrong()),
             table: self.args.out.as_ref().map(|out| out.display().to_string()),

@@ -71,6 +71,8 @@ mod signed;
 mod slices;
 #[cfg(feature = "record")]
 mod spikes;
+#[cfg(feature = "record")]
+mod standardised;
 #[cfg(all(target_os = "linux", feature = "record"))]
 mod streams;
 mod tables;

@@ -32,7 +32,7 @@ pub(super) fn rows(path: &Path) -> Vec<Row> {
 }
 
 /// A run of a linear model on a table of two features, whose rows are returned: a, b, y.
-fn table_run(dir: &Path, task: &str) -> Vec<[f64; 3]> {
+pub(super) fn table_run(dir: &Path, task: &str) -> Vec<[f64; 3]> {
     let rows: Vec<[f64; 3]> = (0..40)
         .map(|i| {
             let (a, b) = (
@@ -57,7 +57,7 @@ fn table_run(dir: &Path, task: &str) -> Vec<[f64; 3]> {
 }
 
 /// The outputs of the linear layer of a checkpoint for a row.
-fn outputs(dir: &Path, step: &str, features: &[f64]) -> Vec<f64> {
+pub(super) fn outputs(dir: &Path, step: &str, features: &[f64]) -> Vec<f64> {
     let path = dir.join(format!("model-{step}.safetensors"));
     if !path.exists() {
         let words = ["checkpoint", "run", "--step", step, "--out"];
@@ -182,7 +182,7 @@ fn the_mean_loss_is_the_value_of_the_query_and_wrong_ones_come_most_confident_fi
 }
 
 /// A table task whose labels are numbers.
-fn regression() -> String {
+pub(super) fn regression() -> String {
     TASK.replace("label = \"y\"", "label = \"y\"\ntarget = \"value\"")
         .replace("out = 2", "out = 1")
         .replace("cross-entropy", "mean-squared-error")

@@ -202,9 +202,10 @@ fn a_column_of_numbers_is_predicted() {
     let task = task_of(dir.path(), &["csv", "homes.csv", "--label", "-1"]);
     assert!(task.contains("target = \"value\""), "{task}");
     assert!(task.contains("kind = \"mean-squared-error\""), "{task}");
-    // The variance of the prices is near 3e9.
+    assert!(task.contains("standardise_target = true"), "{task}");
+    // The loss is that of the standardised prices.
     let loss = validation_loss(dir.path(), ".");
-    assert!(loss < 1e7, "{loss}");
+    assert!(loss < 0.003, "{loss}: a guess has 1");
 }
 
 #[test]

@@ -32,6 +32,9 @@ impl Shown<'_> {
         }
         if found.labelled {
             write!(out, "mean loss {:.6}", found.mean_loss())?;
+            if self.run.data().target_scale().is_some() {
+                write!(out, " of the standardised target")?;
+            }
         } else {
             write!(out, "no labels")?;
         }

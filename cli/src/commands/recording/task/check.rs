@@ -209,6 +209,9 @@ fn tell(
         if let Some(classes) = classes(data.as_ref()) {
             writeln!(out, "classes {classes}")?;
         }
+        if let Some(scale) = data.target_scale() {
+            writeln!(out, "target  {}", scale.describe())?;
+        }
     }
     if let (Some(task), Some(measured)) = (&checked.task, measured) {
         tell_run(out, task, args, measured)?;
@@ -323,6 +326,10 @@ fn as_json(args: &TaskCheck, checked: &Checked, measured: Option<&DryRun>) -> Va
         })),
         "shape": data.map(|data| data.shape().to_vec()),
         "classes": data.map(|data| data.class_names().to_vec()),
+        "target_scale": data.and_then(|data| data.target_scale()).map(|scale| json!({
+            "mean": scale.mean,
+            "sd": scale.sd,
+        })),
         "parameters": parameters,
         "steps": measured.map(|m| m.steps),
         "steps_per_epoch": measured.zip(task).map(|(m, task)| m.steps / task.train.epochs.max(1)),

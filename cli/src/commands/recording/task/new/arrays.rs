@@ -173,7 +173,7 @@ fn of_numbers(
         };
         draft.set("target", "class", why);
     } else {
-        draft.set("target", "value", "the labels are numbers to predict");
+        draft.predict_numbers();
     }
     Ok((data, about))
 }

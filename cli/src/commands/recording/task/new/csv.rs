@@ -104,7 +104,7 @@ pub(super) fn draft(
     draft.set("label", labels.name.as_str(), &why);
     draft.found.push(about);
     if values {
-        draft.set("target", "value", "the labels are numbers to predict");
+        draft.predict_numbers();
     }
     columns(&mut draft, &looked, at, values);
     let merges = draft.data.iter().any(|line| line.text.starts_with("merge"));

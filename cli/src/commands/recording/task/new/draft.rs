@@ -51,6 +51,16 @@ impl Draft {
         self.data.push(line(key, value, why));
     }
 
+    /// Adds the keys for labels that are numbers to predict.
+    pub(super) fn predict_numbers(&mut self) {
+        self.set("target", "value", "the labels are numbers to predict");
+        self.set(
+            "standardise_target",
+            true,
+            "trained with mean 0 and standard deviation 1; predicted in their own unit",
+        );
+    }
+
     /// Adds `key = value` if the list isn't empty.
     pub(super) fn set_list(&mut self, key: &str, list: &[String], why: &str) {
         if !list.is_empty() {

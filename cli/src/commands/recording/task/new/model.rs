@@ -115,7 +115,7 @@ fn layers(facts: &Facts<'_>, outputs: usize) -> (Vec<String>, &'static str) {
         ),
         (Inputs::Columns, _) => (
             vec![linear(outputs)],
-            "A linear regression. A hidden layer needs labels of about 1 in size: divide them in the file first.",
+            "A linear regression. A hidden layer before it makes it a net.",
         ),
         (_, shape) => {
             let mut layers = Vec::new();
