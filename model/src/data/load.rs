@@ -166,15 +166,23 @@ fn target_scale(
     Ok(Some(TargetScale { mean, sd }))
 }
 
+/// The file of `class_names_file`. `None` if the table has no such key.
+pub(super) fn class_names_file(
+    spec: &DataSpec,
+    dir: Option<&Path>,
+) -> Result<Option<PathBuf>, DataError> {
+    let name = spec.class_names_file.as_ref();
+    name.map(|name| file_in(spec, dir, name)).transpose()
+}
+
 /// The table with the class names of `class_names_file`. `None` if it has no such key.
 pub(super) fn with_class_names(
     spec: &DataSpec,
     dir: Option<&Path>,
 ) -> Result<Option<DataSpec>, DataError> {
-    let Some(name) = &spec.class_names_file else {
+    let Some(path) = class_names_file(spec, dir)? else {
         return Ok(None);
     };
-    let path = file_in(spec, dir, name)?;
     let content = files::read_text(&path, encoding::named(spec.encoding.as_deref())?)?;
     let lines = content.lines().map(str::trim);
     let class_names: Vec<String> = lines.filter(|l| !l.is_empty()).map(str::to_owned).collect();

@@ -148,6 +148,7 @@ impl DataSet for Examples {
             Some(GivenLabel {
                 row: (origin - file.first + file.first_of_part) as u64,
                 file: file.name.clone(),
+                place: Some((file.path.clone(), (origin - file.first) as u64)),
                 label: label.clone(),
             })
         };

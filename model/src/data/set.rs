@@ -40,6 +40,8 @@ pub struct GivenLabel {
     pub row: u64,
     /// The name of the row's file, as [`DataSet::file`] has it.
     pub file: String,
+    /// The path of the row's file, and the row in this file, as [`DataSet::origin_path`] has them. `None` if they aren't known.
+    pub place: Option<(PathBuf, u64)>,
     /// The label as text.
     pub label: String,
 }

@@ -100,6 +100,7 @@ pub fn write_labels(
         .map(|decided| GivenLabel {
             row: data.origin(Split::Train, decided.example),
             file: data.file(Split::Train, decided.example),
+            place: data.origin_path(Split::Train, decided.example),
             label: class_name(data, decided.suggested),
         })
         .collect();
@@ -109,7 +110,10 @@ pub fn write_labels(
     let write = |to: &Path| -> std::io::Result<()> {
         let mut csv = csv::Writer::from_path(to)?;
         csv.write_record(["row", "file", "label"])?;
-        for GivenLabel { row, file, label } in earlier.iter().chain(&new) {
+        for GivenLabel {
+            row, file, label, ..
+        } in earlier.iter().chain(&new)
+        {
             csv.write_record([&row.to_string(), file, label])?;
         }
         csv.flush()

@@ -262,21 +262,15 @@ fn write(
     args: &Clean,
     run: &RecordedRun<'_>,
     decisions: &Decisions,
-) -> anyhow::Result<Option<String>> {
-    let mut note = None;
+) -> anyhow::Result<Vec<String>> {
+    let mut notes = Vec::new();
     if let Some(path) = &args.out_labels {
         let earlier = write_labels(decisions, run.data(), path, args.replace);
         let earlier = earlier.context("--out-labels")?;
-        note = (earlier > 0).then(|| {
-            format!(
-                "{} also has {} of the run's own file of labels",
-                path.display(),
-                counted(earlier as u64, "label", "labels")
-            )
-        });
+        notes.extend(also_has(path, earlier));
     }
     if args.out.is_none() && args.out_data.is_none() {
-        return Ok(note);
+        return Ok(notes);
     }
     let data = args.data.as_deref();
     let files = cleaned_files(run, data, decisions)?;
@@ -295,10 +289,23 @@ fn write(
             .into());
         }
         write_cleaned_file(&files, out, args.replace).context("--out")?;
+        notes.extend(also_has(out, files.given));
     }
     if let Some(folder) = &args.out_data {
         let data = data.unwrap_or(Path::new(""));
         write_cleaned_folder(&files, data, folder, args.replace).context("--out-data")?;
+        notes.extend(also_has(folder, files.given));
     }
-    Ok(note)
+    Ok(notes)
+}
+
+/// A note about labels of an earlier round in a written file or folder. `None` if there are none.
+fn also_has(path: &Path, earlier: usize) -> Option<String> {
+    (earlier > 0).then(|| {
+        format!(
+            "{} also has {} of the run's own file of labels",
+            path.display(),
+            counted(earlier as u64, "label", "labels")
+        )
+    })
 }

@@ -59,6 +59,28 @@ fn a_second_round_keeps_the_labels_of_the_first() {
     }
     assert!(expected.len() > 5);
     assert_eq!(labels(&dir.join("second.csv")), expected);
+    // The data has them, too, and rows that keep their labels keep their bytes.
+    let outs = ["--out", "second-train.csv", "--out-data", "second-data"];
+    let decided = ["--decisions", "d2.csv"];
+    let said = fine(dir, &[&words[..], &decided, &outs].concat());
+    assert!(said.contains("second-train.csv also has "), "{said}");
+    let lines = |path: &str| -> Vec<String> {
+        let text = fs::read_to_string(dir.join(path)).unwrap();
+        text.lines().map(str::to_owned).collect()
+    };
+    let (before, after) = (lines("data/train.csv"), lines("second-train.csv"));
+    assert_eq!(after, lines("second-data/train.csv"));
+    let mut changed = 0;
+    for (row, (before, after)) in before.iter().zip(&after).skip(1).enumerate() {
+        match expected.get(&("train.csv".to_owned(), row.to_string())) {
+            Some(label) => {
+                changed += usize::from(before != after);
+                assert!(after.contains(label.as_str()), "{row}: {after}, {label}");
+            }
+            None => assert_eq!(before, after),
+        }
+    }
+    assert!(changed > 5, "{changed}");
     // They are read back.
     let record = [
         "record",

@@ -48,34 +48,53 @@ impl Classes<'_> {
         })
     }
 
-    /// What a file whose labels are texts writes for the class. `spellings` are the texts of its labels, the preferred ones first,
-    /// each with the text that it counts as.
-    pub fn spelled(&self, class: usize, spellings: &[(&str, &str)]) -> Result<String, DataError> {
-        let labels = spellings.iter().map(|(_, meaning)| (*meaning).to_owned());
-        let labels: Vec<String> = labels.filter(|label| !is_missing(label)).collect();
-        let names = &self.spec.class_names;
-        let by_number = !names.is_empty() && spell_numbers_of(names, &labels);
-        let wanted = if by_number {
-            self.number(class)?.to_string()
-        } else {
-            self.name(class)?.to_owned()
-        };
-        let exactly = |(text, meaning): &&(&str, &str)| *text == wanted && *meaning == wanted;
-        let means = |(_, meaning): &&(&str, &str)| *meaning == wanted;
-        // "1.0" if the file writes it so.
-        let same = |(_, meaning): &&(&str, &str)| same_name(&wanted, meaning);
-        let known = spellings.iter();
-        let found = known.clone().find(exactly);
-        let found = found.or_else(|| known.clone().find(means));
-        let found = found.or_else(|| known.clone().find(same));
-        Ok(found.map_or(wanted.clone(), |(text, _)| (*text).to_owned()))
-    }
-
     /// The class's number as a byte.
     pub fn byte(&self, class: usize) -> Result<u8, DataError> {
         let number = self.number(class)?;
         u8::try_from(number).map_err(|_| {
             DataError::Other(format!("the class number {number} doesn't fit into a byte"))
         })
+    }
+}
+
+/// How a file whose labels are texts spells its classes.
+pub(super) struct Spelling<'a> {
+    classes: &'a Classes<'a>,
+    /// The texts of its labels, the preferred ones first, each with the text that it counts as.
+    texts: Vec<(&'a str, &'a str)>,
+    /// Whether its labels are the numbers of the classes that the task names.
+    by_number: bool,
+}
+
+impl<'a> Spelling<'a> {
+    pub fn new(classes: &'a Classes<'a>, texts: Vec<(&'a str, &'a str)>) -> Self {
+        let labels = texts.iter().map(|(_, meaning)| (*meaning).to_owned());
+        let labels: Vec<String> = labels.filter(|label| !is_missing(label)).collect();
+        let names = &classes.spec.class_names;
+        Spelling {
+            by_number: !names.is_empty() && spell_numbers_of(names, &labels),
+            classes,
+            texts,
+        }
+    }
+
+    /// What the file writes for a class in the place of `old`, which stays if it already means the class.
+    pub fn of(&self, class: usize, old: &str) -> Result<String, DataError> {
+        let wanted = if self.by_number {
+            self.classes.number(class)?.to_string()
+        } else {
+            self.classes.name(class)?.to_owned()
+        };
+        let find = |is: &dyn Fn(&str, &str) -> bool| {
+            let found = self.texts.iter().find(|(text, meaning)| is(text, meaning));
+            found.map(|(text, _)| (*text).to_owned())
+        };
+        // "1.0" and "1" are the same class.
+        let stays = find(&|text, meaning| text == old && same_name(&wanted, meaning));
+        let found = stays
+            .or_else(|| find(&|text, meaning| text == wanted && meaning == wanted))
+            .or_else(|| find(&|_, meaning| meaning == wanted))
+            .or_else(|| find(&|_, meaning| same_name(&wanted, meaning)));
+        Ok(found.unwrap_or(wanted))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use super::edit::{Classes, RowEdit, RowEdits};
+use super::edit::{Classes, RowEdit, RowEdits, Spelling};
 use crate::data::spec::DataSpec;
 use crate::data::{DataError, images, sources};
 
@@ -42,14 +42,14 @@ pub(super) fn placed(
             .iter()
             .filter_map(|path| class_of(path, folder))
             .collect();
-        let known: Vec<(&str, &str)> = known.into_iter().map(|name| (name, name)).collect();
+        let spelling = Spelling::new(classes, known.into_iter().map(|n| (n, n)).collect());
         for path in &paths {
             let name = path.strip_prefix(root).unwrap_or(path).to_path_buf();
             let old = class_of(path, folder).unwrap_or_default();
             let edit = by_file.get(path).and_then(|edits| edits.get(&0));
             let new = match edit {
                 Some(RowEdit::Drop) => continue,
-                Some(RowEdit::Relabel(class)) => Some(classes.spelled(*class, &known)?),
+                Some(RowEdit::Relabel(class)) => Some(spelling.of(*class, old)?),
                 None => None,
             };
             let class = new.as_deref().unwrap_or(old);

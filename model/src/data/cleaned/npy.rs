@@ -7,7 +7,7 @@ use half::f16;
 use npyz::{DType, Endianness, Order, TypeChar, TypeStr, WriterBuilder as _};
 
 use super::arrays;
-use super::edit::{Classes, RowEdit, RowEdits};
+use super::edit::{Classes, RowEdit, RowEdits, Spelling};
 use crate::data::DataError;
 use crate::data::array::{LabelArray, volume};
 use crate::data::npy::{self, Opened};
@@ -79,13 +79,20 @@ fn relabelled(
     let LabelArray::Texts(texts) = npy::read_labels(path)? else {
         return Err(DataError::malformed(path, "holds no texts"));
     };
-    let spellings = spellings(&texts);
+    let spelling = Spelling::new(classes, spellings(&texts));
+    let mut edits = edits.clone();
     let mut new: BTreeMap<usize, String> = BTreeMap::new();
-    for edit in edits.values() {
-        if let RowEdit::Relabel(class) = edit {
-            new.insert(*class, classes.spelled(*class, &spellings)?);
+    for (row, old) in (0u64..).zip(&texts) {
+        if let Some(RowEdit::Relabel(class)) = edits.get(&row) {
+            let text = spelling.of(*class, old)?;
+            if text == *old {
+                edits.remove(&row);
+            } else {
+                new.insert(*class, text);
+            }
         }
     }
+    let edits = &edits;
     let units = |text: &String| match file.kind.type_char() {
         TypeChar::UnicodeStr => text.chars().count(),
         _ => text.len(),

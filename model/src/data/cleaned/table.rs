@@ -5,7 +5,7 @@ use std::path::Path;
 
 use encoding_rs::Encoding;
 
-use super::edit::{Classes, RowEdit, RowEdits};
+use super::edit::{Classes, RowEdit, RowEdits, Spelling};
 use crate::csv_rows::CsvError;
 use crate::csv_rows::spans::{RowSpan, each_row};
 use crate::data::spec::DataSpec;
@@ -55,6 +55,7 @@ pub(super) fn edited(
             )
         })
         .collect();
+    let spelling = Spelling::new(classes, spellings);
     let mut out = mark.to_vec();
     let (mut copied, mut at, mut left) = (0, 0, 0u64);
     let mut visit = |row: &RowSpan| -> Result<(), Failed> {
@@ -73,7 +74,11 @@ pub(super) fn edited(
             }
             Some(RowEdit::Relabel(class)) => {
                 let cell = layout.cell(row)?;
-                let name = classes.spelled(*class, &spellings)?;
+                let old = content(&text[cell.clone()], encoding);
+                let name = spelling.of(*class, &old)?;
+                if name == old {
+                    return Ok(());
+                }
                 copy(&mut out, cell.start);
                 let name = layout.encoded(&name)?;
                 out.extend(replaced(&text[cell.clone()], &name, delimiter));

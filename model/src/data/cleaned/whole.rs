@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use super::edit::{Classes, RowEdit, RowEdits};
@@ -44,12 +45,15 @@ pub struct CleanedFiles {
     pub inputs: Vec<CleanedFile>,
     /// The images of class folders, which are only placed anew.
     pub images: Vec<PlacedImage>,
-    /// The other files of the task, which don't change: those of the validation and test examples.
+    /// The other files of the task, which don't change: those of the validation and test examples, and of the names of classes.
     pub others: Vec<PathBuf>,
+    /// Number of labels of the user's own file of labels ([`DataSet::given_labels`]) that these files have.
+    pub given: usize,
 }
 
 /// Edits the files of a task's training examples. `data` is the data set that was loaded from them, and `edits` has the index
-/// of each training example that changes. Nothing is written.
+/// of each training example that changes. Rows without an edit get the labels of the user's own file of labels, if the data has
+/// some ([`DataSet::given_labels`]). A row that has its label already keeps its bytes. Nothing is written.
 ///
 /// # Errors
 /// [`DataError::NotEditable`] if the examples don't come from files of a format that can be edited (`csv`, `npy`, `idx`,
@@ -60,11 +64,12 @@ pub fn cleaned(
     data: &dyn DataSet,
     edits: &BTreeMap<u64, RowEdit>,
 ) -> Result<CleanedFiles, DataError> {
+    let names_file = load::class_names_file(spec, dir)?;
     let named = load::with_class_names(spec, dir)?;
     let spec = named.as_ref().unwrap_or(spec);
-    let by_file = by_file(spec, data, edits)?;
+    let (by_file, given) = by_file(spec, data, edits)?;
     let class = Classes { spec, data };
-    match spec.source {
+    let mut files = match spec.source {
         Source::Csv => listed(spec, dir, &by_file, &|path, edits| {
             table::edited(path, spec, edits, &class)
         }),
@@ -81,7 +86,10 @@ pub fn cleaned(
         source => Err(DataError::NotEditable {
             source_name: source.name(),
         }),
-    }
+    }?;
+    files.others.extend(names_file);
+    files.given = given;
+    Ok(files)
 }
 
 /// How a file of inputs and labels is edited.
@@ -158,21 +166,41 @@ fn pairs(
     Ok(out)
 }
 
-/// The edits by file and row.
+/// The edits by file and row, and the number of labels of the user's own among them.
 fn by_file(
     spec: &DataSpec,
     data: &dyn DataSet,
     edits: &BTreeMap<u64, RowEdit>,
-) -> Result<BTreeMap<PathBuf, RowEdits>, DataError> {
-    let mut found: BTreeMap<PathBuf, RowEdits> = BTreeMap::new();
+) -> Result<(BTreeMap<PathBuf, RowEdits>, usize), DataError> {
+    let not_editable = || DataError::NotEditable {
+        source_name: spec.source.name(),
+    };
+    let mut places: BTreeMap<(PathBuf, u64), RowEdit> = BTreeMap::new();
     for (&index, &edit) in edits {
         let place = data.origin_path(Split::Train, index);
-        let (path, row) = place.ok_or(DataError::NotEditable {
-            source_name: spec.source.name(),
-        })?;
+        places.insert(place.ok_or_else(not_editable)?, edit);
+    }
+    let mut given = 0;
+    for label in data.given_labels() {
+        let place = label.place.ok_or_else(not_editable)?;
+        if let Entry::Vacant(free) = places.entry(place) {
+            let class = data.class_names().iter().position(|c| *c == label.label);
+            let class = class.ok_or_else(|| {
+                DataError::Other(format!(
+                    "the label {:?} of row {} of {}, which a file of labels gave, is none of the run's classes, so it can't be written into \
+                     the data: write a file of labels instead (--out-labels)",
+                    label.label, label.row, label.file
+                ))
+            })?;
+            free.insert(RowEdit::Relabel(class));
+            given += 1;
+        }
+    }
+    let mut found: BTreeMap<PathBuf, RowEdits> = BTreeMap::new();
+    for ((path, row), edit) in places {
         found.entry(path).or_default().insert(row, edit);
     }
-    Ok(found)
+    Ok((found, given))
 }
 
 /// Compresses the content of a file if its name's extension says so: `.gz` or `.xz`.

@@ -401,11 +401,17 @@ pub(super) fn notes(args: &Clean, run: &RecordedRun<'_>, decisions: &Decisions) 
                 .to_owned(),
         );
     }
-    if args.own.labels.is_some() || task.data.labels_file.is_some() {
-        notes.push(
-            "the run was trained with labels of your own: rows without a decision keep the labels that the data's files have"
-                .to_owned(),
-        );
+    let named = [
+        ("data.labels_file", &task.data.labels_file),
+        ("data.truth_file", &task.data.truth_file),
+    ];
+    for (key, name) in named {
+        if let (Some(folder), Some(name)) = (&args.out_data, name) {
+            notes.push(format!(
+                "{} has no {name}, because that file is about the labels as they were; if your task has the key {key}, remove it",
+                folder.display()
+            ));
+        }
     }
     if task.data.flipped.is_some_and(|share| share > 0.0) {
         notes.push(
