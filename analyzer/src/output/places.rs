@@ -11,11 +11,11 @@ use hindcast_format::MANIFEST;
 #[cfg(any(test, feature = "parquet"))]
 pub(crate) use kind::EXAMPLE_DYNAMICS;
 pub use kind::FIGURE;
-pub(crate) use kind::ISSUES;
 pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable, sidecar_path};
 pub(crate) use kind::{DYNAMICS, EVENTS_VERSION, EVENTS_WRITER, HISTORY, PREDICTIONS};
 #[cfg(feature = "parquet")]
 pub(crate) use kind::{DYNAMICS_KEY, HISTORY_KEY, PREDICTIONS_KEY};
+pub(crate) use kind::{ISSUES, ISSUES_FORMAT};
 
 /// Refuses a path inside a run's folder, even if it is reached through links or `..`. Recorded data is never
 /// overwritten, and a foreign file in a run's folder counts as damage.

@@ -3,13 +3,23 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use hindcast_analyzer::estimators::cleaning::{IssueRow, check_issues};
+use hindcast_analyzer::estimators::cleaning::{IssueRow, IssuesMetadata, check_issues};
 use hindcast_format::RunInfo;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use super::examples::{Content, Example};
 use crate::contents::training_examples;
+
+/// A table of label issues, as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct IssuesTable {
+    /// Its file.
+    pub file: String,
+    pub rows: Vec<IssueRow>,
+    /// What it was made with, if that is known.
+    pub made: Option<IssuesMetadata>,
+}
 
 /// The label issues that a page shows.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +32,8 @@ pub(crate) struct LabelIssues {
     pub issues: usize,
     /// The most suspicious issues, the first the most.
     pub most: Vec<Issue>,
+    /// What the table was made with, if that is known.
+    pub made: Option<IssuesMetadata>,
     /// The suggested label of each issue, by its index.
     suggested: BTreeMap<u64, String>,
 }
@@ -42,11 +54,12 @@ impl LabelIssues {
     /// # Errors
     /// If the table isn't about the run's data, or an example can't be read or drawn.
     pub fn of(
-        (file, rows): (&str, &[IssueRow]),
+        table: &IssuesTable,
         k: usize,
         data: Option<&dyn DataSet>,
         info: &RunInfo,
     ) -> anyhow::Result<Self> {
+        let (file, rows) = (&table.file, &table.rows);
         match data {
             Some(data) => {
                 check_issues(rows, data).map_err(|problem| anyhow::anyhow!("{file}: {problem}"))?
@@ -78,7 +91,8 @@ impl LabelIssues {
             })
         });
         Ok(LabelIssues {
-            file: file.to_owned(),
+            file: file.clone(),
+            made: table.made.clone(),
             judged: rows.len(),
             issues: issues.len(),
             most: shown.collect::<anyhow::Result<_>>()?,

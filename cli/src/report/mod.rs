@@ -19,7 +19,6 @@ use hindcast_model::data::DataSet;
 
 use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::curves::{History, LossCurve};
-use hindcast_analyzer::estimators::cleaning::IssueRow;
 use hindcast_analyzer::output::Kind;
 use hindcast_analyzer::scores::same_run;
 use hindcast_analyzer::{QueryPoint, ScoreTable, Window};
@@ -28,7 +27,7 @@ use crate::contents::training_examples;
 use crate::verdict::{Subject, Verdict, refined};
 use examples::Extremes;
 use facts::Facts;
-use issues::LabelIssues;
+use issues::{IssuesTable, LabelIssues};
 use page::{Page, Shown};
 use predicted::{Explained, Predicted, Predictor};
 use view::View;
@@ -52,7 +51,7 @@ pub(crate) struct Source<'a> {
     /// Retrainings with the names of their files.
     pub removals: &'a [(String, RemovalResults)],
     /// A table of label issues with the name of its file.
-    pub issues: Option<(&'a str, &'a [IssueRow])>,
+    pub issues: Option<&'a IssuesTable>,
     /// The queries to show; if empty, the first [`QUERIES`] of each table.
     pub queries: &'a [String],
     /// How many of the most harmful and most helpful examples to show.
@@ -183,6 +182,16 @@ fn check(source: &Source<'_>, facts: &Facts, notes: &mut Vec<String>) -> anyhow:
                 (None, None) => table.check_range(u64::MAX),
             },
         )?;
+    }
+    if let Some(table) = source.issues
+        && let Some(made) = &table.made
+        && made.run_digest != facts.head
+    {
+        notes.push(format!(
+            "{} was made from another run ({}), so its probabilities aren't those of this one.",
+            table.file,
+            made.run_digest.get(..12).unwrap_or(&made.run_digest)
+        ));
     }
     for (name, results) in source.removals {
         about(name, same_run(&results.run_digest, &facts.head))?;

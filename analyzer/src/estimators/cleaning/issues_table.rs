@@ -7,6 +7,7 @@ use hindcast_model::objective::Split;
 use serde::Serialize;
 
 use super::issues::Issues;
+use super::issues_metadata::{self, IssuesMetadata};
 use crate::error::{AnalysisError, Result};
 use crate::output::{Kind, replace};
 use crate::scores::spreadsheet::quoted;
@@ -38,11 +39,17 @@ pub struct IssueRow {
 
 /// Writes one row per judged example, in the order of the training split: CSV. `is_label_issue`, `label_score` (the mean
 /// probability of the given label, from 0 to 1), `given_label` and `predicted_label` are named and mean as in cleanlab's
-/// Datalab. The file appears whole or not at all.
+/// Datalab. The file appears whole or not at all. Its metadata is written next to it, as `issues.csv.meta.json` next to
+/// `issues.csv`.
 ///
 /// # Errors
-/// The file can't be written, or exists and isn't such a table.
-pub fn write_issues(issues: &Issues, data: &dyn DataSet, path: &Path) -> Result<()> {
+/// A file can't be written, or exists and isn't such a table or such metadata.
+pub fn write_issues(
+    issues: &Issues,
+    data: &dyn DataSet,
+    metadata: &IssuesMetadata,
+    path: &Path,
+) -> Result<()> {
     let write = |to: &Path| -> std::result::Result<(), String> {
         let mut csv = csv::Writer::from_path(to).map_err(|e| e.to_string())?;
         for issue in &issues.examples {
@@ -69,7 +76,8 @@ pub fn write_issues(issues: &Issues, data: &dyn DataSet, path: &Path) -> Result<
     .map_err(|e| AnalysisError::File {
         path: path.to_owned(),
         problem: e.to_string(),
-    })
+    })?;
+    issues_metadata::write(metadata, path)
 }
 
 /// The name of a class; its number if it has none.

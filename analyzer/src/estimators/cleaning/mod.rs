@@ -11,6 +11,7 @@ mod evidence;
 mod files;
 mod issues;
 mod issues_file;
+mod issues_metadata;
 mod issues_table;
 mod suggestions;
 mod window;
@@ -23,6 +24,7 @@ pub use files::{
 };
 pub use issues::{Issues, LabelIssue, confident, find_issues};
 pub use issues_file::{check_issues, read_issues};
+pub use issues_metadata::{IssuesMetadata, read_issues_metadata};
 pub use issues_table::{IssueRow, write_issues};
 pub use suggestions::{Advice, SuggestionTrust};
 pub use window::{EvidenceWindow, WindowReason};

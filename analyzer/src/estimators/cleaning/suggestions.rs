@@ -20,8 +20,6 @@ use crate::sweep::Observer;
 const AGREES: f64 = 0.55;
 /// Largest share of issues with a right label at which relabelling all of them is still advised.
 const RIGHT: f64 = 0.55;
-/// Smallest number of held-out examples for an estimate.
-const FEWEST: u64 = 30;
 /// Number of models whose predictions are averaged.
 const MODELS: usize = 5;
 /// Number of groups of equal size, by confidence, in which agreement is counted.
@@ -65,6 +63,9 @@ impl Advice {
 }
 
 impl SuggestionTrust {
+    /// Smallest number of held-out examples for an estimate.
+    pub const FEWEST: u64 = 30;
+
     /// Predicts the validation split, or the test split if there is none, by the mean over models at the steps of the evidence, as the
     /// training examples are judged. `None` without issues, and with fewer than 30 held-out examples.
     ///
@@ -77,7 +78,7 @@ impl SuggestionTrust {
         issues: &Issues,
         observer: &mut dyn Observer,
     ) -> Result<Option<Self>> {
-        let is_enough = |split: &Split| run.data().len(*split) >= FEWEST;
+        let is_enough = |split: &Split| run.data().len(*split) >= Self::FEWEST;
         let held_out = [Split::Validation, Split::Test].into_iter().find(is_enough);
         let (Some(split), true) = (held_out, issues.examples.iter().any(|e| e.is_issue)) else {
             return Ok(None);

@@ -35,8 +35,10 @@ pub enum Kind {
     History,
     /// A TensorBoard event file of this program.
     Events,
-    /// A table of label issues.
+    /// A table of label issues. The metadata next to it is checked as well.
     Issues,
+    /// The metadata of a table of label issues.
+    IssuesMetadata,
     /// A file of decisions about labels, which a person may have edited.
     Decisions,
     /// A file of labels for a recording.
@@ -90,6 +92,8 @@ pub(crate) const EVENTS_VERSION: &str = "brain.Event:2";
 pub(crate) const EVENTS_WRITER: &str = "hindcast";
 /// Columns of a table of label issues.
 pub(crate) const ISSUES: &str = "index,row,file,is_label_issue,label_score,given_label,predicted_label,given_probability,predicted_probability,rank_score";
+/// What the metadata of such a table calls its format.
+pub(crate) const ISSUES_FORMAT: &str = "hindcast label issues";
 /// First columns of a file of decisions about labels.
 pub(crate) const DECISIONS: &str = "index,row,file,given,suggested,decision";
 /// Columns of a file of labels for a recording.
@@ -133,6 +137,7 @@ impl Kind {
             Kind::History => "a table of steps",
             Kind::Events => "an event file of this program",
             Kind::Issues => "a table of label issues",
+            Kind::IssuesMetadata => "the metadata of a table of label issues",
             Kind::Decisions => "a file of decisions",
             Kind::Labels => "a file of labels",
             Kind::Page => "a report",
@@ -191,6 +196,7 @@ impl Kind {
             }
             Kind::Events => has(&text, EVENTS_VERSION) && has(&text, EVENTS_WRITER),
             Kind::Issues => text.lines().next() == Some(ISSUES),
+            Kind::IssuesMetadata => has(&text, &format!("\"format\": \"{ISSUES_FORMAT}\"")),
             Kind::Decisions => text.starts_with(DECISIONS),
             Kind::Labels => text.lines().next() == Some(LABELS),
             Kind::Page => has(&text, PAGE),
@@ -267,9 +273,14 @@ fn end(path: &Path) -> io::Result<Vec<u8>> {
 /// The text says what exists at the path and what to do.
 pub fn replaceable(path: &Path, kind: Kind) -> io::Result<()> {
     outside_of_runs(path)?;
-    if kind == Kind::Scores {
+    let beside = match kind {
+        Kind::Scores => Some(Kind::Metadata),
+        Kind::Issues => Some(Kind::IssuesMetadata),
+        _ => None,
+    };
+    if let Some(metadata) = beside {
         let sidecar = sidecar_path(path);
-        replaceable(&sidecar, Kind::Metadata)
+        replaceable(&sidecar, metadata)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", sidecar.display())))?;
     }
     let there = match std::fs::metadata(path) {

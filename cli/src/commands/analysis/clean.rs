@@ -1,6 +1,7 @@
 //! `hindcast clean`: find the wrong labels, write decisions to edit, the cleaned data, and what training on it gains.
 
 mod evidence;
+mod options;
 mod print;
 mod ranking;
 mod scan;
@@ -21,9 +22,9 @@ use crate::terminal::say;
 use crate::words::{counted, duration};
 use evidence::{Evidence, Judged};
 use hindcast_analyzer::estimators::cleaning::{
-    Action, Advice, Decisions, LabelEvidence, SuggestionTrust, cleaned_files, find_issues,
-    fits_format, free, free_file, read_decisions, write_cleaned_file, write_cleaned_folder,
-    write_decisions, write_issues, write_labels,
+    Action, Advice, Decisions, IssuesMetadata, LabelEvidence, SuggestionTrust, cleaned_files,
+    find_issues, fits_format, free, free_file, read_decisions, write_cleaned_file,
+    write_cleaned_folder, write_decisions, write_issues, write_labels,
 };
 use hindcast_analyzer::output::{self, Kind, apart};
 use hindcast_analyzer::{Names, Queries, RecordedRun};
@@ -59,7 +60,15 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
         }
         None => {
             let (run, notes, judged) = found(&asked, args, models)?;
-            write_issues(&judged.issues, run.data(), &args.issues)?;
+            let metadata = IssuesMetadata {
+                run_digest: run.head(),
+                start: judged.evidence.steps.start,
+                end: judged.evidence.steps.end,
+                evidence: judged.evidence.to_string(),
+                ranked_by: options::ranked_by(args),
+                options: options::given(args),
+            };
+            write_issues(&judged.issues, run.data(), &metadata, &args.issues)?;
             let decisions = Decisions::of(&judged.issues, decided(args, &judged));
             (run, notes, Some(judged), decisions)
         }

@@ -12,6 +12,7 @@ use crate::args::Report;
 use crate::commands::context::{Models, open_trace_within};
 use crate::commands::{Outcome, Usage, context};
 use crate::report::Source;
+use crate::report::issues::IssuesTable;
 use crate::report::page::Page;
 use crate::report::predicted::{Predicted, Predictor};
 use crate::report::reproduce;
@@ -22,7 +23,7 @@ use crate::verdict::{self, RemovalKind};
 use crate::words;
 use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::curves::{Measured, Point};
-use hindcast_analyzer::estimators::cleaning::{IssueRow, read_issues};
+use hindcast_analyzer::estimators::cleaning::{read_issues, read_issues_metadata};
 use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::{AnalysisError, ScoreTable, output};
 
@@ -130,9 +131,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         held_out_loss: !args.no_validation_loss,
         tables: &tables,
         removals: &removals,
-        issues: issues
-            .as_ref()
-            .map(|(name, rows)| (name.as_str(), rows.as_slice())),
+        issues: issues.as_ref(),
         queries: &args.query,
         top: args.top,
         tokens: args.tokens.as_deref(),
@@ -253,11 +252,14 @@ fn not_scores(path: &Path, error: AnalysisError) -> anyhow::Error {
     }
 }
 
-/// The table of label issues with the name of its file.
-fn issues(args: &Report) -> anyhow::Result<Option<(String, Vec<IssueRow>)>> {
+/// The table of label issues.
+fn issues(args: &Report) -> anyhow::Result<Option<IssuesTable>> {
     let read = |path: &PathBuf| {
-        let rows = read_issues(path).context("--issues")?;
-        anyhow::Ok((path.display().to_string(), rows))
+        anyhow::Ok(IssuesTable {
+            file: path.display().to_string(),
+            rows: read_issues(path).context("--issues")?,
+            made: read_issues_metadata(path).context("--issues")?,
+        })
     };
     args.issues.as_ref().map(read).transpose()
 }
@@ -426,16 +428,22 @@ fn commands(
     }
     if let Some(issues) = &page.issues {
         // `clean` doesn't replace decisions, which may have been edited.
-        let words = words("clean", data)
+        let mut words = words("clean", data);
+        for option in issues.made.iter().flat_map(|made| &made.options) {
+            words = words.word(option);
+        }
+        let words = words
             .option("--issues", &issues.file)
             .option("--write-decisions", "decisions-again.csv");
-        out.push((
+        let purpose = if issues.made.is_some() {
+            "Find the label issues again:".to_owned()
+        } else {
             format!(
                 "Find the label issues again, if `clean` was run without other options than files; {} doesn't say which it was run with:",
                 issues.file
-            ),
-            words.text(),
-        ));
+            )
+        };
+        out.push((purpose, words.text()));
     }
     let names = |files: Vec<&str>| files.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let tables = names(tables.iter().map(|(name, _)| name.as_str()).collect());

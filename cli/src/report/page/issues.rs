@@ -20,6 +20,9 @@ pub(super) fn issues(found: &LabelIssues) -> Markup {
                 "), by the training's own predictions. The number is an estimate, and right labels may be among them: look at the examples before labels are changed. From "
                 code { (found.file) } "."
             }
+            @if let Some(made) = &found.made {
+                p.quiet { "Ranked by " code { (made.ranked_by) } ". " (capital(&made.evidence)) "." }
+            }
             @if shown == 0 {
                 p.quiet { "There is nothing to show." }
             } @else {
@@ -27,7 +30,7 @@ pub(super) fn issues(found: &LabelIssues) -> Markup {
                 @if found.most.iter().any(|issue| issue.content.picture.is_some()) {
                     ul.grid { @for issue in &found.most { (tile(issue)) } }
                 } @else {
-                    (rows(&found.most))
+                    (rows(&found.most, found.made.is_some()))
                 }
             }
         },
@@ -59,7 +62,14 @@ fn tile(issue: &Issue) -> Markup {
     }
 }
 
-fn rows(issues: &[Issue]) -> Markup {
+/// A sentence without its end, with a capital.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
+fn rows(issues: &[Issue], told: bool) -> Markup {
     let from = one_file(issues.iter().map(|issue| issue.row.file.as_str()));
     let filed = from.is_none() && issues.iter().any(|issue| !issue.row.file.is_empty());
     let known = issues.iter().any(|issue| issue.really.is_some());
@@ -69,7 +79,7 @@ fn rows(issues: &[Issue]) -> Markup {
         "The most suspicious labels",
         html! {
             table.sortable {
-                caption { @if let Some(file) = from { (rows_of(file)) } "Probabilities are means over the steps that " code { "clean" } " looked at. It prints which epochs these are; by default those in which the model has learned and hasn't memorised wrong labels yet." }
+                caption { @if let Some(file) = from { (rows_of(file)) } "Probabilities are means over the steps that " code { "clean" } " looked at" @if told { "." } @else { ". It prints which epochs these are; by default those in which the model has learned and hasn't memorised wrong labels yet." } }
                 thead { tr {
                     th.n scope="col" { "Index" } th.n scope="col" { "Row" }
                     @if filed { th scope="col" { "File" } }

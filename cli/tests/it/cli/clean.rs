@@ -491,7 +491,7 @@ fn generated_digits_have_issues_but_no_files() {
         "label issues: ",
         "that were made wrong on purpose",
         "suggested labels: the model predicts ",
-        "issues.csv (300 rows)",
+        "issues.csv (300 rows, with issues.csv.meta.json)",
         "trained again",
     ] {
         assert!(said.contains(part), "{part}: {said}");

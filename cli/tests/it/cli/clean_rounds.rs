@@ -300,3 +300,33 @@ fn numbers_are_refused_with_the_command_that_ranks_them() {
     );
     fine(dir, &[&words[..], &["--data", "data"]].concat());
 }
+
+#[test]
+fn the_advice_says_why_it_is_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (validation, hint) in [
+        ("0", "no validation and no test examples"),
+        (
+            "29",
+            "only 29 validation or test examples, and an estimate needs 30",
+        ),
+    ] {
+        let validation = format!("data.validation={validation}");
+        let sets = [
+            "data.train=300",
+            "data.test=0",
+            "train.epochs=3",
+            &validation,
+        ];
+        let mut record = vec!["record", "digits", "--out", "run"];
+        record.extend(sets.iter().flat_map(|set| ["--set", set]));
+        fine(dir, &record);
+        let said = fine(dir, &["clean", "run", "--replace"]);
+        let expected = format!(
+            "suggested labels: no advice whether to trust them, because the run has {hint}"
+        );
+        assert!(said.contains(&expected), "{said}");
+        fs::remove_dir_all(dir.join("run")).unwrap();
+    }
+}

@@ -121,6 +121,36 @@ fn label_issues_are_marked_among_the_examples() {
     assert!(!page(dir, &["full.csv"]).contains("label issue"));
 }
 
+/// A page says what a table of issues was made with, as long as nobody has changed the table.
+#[test]
+fn the_evidence_and_the_options_of_issues_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    judged_run(dir);
+    let default = page(dir, &["--issues", "issues.csv"]);
+    assert!(section(&default, "issues").contains("Ranked by <code>margin</code>. Evidence from "));
+    let words = ["--window", "all", "--method", "mean-loss", "--replace"];
+    let said = fine(dir, &[&["clean", "run"], &words[..]].concat());
+    let asked = page(dir, &["--issues", "issues.csv"]);
+    let evidence = said.lines().find(|line| line.starts_with("evidence"));
+    let evidence = evidence.unwrap().trim_start_matches("evidence").to_owned();
+    assert!(section(&asked, "issues").contains(&format!(
+        "Ranked by <code>mean-loss</code>. Evidence{evidence}."
+    )));
+    let command = "hindcast clean run --method mean-loss --window all --issues issues.csv";
+    let commands = section(&asked, "reproduce");
+    assert!(
+        commands.contains("Find the label issues again:"),
+        "{commands}"
+    );
+    assert!(commands.contains(command), "{commands}");
+    let table = std::fs::read_to_string(dir.join("issues.csv")).unwrap();
+    std::fs::write(dir.join("issues.csv"), table.trim_end()).unwrap();
+    let changed = page(dir, &["--issues", "issues.csv"]);
+    assert!(section(&changed, "reproduce").contains("which it was run with"));
+    assert!(!section(&changed, "issues").contains("Ranked by"));
+}
+
 /// The commands of label issues and of a retraining without chosen examples work when they are copied.
 #[cfg(unix)]
 #[test]

@@ -8,15 +8,17 @@ use hindcast_model::objective::Split;
 use serde::Serialize;
 
 use super::evidence::{EvidenceJson, Judged};
+use super::options;
 use super::scan::Retrained;
 use super::shown::Shown;
-use super::told::{Planted, Suggestions, advice};
+use super::told::{Planted, Suggestions, advice, no_advice};
 use crate::args::Clean;
 use crate::commands::analysis::retraining;
 use crate::terminal::{self, field};
 use crate::words::{at_model, counted};
 use hindcast_analyzer::counterfactual::SplitLoss;
 use hindcast_analyzer::estimators::cleaning::{Action, Decisions, Issues, LabelIssue};
+use hindcast_analyzer::output::sidecar_path;
 use hindcast_analyzer::{CounterfactualReport, EngineKind, RecordedRun};
 
 /// Everything that is printed.
@@ -112,8 +114,14 @@ impl Found<'_> {
             self.issues(&mut out, judged)?;
         }
         self.files(&mut out)?;
-        if let Some(trust) = self.judged.and_then(|judged| judged.trust) {
-            writeln!(out, "{}", advice(&trust, self.args))?;
+        if let Some(judged) = self.judged {
+            let told = match judged.trust {
+                Some(trust) => Some(advice(&trust, self.args)),
+                None => no_advice(&judged.issues, self.run.data()),
+            };
+            if let Some(told) = told {
+                writeln!(out, "{told}")?;
+            }
         }
         if let Some(retrained) = self.retrained {
             trained_again(&mut out, retrained)?;
@@ -184,10 +192,7 @@ impl Found<'_> {
             out,
             "label issues: {n} of {all} ({:.1} %), ranked by {}; each with another suggested label",
             100.0 * n as f64 / all.max(1) as f64,
-            match &self.args.scores {
-                Some(path) => field(path.display()).to_string(),
-                None => field(&self.args.method).to_string(),
-            }
+            field(options::ranked_by(self.args))
         )?;
         writeln!(out, "{}", judged.evidence)?;
         if let Some(planted) = self.planted() {
@@ -258,9 +263,10 @@ impl Found<'_> {
             (None, judged) => {
                 writeln!(
                     out,
-                    "{} ({} rows)",
+                    "{} ({} rows, with {})",
                     field(self.args.issues.display()),
-                    judged.map_or(0, |judged| judged.issues.examples.len())
+                    judged.map_or(0, |judged| judged.issues.examples.len()),
+                    field(sidecar_path(&self.args.issues).display())
                 )?;
                 writeln!(
                     out,

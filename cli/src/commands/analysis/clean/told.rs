@@ -111,6 +111,23 @@ impl Suggestions {
     }
 }
 
+/// Why there is no advice about the suggestions. `None` if there are no issues to advise about.
+pub(super) fn no_advice(issues: &Issues, data: &dyn DataSet) -> Option<String> {
+    issues.examples.iter().find(|e| e.is_issue)?;
+    let held_out = [Split::Validation, Split::Test];
+    let most = held_out.map(|split| data.len(split)).into_iter().max();
+    let there = match most.unwrap_or(0) {
+        0 => "the run has no validation and no test examples".to_owned(),
+        n => format!(
+            "the run has only {n} validation or test examples, and an estimate needs {}",
+            SuggestionTrust::FEWEST
+        ),
+    };
+    Some(format!(
+        "suggested labels: no advice whether to trust them, because {there}; look at the rows before you apply the decisions"
+    ))
+}
+
 /// What held-out examples say about the suggestions, and what to do.
 pub(super) fn advice(trust: &SuggestionTrust, args: &Clean) -> String {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
