@@ -15,6 +15,31 @@ pub(crate) fn at_model(point: &str) -> String {
     }
 }
 
+/// As [`at_model`], in words for readers who don't know how a point is written. The written form is in brackets.
+pub(crate) fn at_model_in_words(point: &str) -> String {
+    let last = |what: String| {
+        format!("at the average of the models after each step of the last {what} ({point})")
+    };
+    let of = |mean: &str, unit: &str| -> Option<String> {
+        let count = mean.strip_suffix(unit)?.strip_suffix('-')?;
+        let count: u64 = count.parse().ok()?;
+        Some(match count {
+            1 => unit.trim_end_matches('s').to_owned(),
+            n => format!("{n} {unit}"),
+        })
+    };
+    match point.split_once(':') {
+        Some(("mean", "last-epoch")) => last("epoch".to_owned()),
+        Some(("mean", mean)) => match of(mean, "epochs").or_else(|| of(mean, "steps")) {
+            Some(what) => last(what),
+            None => at_model(point),
+        },
+        Some(("ema", _)) => format!("at a moving average of the models ({point})"),
+        Some(("step", step)) => format!("at the model before step {step}"),
+        _ => at_model(point),
+    }
+}
+
 /// A size in decimal units: 1.20 MB.
 pub(crate) fn bytes(n: u64) -> String {
     indicatif::DecimalBytes(n).to_string()
@@ -174,5 +199,28 @@ mod tests {
         assert_eq!(grouped(9999), "9999");
         assert_eq!(grouped(15_640), "15\u{202f}640");
         assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
+    }
+
+    #[test]
+    fn a_point_is_said_in_words() {
+        for (point, words) in [
+            ("final", "at the end of training"),
+            ("step:7", "at the model before step 7"),
+            (
+                "mean:10-epochs",
+                "at the average of the models after each step of the last 10 epochs (mean:10-epochs)",
+            ),
+            (
+                "mean:1-steps",
+                "at the average of the models after each step of the last step (mean:1-steps)",
+            ),
+            (
+                "mean:last-epoch",
+                "at the average of the models after each step of the last epoch (mean:last-epoch)",
+            ),
+            ("ema:0.9", "at a moving average of the models (ema:0.9)"),
+        ] {
+            assert_eq!(at_model_in_words(point), words);
+        }
     }
 }

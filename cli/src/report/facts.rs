@@ -8,6 +8,9 @@ use crate::contents::{
 use crate::words::{bytes, grouped, plural};
 use hindcast_analyzer::run::user_notes;
 
+/// The name of the fact about the update rule.
+const RULE: &str = "Update rule";
+
 /// A run in words and numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Facts {
@@ -46,6 +49,15 @@ impl Facts {
             head: contents.head.unwrap_or_default(),
             problems,
         }
+    }
+}
+
+impl Facts {
+    /// Adds facts about the training after the update rule.
+    pub fn insert(&mut self, trained: Vec<(String, String)>) {
+        let rule = self.list.iter().position(|(name, _)| name == RULE);
+        let at = rule.map_or(self.list.len(), |at| at + 1);
+        self.list.splice(at..at, trained);
     }
 }
 
@@ -101,7 +113,7 @@ fn list(trace: &Trace, contents: &Contents) -> Vec<(String, String)> {
         ("Holds", holds),
         ("Kept", info.keep.clone()),
         ("Tensors", tensors),
-        ("Update rule", rule),
+        (RULE, rule),
         ("Seed", info.seed.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))

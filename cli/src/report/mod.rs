@@ -8,6 +8,7 @@ pub(crate) mod page;
 pub(crate) mod plot;
 pub(crate) mod predicted;
 pub(crate) mod reproduce;
+mod settings;
 mod tokens;
 pub(crate) mod view;
 
@@ -65,8 +66,10 @@ pub(crate) struct Source<'a> {
 /// # Errors
 /// If a table or a retraining belongs to another run, a query is in no table, or an example can't be read.
 pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
-    let facts = Facts::of(source.trace);
+    let mut facts = Facts::of(source.trace);
     let mut history = History::of(source.trace, &Window::All)?;
+    let trained = settings::settings(source.trace.info().task.as_deref(), &history.rows);
+    facts.insert(trained);
     let mut damaged = facts.problems.clone();
     let unread = std::mem::take(&mut history.damage).into_iter();
     damaged.extend(unread.filter(|p| !facts.problems.contains(p)));
@@ -90,7 +93,7 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
                 source.predictor.as_mut().filter(|_| source.predictions),
                 &mut notes,
             )?);
-            let view = View::of(table, q, name);
+            let view = view_of(table, q, name, source.trace);
             let subject = Subject::of(table, q);
             shown.push(Shown {
                 verdict: Verdict::of(&subject, &removals),
@@ -205,6 +208,22 @@ fn check(source: &Source<'_>, facts: &Facts, notes: &mut Vec<String>) -> anyhow:
 /// Turns a mismatch between a file and the run into an error that names the file.
 fn about(file: &str, fits: Result<(), String>) -> anyhow::Result<()> {
     fits.map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
+}
+
+/// The statistics of query `q` of a table that was read from `path`, with what the trace says about its models.
+fn view_of(table: &ScoreTable, q: usize, path: &str, trace: &Trace) -> View {
+    View {
+        averaged_from: averaged_from(table, trace),
+        ..View::of(table, q, path)
+    }
+}
+
+/// The first model of the average that a table's queries are asked about. `None` for a single model, and if the trace doesn't
+/// have it.
+fn averaged_from(table: &ScoreTable, trace: &Trace) -> Option<u64> {
+    let point: QueryPoint = table.metadata.point().parse().ok()?;
+    let weights = point.resolve(trace, table.metadata.window.start).ok()?;
+    (weights.models() > 1).then(|| weights.first())
 }
 
 /// The positions of a table's queries that are shown. Adds a note if some are left out.

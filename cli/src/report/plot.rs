@@ -12,7 +12,7 @@ use plotters::element::PathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use axis::{scaled, scaled_range, ticks};
+use axis::{scaled, scaled_range, ticks, x_ticks};
 use hindcast_analyzer::output::{self, FIGURE, Kind};
 use hindcast_analyzer::{AnalysisError, Result};
 use marks::shapes;
@@ -196,7 +196,7 @@ impl Plot {
     ) -> std::result::Result<(), Problem> {
         let font = |height: f64| ("sans-serif", height).into_font().color(&TEXT);
         let (xs, ys) = (
-            ticks(&self.x, (size.width / 90) as usize),
+            x_ticks(&self.x, size.width - self.y_area(size)),
             ticks(&self.y, (size.height / 50) as usize),
         );
         let (x0, x1) = (

@@ -41,6 +41,8 @@ pub(crate) struct View {
     /// One entry per epoch, oldest first; empty if the table has no columns for them.
     pub epochs: Vec<EpochProfile>,
     pub growth: Option<AdjointGrowth>,
+    /// The first model of the average that the query is asked about. `None` for a single model, and if it isn't known.
+    pub averaged_from: Option<u64>,
     /// The method's options, and its remarks.
     pub settings: BTreeMap<String, String>,
     pub remarks: Vec<String>,
@@ -122,6 +124,7 @@ impl View {
             classes: classes(&scored, totals.hundredth),
             epochs: epochs(table, q),
             growth: query.and_then(|query| query.growth.clone()),
+            averaged_from: None,
             settings: meta.settings.clone(),
             remarks: meta.notes.clone(),
             totals,

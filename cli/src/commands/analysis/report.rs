@@ -322,9 +322,9 @@ fn program(models: &Models) -> String {
 }
 
 /// For each kind of removal that no retraining of a table has checked, the command that does, with a heading.
-fn checks(args: &Report, models: &Models, page: &Page) -> Vec<(String, String)> {
+fn checks(args: &Report, models: &Models, page: &Page) -> Vec<(usize, String, String)> {
     let mut out = Vec::new();
-    for shown in &page.shown {
+    for (k, shown) in page.shown.iter().enumerate() {
         for kind in &shown.verdict.unchecked {
             let words = Words::new(
                 &program(models),
@@ -346,6 +346,7 @@ fn checks(args: &Report, models: &Models, page: &Page) -> Vec<(String, String)> 
             };
             let (table, query) = (&shown.view.table, &shown.view.query);
             out.push((
+                k,
                 format!("{purpose} ({query} in {table}); `report --removed {file}` then compares predicted and real changes:"),
                 words.word(table).option("--query", query).option("--out", file).text(),
             ));

@@ -46,6 +46,7 @@ fn one(page: &Page, shown: &Shown) -> Markup {
         @if worst.is_empty() {
             p.quiet { "No example that is shown harms." }
         } @else {
+            (ends::legend(worst.iter()))
             (ends::gallery(worst, &format!("The most harmful examples, {}", title(page, &shown.view))))
             p.quiet { a href="#examples" { "More examples, and the most helpful ones" } }
         }

@@ -117,34 +117,61 @@ pub(super) fn distribution(view: &View) -> Result<Markup> {
     )
 }
 
-/// The adjoint's norm by step.
-pub(super) fn growth(growth: &AdjointGrowth) -> Result<Option<Markup>> {
-    let points: Vec<(f64, f64)> = growth
-        .norms
-        .iter()
-        .rev()
-        .filter_map(|&(step, norm)| Some((step as f64, norm.filter(|n| *n > 0.0)?)))
-        .collect();
-    if points.len() < 2 {
+/// The adjoint's norm by step. If the query is about an average of models that begins at `averaged_from`, the steps of the average
+/// are left out: there, the sweep adds up the parts of the query's gradient, and the norm says nothing about growth.
+pub(super) fn growth(growth: &AdjointGrowth, averaged_from: Option<u64>) -> Result<Option<Markup>> {
+    let point = |&(step, norm): &(u64, Option<f64>)| Some((step, norm.filter(|n| *n > 0.0)?));
+    let all: Vec<(u64, f64)> = growth.norms.iter().rev().filter_map(point).collect();
+    let whole = |from: u64| -> Vec<(u64, f64)> {
+        let before = all.iter().filter(|(step, _)| *step <= from);
+        before.copied().collect()
+    };
+    let before = averaged_from.map(whole).filter(|points| points.len() > 2);
+    let cut = before.is_some();
+    let shown = before.unwrap_or_else(|| {
+        let mut points = all.clone();
+        if averaged_from.is_some() {
+            // The gradient of the whole query, before its parts are added up.
+            points.pop();
+        }
+        points
+    });
+    if shown.len() < 2 {
         return Ok(None);
     }
+    let points: Vec<(f64, f64)> = shown
+        .iter()
+        .map(|(step, norm)| (*step as f64, *norm))
+        .collect();
     let x = Axis::around(
         "step (the sweep runs from right to left)",
         points.iter().map(|p| p.0),
     );
-    let y = Axis::decades("adjoint's norm", points.iter().map(|p| p.1));
+    let y = Axis::decades("norm of the adjoint", points.iter().map(|p| p.1));
     let (first, last) = (points[0].1, points[points.len() - 1].1);
     let marks = vec![Mark::Line {
         points,
         ink: Ink::Plain,
     }];
+    let end = if cut {
+        "before the averaged steps"
+    } else {
+        "at the end of training"
+    };
     let described = format!(
-        "Norm of the adjoint: {last:.3e} at the end of training, {first:.3e} at the beginning of the window"
+        "Norm of the adjoint: {last:.3e} {end}, {first:.3e} at the beginning of the window"
     );
     Ok(Some(figure(
         &Plot::new(x, y, marks),
         &described,
-        html! { "Sensitivity of the query to the parameters before each step. If it explodes, first-order estimates are wrong." },
+        html! {
+            "How sensitive the query is to the parameters before each step. If this explodes towards the left, first-order estimates are wrong."
+            @if let Some(from) = averaged_from { @if cut {
+                " The steps from " (grouped(from)) " on are left out: the query is about the average of their models, and the sweep adds up one model's part at each of them."
+            } @else {
+                " The query is about an average of models, whose parts the sweep adds up on its way, so the norm also rises because of that."
+            } }
+        },
     )?))
 }
 

@@ -29,8 +29,9 @@ pub(crate) struct Page {
     pub damaged: Vec<String>,
     /// Notes at the top of the page.
     pub notes: Vec<String>,
-    /// Commands that check the scores by retraining, if no retraining has: purpose, command.
-    pub checks: Vec<(String, String)>,
+    /// Commands that check the scores by retraining, if no retraining has: the position of the view that they are about, purpose,
+    /// command.
+    pub checks: Vec<(usize, String, String)>,
     /// Commands that produce the page again: purpose, command.
     pub commands: Vec<(String, String)>,
     /// Program and version that wrote the page.

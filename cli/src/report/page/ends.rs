@@ -16,6 +16,7 @@ pub(super) fn examples(page: &Page) -> Markup {
     section(
         "examples",
         html! {
+            (legend(page.shown.iter().flat_map(|shown| shown.extremes.harmful.iter().chain(&shown.extremes.helpful))))
             @for (k, shown) in page.shown.iter().enumerate() {
                 (of_view(k, html! {
                     h3 { (title(page, &shown.view)) }
@@ -29,6 +30,18 @@ pub(super) fn examples(page: &Page) -> Markup {
             }
         },
     )
+}
+
+/// What the numbers of an example mean.
+pub(super) fn legend<'a>(examples: impl Iterator<Item = &'a Example>) -> Markup {
+    let mut examples = examples.peekable();
+    html! {
+        @if examples.peek().is_some() { p.quiet {
+            @if examples.any(|e| e.picture.is_some()) { "Below a picture stand its label, its " b { "influence" } ", and its place: # is the position among the training examples, from 0." }
+            @else { b { "Index" } " is the position among the training examples and " b { "Row" } " the row of the file, both from 0. " b { "Seen" } " is the number of times that a scored step used the example." }
+            " The influence of an example is the estimated change of the query's value if the example were left out of training, in the unit of that value: for a loss, that of the loss."
+        } }
+    }
 }
 
 fn list(page: &Page, shown: &Shown, harmful: bool) -> Markup {

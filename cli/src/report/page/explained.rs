@@ -5,10 +5,10 @@ use maud::{Markup, html};
 use super::super::examples::Content;
 use super::super::predicted::{Explained, Pushed};
 use super::content::Page;
-use super::ends::{named_values, rows, tile};
+use super::ends::{legend, named_values, rows, tile};
 use super::pieces::{method_name, percent, place, short, signed};
 use super::sections::section;
-use crate::words::{at_model, grouped};
+use crate::words::{at_model_in_words, grouped};
 
 /// The section.
 pub(super) fn explained(page: &Page) -> Markup {
@@ -18,6 +18,7 @@ pub(super) fn explained(page: &Page) -> Markup {
     section(
         "explained",
         html! {
+            (legend(page.explained.iter().flat_map(|one| one.away.heaviest.iter().chain(&one.towards.heaviest))))
             @for one in &page.explained {
                 h3 { (one.query) @if several { ", " (method_name(&one.method)) } }
                 (example(one))
@@ -44,7 +45,7 @@ fn example(one: &Explained) -> Markup {
                             @if let Some(p) = row.probability { " with probability " (format!("{p:.3}")) }
                             @if one.wrong == Some(true) { span.mark { " ✗ wrong" } @if let Some(p) = row.label_probability { " (probability of the label " (format!("{p:.3}")) ")" } }
                         }
-                        ". Its loss is " (format!("{:.4}", row.loss.unwrap_or(f64::NAN))) " " (at_model(&one.at)) ". It is " (place(row.row, &row.file)) "."
+                        ". Its loss is " (format!("{:.4}", row.loss.unwrap_or(f64::NAN))) " " (at_model_in_words(&one.at)) ". It is " (place(row.row, &row.file)) "."
                     },
                     None => p.quiet { "Its prediction isn't shown without the data." },
                 }

@@ -6,9 +6,9 @@ use super::super::view::{ClassProfile, View};
 use super::charts;
 use super::content::{Page, Shown};
 use super::pieces::{command, method_name, percent, prose, scrolling, signed, title};
-use super::sections::{of_view, section};
+use super::sections::{of_view, of_views, section};
 use crate::verdict::{self, Told};
-use crate::words::at_model;
+use crate::words::at_model_in_words;
 use crate::words::{grouped, minus};
 use hindcast_analyzer::Result;
 use hindcast_analyzer::counterfactual::RemovalResult;
@@ -39,16 +39,18 @@ pub(super) fn trust(page: &Page) -> Result<Markup> {
     let mut plots = Vec::new();
     for shown in &page.shown {
         plots.push(match &shown.view.growth {
-            Some(growth) => charts::growth(growth)?,
+            Some(growth) => charts::growth(growth, shown.view.averaged_from)?,
             None => None,
         });
     }
     let content = html! {
         p { "A score estimates by how much the query's value would change if the example were left out of training. For several examples, the scores are added. The verdicts below say how reliable each of these is." }
         @for (k, (shown, plot)) in page.shown.iter().zip(&plots).enumerate() {
-            (of_view(k, verdict_of(page, shown, plot.as_ref())))
+            (of_view(k, html! {
+                (verdict_of(page, shown, plot.as_ref()))
+                @for (_, why, line) in page.checks.iter().filter(|(of, ..)| *of == k) { p { (prose(why)) } (command(line)) }
+            }))
         }
-        @for (why, line) in &page.checks { p { (prose(why)) } (command(line)) }
     };
     Ok(section("trust", content))
 }
@@ -64,7 +66,7 @@ fn verdict_of(page: &Page, shown: &Shown, plot: Option<&Markup>) -> Markup {
             ul { @for reason in &v.common { li { (prose(reason)) } } }
         }
         @if let Some(factor) = shown.subject.growth.filter(|factor| factor.is_finite()) {
-            p.quiet { (format!("The adjoint changed by ×{factor:.2} over the sweep. Strong growth speaks against the scores; weak growth doesn't speak for them.")) }
+            p.quiet { (format!("The adjoint is the gradient of the query with respect to the parameters before a step: how much the query would change if training went on from slightly other parameters. Its norm changed by ×{factor:.2} over the sweep. Strong growth speaks against the scores; weak growth doesn't speak for them.")) }
         }
         @match plot {
             Some(plot) => (plot),
@@ -145,7 +147,7 @@ pub(super) fn in_words(view: &View) -> Markup {
     let scored = view.examples - view.never_seen;
     html! {
         p {
-            @if view.value.is_finite() { (asked(&view.query)) " is " (minus(&format!("{:.6}", view.value))) " " (at_model(&view.at)) ". " }
+            @if view.value.is_finite() { (asked(&view.query)) " is " (minus(&format!("{:.6}", view.value))) " " (at_model_in_words(&view.at)) ". " }
             "Of " (grouped(scored as u64)) " scored examples, " span.harm { (grouped(t.harmful as u64)) " harm" } " (without one of them, it would fall) and "
             span.help { (grouped(t.helpful as u64)) " help" } ". "
             @if t.harm < 0.0 {
@@ -313,10 +315,12 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
     }
     let content = html! {
         @for (name, results, plot) in &parts {
+            @let fitting: Vec<usize> = (0..page.shown.len()).filter(|k| page.shown[*k].subject.fits(results)).collect();
+            (of_views(&fitting, html! {
             h3 { (results.query) ", " @if results.predicted_by.is_empty() { "not predicted" } @else { (method_name(&results.predicted_by)) } }
             p {
-                "Examples were left out of steps " (results.window.start) " to " (results.window.end) " (" (results.removal) " removal, " (results.denominators) " denominators), and the model was retrained on the recorded batches. Changes are measured " (at_model(results.point())) ". From " code { (name) } "."
-                @if !page.shown.iter().any(|s| s.subject.fits(results)) {
+                "Examples were left out of steps " (results.window.start) " to " (results.window.end) " (" (results.removal) " removal, " (results.denominators) " denominators), and the model was retrained on the recorded batches. Changes are measured " (at_model_in_words(results.point())) ". From " code { (name) } "."
+                @if fitting.is_empty() {
                     " Query, model, window or method differ from those of the tables on this page."
                 }
             }
@@ -341,6 +345,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
                     }
                 }))
             }
+            }))
         }
     };
     Ok(section("retraining", content))

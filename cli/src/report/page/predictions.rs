@@ -6,7 +6,7 @@ use super::super::predicted::{Predicted, Wrong};
 use super::ends::{ValueColumns, one_file, rows_of};
 use super::pieces::{percent, place, scrolling, short};
 use super::sections::section;
-use crate::words::{at_model, grouped};
+use crate::words::{at_model_in_words, grouped};
 use hindcast_analyzer::predictions::Confusion;
 
 /// With more classes, the most frequent mistakes are listed instead of all pairs.
@@ -40,7 +40,7 @@ fn in_words(predicted: &Predicted) -> Markup {
                 @let right = predicted.examples - wrong;
                 (grouped(right as u64)) " are predicted right (" (percent(right as f64 / predicted.examples as f64, 2)) ") and " (grouped(wrong as u64)) " wrong, "
             }
-            (at_model(&predicted.at)) ". Their mean loss is " (format!("{:.6}", predicted.mean_loss)) "."
+            (at_model_in_words(&predicted.at)) ". Their mean loss is " (format!("{:.6}", predicted.mean_loss)) "."
             @if let Some(far) = predicted.root_mean_square { " The root of the mean squared difference between predictions and labels is " (format!("{far:.6}")) "." }
         }
         @if let Some(why) = &predicted.untold { p.note { "No predictions: " (why) "." } }

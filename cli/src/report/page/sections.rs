@@ -30,6 +30,14 @@ pub(super) fn section(anchor: &str, content: Markup) -> Markup {
     }
 }
 
+/// Results that belong to the views at these positions. If they belong to one, the page's choice of a query can hide them.
+pub(super) fn of_views(views: &[usize], content: Markup) -> Markup {
+    match views {
+        [k] => of_view(*k, content),
+        _ => content,
+    }
+}
+
 /// The results of the view at position `k`, which the page's choice of a query can hide.
 pub(super) fn of_view(k: usize, content: Markup) -> Markup {
     html! { div data-view=(k) { (content) } }

@@ -137,6 +137,27 @@ pub(super) fn ticks(axis: &Axis, wanted: usize) -> Vec<(f64, String)> {
     linear(low, high, wanted)
 }
 
+/// Ticks of a horizontal axis of `width` pixels: about one per 90 pixels, or more if these would be only two and there is room.
+pub(super) fn x_ticks(axis: &Axis, width: u32) -> Vec<(f64, String)> {
+    /// Width of a character of a label, and the least gap between two labels.
+    const CHARACTER: usize = 9;
+    const GAP: usize = 12;
+    let usual = (width / 80) as usize;
+    let few = ticks(axis, usual);
+    if few.len() > 2 {
+        return few;
+    }
+    let fits = |ticks: &Vec<(f64, String)>| {
+        let widths = ticks
+            .iter()
+            .map(|(_, text)| CHARACTER * text.chars().count() + GAP);
+        widths.sum::<usize>() <= width as usize
+    };
+    let more = (1..4).map(|more| ticks(axis, usual.max(2) + more));
+    let mut more = more.filter(|ticks| ticks.len() > 2 && fits(ticks));
+    more.next().unwrap_or(few)
+}
+
 /// Ticks between `low` and `high`, at least two, with equal steps.
 fn linear(low: f64, high: f64, wanted: usize) -> Vec<(f64, String)> {
     let mut step = nice_step((high - low) / wanted.clamp(2, 10) as f64);
@@ -244,6 +265,19 @@ mod tests {
         let axis = Axis::at_sizes("n", &[30, 10, 100, 101, 300]);
         assert_eq!(texts(&axis, 3), ["10", "30", "100", "300"]);
         assert_eq!(ticks(&axis, 3)[2].0, 2.0);
+    }
+
+    #[test]
+    fn a_narrow_axis_has_more_than_two_ticks_if_there_is_room() {
+        let axis = Axis::around("step", [0.0, 705.0]);
+        let texts = |width| -> Vec<String> {
+            let found = x_ticks(&axis, width).into_iter();
+            found.map(|(_, text)| text).collect()
+        };
+        assert_eq!(texts(254), ["0", "200", "400", "600"]);
+        // Without room, two stay.
+        assert_eq!(texts(100).len(), 2);
+        assert!(texts(650).len() > 4);
     }
 
     #[test]

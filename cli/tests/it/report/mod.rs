@@ -500,3 +500,57 @@ fn rows_are_shown_with_their_values_and_a_page_needs_no_data() {
         1
     );
 }
+
+/// The words for what is shown, how the run was trained, and commands that stand with the query that they are about.
+#[test]
+fn a_page_explains_its_numbers_and_commands_follow_their_query() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    let queries = ["--query", "validation", "--query", "validation:3"];
+    fine(
+        dir,
+        &[&["influence", "run", "--out", "two.csv"], &queries[..]].concat(),
+    );
+    let page = page(dir, &["two.csv"]);
+    for anchor in ["answer", "examples", "explained"] {
+        let shown = section(&page, anchor);
+        assert!(
+            shown.contains("in the unit of that value"),
+            "{anchor}: {shown}"
+        );
+    }
+    let shown = section(&page, "influence");
+    assert!(
+        shown.contains("at the average of the models after each step of the last "),
+        "{shown}"
+    );
+    let run = section(&page, "run");
+    for fact in [
+        "Learning rate",
+        "Batch size",
+        "Layers",
+        "Loss",
+        "cross-entropy, mean over the batch",
+    ] {
+        assert!(run.contains(fact), "{fact}: {run}");
+    }
+    let trust = section(&page, "trust");
+    assert!(
+        trust.contains("The adjoint is the gradient of the query"),
+        "{trust}"
+    );
+    assert!(
+        trust.contains("are left out: the query is about the average"),
+        "{trust}"
+    );
+    let views: Vec<&str> = trust.split("data-view=").skip(1).collect();
+    assert_eq!(views.len(), 2);
+    for (view, own, other) in [
+        (views[0], "--query validation ", "--query validation:3 "),
+        (views[1], "--query validation:3 ", "--query validation "),
+    ] {
+        assert!(view.contains(own), "{view}");
+        assert!(!view.contains(other), "{view}");
+    }
+}
