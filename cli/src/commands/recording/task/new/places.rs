@@ -66,7 +66,9 @@ const PLAIN: [&str; 8] = [
 pub(super) fn stem(path: &Path) -> String {
     let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).unwrap_or_default().to_owned();
     let mut stem = text(path.file_stem());
-    let folder = text(path.parent().and_then(Path::file_name));
+    // A file of the current folder is named without it.
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folder = text(whole.parent().and_then(Path::file_name));
     if PLAIN.contains(&stem.to_lowercase().as_str()) && !folder.is_empty() {
         stem = folder;
     }
@@ -91,11 +93,16 @@ mod tests {
         for (path, name) in [
             ("pets/train", "pets"),
             ("embeddings/X.npy", "embeddings"),
-            ("train.csv", "train"),
+            ("/shop/train.csv", "shop"),
+            ("/train.csv", "train"),
             ("a/my table.csv", "my-table"),
         ] {
             assert_eq!(stem(Path::new(path)), name);
         }
+        // Of the current folder, if the file is in it.
+        let here = std::env::current_dir().unwrap();
+        let folder = here.file_name().unwrap().to_str().unwrap();
+        assert_eq!(stem(Path::new("x.npy")), folder);
     }
 
     #[test]
