@@ -2,15 +2,15 @@
 
 use super::given::Given;
 use super::memory::{Examples, FileStart};
-use super::relabel::{self, Purpose};
+use super::own_labels::{file_in, flip, given_labels};
 use super::report::Report;
 use super::scale::{Scale, moments};
 use super::select::{self, Splits};
 use super::spec::{DataSpec, Source, Target};
-use super::store::{Label, Labels, Rows, SourceRows, Store};
+use super::store::{Labels, Rows, SourceRows, Store};
 use super::table::WrittenTables;
 use super::target_scale::TargetScale;
-use super::{AugmentSpec, DataError, DataSet, digits, encoding, files, sources};
+use super::{AugmentSpec, DataError, DataSet, encoding, files, sources};
 use std::path::{Path, PathBuf};
 
 /// Reads or generates the examples of a Task.
@@ -58,14 +58,7 @@ pub(super) fn load_reporting(
     let seed = spec.seed.unwrap_or(seed);
     let augment = augment.copied().unwrap_or_default();
     let parts = sources::read(spec, given.folder, seed, report)?;
-    augment.validate(&parts.train.shape)?;
-    if spec.source == Source::Text && !augment.is_none() {
-        return Err(DataError::spec(
-            "augment",
-            "windows of text aren't images, so they can't be augmented",
-        ));
-    }
-
+    check_augment(spec, &augment, &parts.train.shape)?;
     let SourceRows {
         train,
         validation,
@@ -78,13 +71,7 @@ pub(super) fn load_reporting(
         finish,
     } = parts;
     let parts = [Some(&train), validation.as_ref(), test.as_ref()];
-    let mut files = file_starts(parts, root.as_deref());
-    if spec.source == Source::Digits {
-        // Generated examples have no file. Their full name says so.
-        for file in &mut files {
-            file.name = file.path.to_string_lossy().into_owned();
-        }
-    }
+    let files = named_starts(spec, parts, root.as_deref());
     let mut rows = Store::new(train, validation, test)?;
     let target = target(spec, &rows.all.labels)?;
     let names = class_names(&spec.class_names, &rows.all, names, &files)?;
@@ -110,12 +97,9 @@ pub(super) fn load_reporting(
         notes.extend(select::never_trained(&splits, &rows.all.labels, &names));
     }
     flip(spec, &mut rows, train, names.len(), seed)?;
-    let mut scale = Scale::new(spec, &rows.all.shape, &rows.all.values)?;
-    if spec.standardise {
-        scale.fit(&rows.all.values, train, rows.all.shape.iter().product());
-    }
-    let target_scale = target_scale(spec, target, &rows.all.labels, train)?;
     Ok(Examples {
+        scale: scale(spec, &rows.all, train)?,
+        target_scale: target_scale(spec, target, &rows.all.labels, train)?,
         rows: rows.all,
         origins,
         files,
@@ -125,16 +109,47 @@ pub(super) fn load_reporting(
         alphabet,
         texts,
         tables: (spec.source == Source::Csv).then(|| WrittenTables::new(spec)),
-        scale,
         augment,
         target,
-        target_scale,
         truth: rows.truth,
         truth_given,
         given: found.labels,
         notes,
         source: spec.source.name(),
     })
+}
+
+/// Checks that examples of this shape can be augmented, if they are.
+fn check_augment(spec: &DataSpec, augment: &AugmentSpec, shape: &[usize]) -> Result<(), DataError> {
+    augment.validate(shape)?;
+    if spec.source == Source::Text && !augment.is_none() {
+        return Err(DataError::spec(
+            "augment",
+            "windows of text aren't images, so they can't be augmented",
+        ));
+    }
+    Ok(())
+}
+
+/// All files of training, validation and test examples, with their first rows and their names.
+fn named_starts(spec: &DataSpec, parts: [Option<&Rows>; 3], root: Option<&Path>) -> Vec<FileStart> {
+    let mut files = file_starts(parts, root);
+    if spec.source == Source::Digits {
+        // Generated examples have no file. Their full name says so.
+        for file in &mut files {
+            file.name = file.path.to_string_lossy().into_owned();
+        }
+    }
+    files
+}
+
+/// The scaling of the inputs, fitted to the training examples if the table asks for it.
+fn scale(spec: &DataSpec, rows: &Rows, train: &[usize]) -> Result<Scale, DataError> {
+    let mut scale = Scale::new(spec, &rows.shape, &rows.values)?;
+    if spec.standardise {
+        scale.fit(&rows.values, train, rows.shape.iter().product());
+    }
+    Ok(scale)
 }
 
 /// The standardisation of the targets, fitted to the training examples' labels. `None` if the table doesn't ask for it.
@@ -196,94 +211,6 @@ pub(super) fn with_class_names(
         class_names,
         ..spec.clone()
     }))
-}
-
-/// The path of a file that the Task names.
-fn file_in(spec: &DataSpec, dir: Option<&Path>, name: &str) -> Result<PathBuf, DataError> {
-    let dir = dir.ok_or(DataError::NoFolder {
-        source_name: spec.source.name(),
-    })?;
-    files::Folder::new(dir, &[]).find(&[name])
-}
-
-/// What the user's files of labels gave.
-struct FoundLabels {
-    /// Positions among the rows of all files, and their new labels as text.
-    labels: Vec<(usize, String)>,
-    /// Notes about the files.
-    notes: Vec<String>,
-}
-
-/// Replaces labels by those of the user's file, and sets the true labels that are known.
-fn given_labels(
-    spec: &DataSpec,
-    given: Given<'_>,
-    rows: &mut Store,
-    files: &[FileStart],
-    names: &[String],
-) -> Result<FoundLabels, DataError> {
-    let path = |flag: Option<&Path>, key: &Option<String>| match (flag, key) {
-        (Some(path), _) => Ok(Some(path.to_path_buf())),
-        (None, Some(name)) => file_in(spec, given.folder, name).map(Some),
-        (None, None) => Ok(None),
-    };
-    let own = spec.label.as_ref().map(ToString::to_string);
-    let read = |path: &Path, purpose: Purpose, labels: &Labels| {
-        relabel::labels(path, purpose, own.as_deref(), files, labels, names)
-    };
-    let (mut notes, mut found) = (Vec::new(), Vec::new());
-    // Which digit was drawn is known.
-    let drawn = (spec.source == Source::Digits).then(|| rows.all.labels.clone());
-    if let Some(path) = path(given.labels, &spec.labels_file)? {
-        let labels = read(&path, Purpose::Labels, &rows.all.labels)?;
-        let changed = rows.all.labels.set(labels.iter().copied());
-        notes.push(format!(
-            "note: labels from {}: {}, changed: {changed}",
-            path.display(),
-            labels.len()
-        ));
-        let text = |(row, label): &(usize, Label)| (*row, label.text(names));
-        found = labels.iter().map(text).collect();
-    }
-    rows.truth = drawn;
-    if let Some(path) = path(given.truth, &spec.truth_file)? {
-        let labels = read(&path, Purpose::Truth, &rows.all.labels)?;
-        let truth = rows.truth.get_or_insert_with(|| rows.all.labels.unknown());
-        truth.set(labels.iter().copied());
-        notes.push(format!(
-            "note: true labels from {}: {}",
-            path.display(),
-            labels.len()
-        ));
-    }
-    Ok(FoundLabels {
-        labels: found,
-        notes,
-    })
-}
-
-/// Makes a share of the training labels wrong on purpose. Their labels before are then known to be the true ones, if no
-/// others are.
-fn flip(
-    spec: &DataSpec,
-    rows: &mut Store,
-    train: &[usize],
-    classes: usize,
-    seed: u64,
-) -> Result<(), DataError> {
-    let otherwise = match spec.source {
-        Source::Digits => digits::FLIPPED,
-        _ => 0.0,
-    };
-    let share = spec.flipped.unwrap_or(otherwise);
-    if share > 0.0 {
-        match &mut rows.truth {
-            Some(truth) => truth.fill_unknown(&rows.all.labels),
-            None => rows.truth = Some(rows.all.labels.clone()),
-        }
-        select::flip(share, train, &mut rows.all.labels, classes, seed)?;
-    }
-    Ok(())
 }
 
 /// All files of training, validation and test examples, with their first rows. If `root` is given, the names of files

@@ -41,6 +41,7 @@ mod new_rows;
 mod npy;
 mod numbers;
 mod own;
+mod own_labels;
 mod pairs;
 mod relabel;
 mod report;

@@ -3,12 +3,14 @@
 mod build;
 mod cells;
 mod columns;
+mod entry;
 mod fit;
 mod numerals;
 mod raw;
 mod read;
 mod spec;
 mod written;
+
 
 pub use numerals::Numerals;
 pub(super) use read::read;

@@ -1,7 +1,7 @@
 //! Reads the rows of tables.
 
-use super::cells;
 use super::columns::{Table, Use};
+use super::entry::Entry;
 use super::fit::Slot;
 use super::raw::Raw;
 use super::spec::Fill;
@@ -9,8 +9,8 @@ use crate::csv_rows::{CsvError, CsvRows};
 use crate::data::report::Report;
 use crate::data::spec::{DataSpec, Target};
 use crate::data::store::SourceRows;
-use crate::data::texts::{MAX_DISTINCT, Sorted, is_missing, listed, shortened};
-use crate::data::{DataError, Expected, encoding, files};
+use crate::data::texts::{Sorted, is_missing, listed};
+use crate::data::{DataError, encoding, files};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -263,48 +263,27 @@ impl Table<'_> {
         (row, line): (u64, u64),
         raw: &mut Raw,
     ) -> Result<(), DataError> {
-        let column = self.columns.get(at).map_or("", String::as_str);
-        let path = &raw.path;
-        let wrong = |expected: Expected, hint: String| DataError::Cell {
-            path: path.clone(),
+        let numerals = self.spec.numerals();
+        let entry = Entry {
+            path: &raw.path,
             row,
             line,
-            column: column.into(),
-            expected,
-            got: shortened(text).into(),
-            hint: hint.into(),
+            column: self.columns.get(at).map_or("", String::as_str),
+            text,
+            number: || numerals.number(text),
         };
-        let one_of =
-            |what: &str| Expected::Text(format!("one of at most {MAX_DISTINCT} {what}").into());
-        let numerals = self.spec.numerals();
-        let number = || numerals.number(text);
         match usage {
             Use::Ignored => {}
             Use::Number => {
-                let value = number().ok_or_else(|| {
-                    wrong(
-                        Expected::Number,
-                        cells::advice(text, column, numerals, self.spec.missing.as_ref()),
-                    )
-                })?;
+                let value = entry.number(numerals, self.spec.missing.as_ref())?;
                 raw.cells.push(value);
             }
             Use::Log1p => {
-                let value = number().filter(|x| *x > -1.0).ok_or_else(|| {
-                    let hint = format!("data.log1p takes log(1 + x) of column {column:?}");
-                    wrong(Expected::Text("a finite number above -1".into()), hint)
-                })?;
+                let value = entry.above_minus_one()?;
                 raw.cells.push(value.ln_1p());
             }
             Use::Category(c) => {
-                let n = self.categories.get_mut(c).and_then(|t| t.number(text));
-                let n = n.ok_or_else(|| {
-                    let hint = format!(
-                        "For free text write tfidf = {{ columns = [{column:?}] }}; to leave the column out, write ignore = \
-                         [{column:?}]"
-                    );
-                    wrong(one_of("categories"), hint)
-                })?;
+                let n = entry.category(self.categories.get_mut(c))?;
                 raw.cells.push(n.into());
             }
             Use::Text(t) => {
@@ -314,33 +293,13 @@ impl Table<'_> {
                 }
             }
             Use::Label if self.spec.target == Some(Target::Value) => {
-                let value = number().ok_or_else(|| {
-                    let hint = if is_missing(text) {
-                        format!(
-                            "The label is missing. To leave out such rows, write missing = {{ columns = {{ {column:?} = \"drop\" }} }} in \
-                             [data]"
-                        )
-                    } else {
-                        "With target = \"value\", labels are numbers".to_owned()
-                    };
-                    wrong(Expected::Number, hint)
-                })?;
+                let value = entry.label_value()?;
                 raw.labels.push(value);
             }
-            Use::Label if text.is_empty() => {
-                let hint = format!(
-                    "Give the row its label or leave the row out: missing = {{ columns = {{ {column:?} = \"drop\" }} }}; to train on \
-                     it as a class of its own, write merge = {{ {column:?} = {{ unknown = [\"\"] }} }}"
-                );
-                return Err(wrong(Expected::Text("a label".into()), hint));
-            }
             Use::Label => {
-                let n = self.labels.number(text).ok_or_else(|| {
-                    let hint = "If labels are numbers to predict, write target = \"value\"";
-                    wrong(one_of("classes"), hint.into())
-                })?;
+                let n = entry.class(&mut self.labels)?;
                 if n as usize == self.first_labels.len() {
-                    self.first_labels.push((path.clone(), row, line));
+                    self.first_labels.push((raw.path.clone(), row, line));
                 }
                 raw.labels.push(n.into());
             }

@@ -41,33 +41,7 @@ pub(super) fn documents(
         bail!(Usage("name the file with the documents".into()));
     };
     let fields = fields(path)?;
-    let named = |usual: &[&str]| {
-        let found = usual.iter().find(|name| fields.all.contains_key(**name));
-        found.map(|name| (*name).to_owned())
-    };
-    let label = match label {
-        Some(label) if fields.all.contains_key(label) => label.to_owned(),
-        Some(label) => bail!(Usage(format!(
-            "--label {label}: {} has no such field in all lines; they have {}",
-            path.display(),
-            fields.listed()
-        ))),
-        None => match named(&LABELS).or_else(|| fields.fewest()) {
-            Some(label) => label,
-            None => bail!(Usage(format!(
-                "{}: name the field of the label (--label); the lines have {}",
-                path.display(),
-                fields.listed()
-            ))),
-        },
-    };
-    let text = named(&TEXTS).or_else(|| fields.longest(&label));
-    let Some(text) = text.filter(|text| *text != label) else {
-        bail!(
-            "{}: no field of text was found beside the label {label:?}",
-            path.display()
-        );
-    };
+    let (label, text) = fields.of_label_and_text(path, label)?;
     let mut draft = Draft {
         name: stem(&plain(path)),
         found: vec![format!(
@@ -201,6 +175,42 @@ struct Fields {
 }
 
 impl Fields {
+    /// The fields of the label and of the text. `asked` is what the user says about the label.
+    fn of_label_and_text(
+        &self,
+        path: &Path,
+        asked: Option<&str>,
+    ) -> anyhow::Result<(String, String)> {
+        let named = |usual: &[&str]| {
+            let found = usual.iter().find(|name| self.all.contains_key(**name));
+            found.map(|name| (*name).to_owned())
+        };
+        let label = match asked {
+            Some(label) if self.all.contains_key(label) => label.to_owned(),
+            Some(label) => bail!(Usage(format!(
+                "--label {label}: {} has no such field in all lines; they have {}",
+                path.display(),
+                self.listed()
+            ))),
+            None => match named(&LABELS).or_else(|| self.fewest()) {
+                Some(label) => label,
+                None => bail!(Usage(format!(
+                    "{}: name the field of the label (--label); the lines have {}",
+                    path.display(),
+                    self.listed()
+                ))),
+            },
+        };
+        let text = named(&TEXTS).or_else(|| self.longest(&label));
+        let Some(text) = text.filter(|text| *text != label) else {
+            bail!(
+                "{}: no field of text was found beside the label {label:?}",
+                path.display()
+            );
+        };
+        Ok((label, text))
+    }
+
     fn listed(&self) -> String {
         self.all.keys().cloned().collect::<Vec<_>>().join(", ")
     }
