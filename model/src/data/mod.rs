@@ -80,7 +80,7 @@ pub use own::{Pairs, from_tensors};
 pub use sequences::Sequences;
 pub use set::{Cell, DataSet, GivenLabel, Image};
 pub use spec::{AxisOrder, ClassRef, ColumnRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
-pub use table::{Constant, Fill, MissingSpec, Numerals, TfidfSpec};
+pub use table::{Constant, Fill, MissingSpec, Numerals, TfidfSpec, is_date};
 pub use target_scale::TargetScale;
 pub use texts::is_missing;
 pub(crate) use texts::listed;

@@ -83,7 +83,7 @@ fn of_text(column: &str) -> String {
 }
 
 /// Whether a text is a date or a time in digits: `2026-11-30`, `30.11.26`, `11/30/2026 12:05`, `12:05:30`.
-pub(super) fn is_date(cell: &str) -> bool {
+pub fn is_date(cell: &str) -> bool {
     let head = cell.split([' ', 'T']).next().unwrap_or_default();
     let parts = |separator: char| -> Vec<usize> {
         let parts: Vec<&str> = head.split(separator).collect();

@@ -11,7 +11,7 @@ mod read;
 mod spec;
 mod written;
 
-
+pub use cells::is_date;
 pub use numerals::Numerals;
 pub(super) use read::read;
 pub use spec::{Constant, Fill, MissingSpec, TfidfSpec};

@@ -254,7 +254,7 @@ fn columns(draft: &mut Draft, looked: &Looked, label: usize, values: bool) {
         (Kind::Empty, "it is empty"),
         (
             Kind::Dates,
-            "it holds dates: numbers such as a month or an age can be learned from, texts of dates can't",
+            "it holds dates or times: numbers such as a month or an age can be learned from, texts of dates can't",
         ),
     ];
     let mut ignored = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use hindcast_model::data::{Numerals, is_missing};
+use hindcast_model::data::{Numerals, is_date, is_missing};
 
 /// Texts of a column that are counted. A column with more different texts has no categories.
 const COUNTED: usize = 1000;
@@ -82,7 +82,7 @@ impl Column {
             }
             None => self.add_odd(cell, place),
         }
-        self.dates += u64::from(date(cell));
+        self.dates += u64::from(is_date(cell));
         self.words += cell.split_whitespace().count() as u64;
         if let Some(count) = self.texts.get_mut(cell) {
             *count += 1;
@@ -216,12 +216,4 @@ impl Column {
             Some(_) => Kind::Categories,
         }
     }
-}
-
-/// A date such as 2024-03-31, 31.03.2024 or 3/31/2024, with or without a time.
-fn date(cell: &str) -> bool {
-    let day = cell.split([' ', 'T']).next().unwrap_or_default();
-    let parts: Vec<&str> = day.split(['-', '.', '/']).collect();
-    let digits = |n: &&str| n.chars().all(|c| c.is_ascii_digit()) && matches!(n.len(), 1 | 2 | 4);
-    parts.len() == 3 && parts.iter().all(digits) && parts.iter().any(|n| n.len() == 4)
 }
