@@ -52,6 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Report(args) => analysis::report::run(&args, &Models::Recorded),
         Command::Export(args) => traces::export::run(&args),
         Command::Recover(args) => traces::recover::run(&args),
+        Command::Prune(args) => traces::derive::prune(&args),
         Command::Checkpoint(args) => traces::checkpoint::run(&args),
         #[cfg(feature = "record")]
         Command::Exactness(args) => lab::exactness::run(&args),

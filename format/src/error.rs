@@ -160,17 +160,45 @@ pub enum FormatError {
         /// The reason.
         why: String,
     },
-    /// The run changed while it was being recovered. Usually a recorder is writing it.
+    /// The run has no end yet, so a copy would end earlier than it.
     #[error(
-        "{path}: the run changed while it was read: a recorder is writing it, or it is being damaged or replaced; recover it when nothing writes to it any more"
+        "{path}: the run is still open: a recorder is writing it, or was killed; wait until it has ended, resume and finish it, or make a closed copy with `hindcast recover`"
+    )]
+    StillOpen {
+        /// The run.
+        path: String,
+    },
+    /// The run is damaged, so what is made from it would look whole and lack what the damage took.
+    #[error(
+        "{path}: the run is damaged, and a copy would hide that: {why}; `hindcast recover` copies what is readable to a new run, which can be used here"
+    )]
+    NotIntact {
+        /// The run.
+        path: String,
+        /// The first finding.
+        why: String,
+    },
+    /// What a new run is to keep isn't in the run.
+    #[error("{path}: {what}: {why}")]
+    NothingToKeep {
+        /// The run.
+        path: String,
+        /// The choice, as the user writes it.
+        what: String,
+        /// Why it keeps nothing.
+        why: String,
+    },
+    /// The run changed while it was being copied. Usually a recorder is writing it.
+    #[error(
+        "{path}: the run changed while it was read: a recorder is writing it, or it is being damaged or replaced; repeat this when nothing writes to it any more"
     )]
     Changed {
         /// The run.
         path: String,
     },
-    /// A recovered run, read back, differs from what was written. The disk or the memory is faulty.
+    /// A run that was written from another one, read back, differs from what was written. The disk or the memory is faulty.
     #[error(
-        "{path}: the recovered run, read back, differs from what was written: {why}; it was removed, try another disk"
+        "{path}: the new run, read back, differs from what was written: {why}; it was removed, try another disk"
     )]
     NotAsWritten {
         /// The run.

@@ -49,14 +49,17 @@ mod chunks;
 mod codec;
 mod context;
 mod decoder;
+mod derive;
 mod encoder;
 mod error;
 mod frame;
 mod frozen;
 mod info;
+mod lineage;
 mod made;
 mod manifest;
 mod memory;
+mod place;
 mod process;
 mod recover;
 mod rows;
@@ -73,12 +76,16 @@ mod wire;
 mod writer;
 
 pub use chunks::{Chunking, MAX_CHUNK_ELEMENTS};
+pub use derive::{
+    Derive, DeriveReport, Descent, Selection, Signer, derive, derive_storage, descent,
+};
 pub use encoder::{EncodedFrame, Encoder};
 pub use error::{Corruption, FormatError, hex};
 pub use frame::FrameKind;
 pub use frozen::FrozenTensor;
 pub use info::{DataIdentity, RunInfo, SplitFingerprint};
 pub use layout::{DType, Layout, Role, TensorSpec};
+pub use lineage::{Ancestor, Derivation, is_lineage_key, lineage};
 #[cfg(feature = "machine")]
 pub use made::made_here;
 pub use made::{Processor, SESSION, is_made_key, made, made_note, session_of};

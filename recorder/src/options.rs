@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use hindcast_format::layout::Layout;
 use hindcast_format::{
-    DataIdentity, Durability, FrozenTensor, HELD_OUT, RunInfo, SegmentPolicy, Storage, is_made_key,
+    DataIdentity, Durability, FrozenTensor, HELD_OUT, RunInfo, SegmentPolicy, Storage,
+    is_lineage_key, is_made_key,
 };
 
 use crate::capture::QUEUED_STEPS;
@@ -134,12 +135,14 @@ impl Options {
 
     /// Checks the notes of a new run. Those of a resumed run stay as they are.
     pub(crate) fn check_notes(&self) -> Result<(), RecorderError> {
-        let kept =
-            |key: &str| FrozenTensor::is_key(key) || HELD_OUT.contains(&key) || is_made_key(key);
+        let kept = |key: &str| {
+            let of_recorder = FrozenTensor::is_key(key) || HELD_OUT.contains(&key);
+            of_recorder || is_made_key(key) || is_lineage_key(key)
+        };
         match self.notes.keys().find(|key| kept(key)) {
             Some(key) => Err(self.setup(format!(
                 "the note {key:?} has a key that is kept for what the recorder itself notes about frozen tensors (`frozen.NAME`), held-out rows \
-                 (`{}`, `{}`) and how the run was made (`made.…`): choose another key",
+                 (`{}`, `{}`), how the run was made (`made.…`) and from which other run (`prune-1.time` and the like): choose another key",
                 HELD_OUT[0], HELD_OUT[1]
             ))),
             None => Ok(()),

@@ -284,7 +284,7 @@ fn counts(what: &str, files: &Files, original: &Original, truth: &Trace) -> Test
 fn results(dir: &Path, verb: &str) -> anyhow::Result<Files> {
     let mut all = match verb {
         "export" => read(&dir.join("steps"))?,
-        "recover" => {
+        "recover" | "prune" => {
             fine(
                 dir,
                 &["export", "new", "--steps", "0..56", "--out", "steps"],
@@ -303,11 +303,12 @@ fn results(dir: &Path, verb: &str) -> anyhow::Result<Files> {
     Ok(all)
 }
 
-const VERBS: [(&str, &str); 9] = [
+const VERBS: [(&str, &str); 10] = [
     ("info", "info run"),
     ("verify", "verify run"),
     ("export", "export run --steps 0..56 --out steps"),
     ("recover", "recover run --out new"),
+    ("prune", "prune run --window 0..56 --out new"),
     ("influence", "influence run --data data --out scores.csv"),
     (
         "counterfactual",
@@ -351,7 +352,8 @@ fn verbs(dir: &Path, what: &str, files: &Files, original: &Files, right: &Rights
             matches!(code, 0 | 1 | 3) && !text.contains("panicked"),
             "{what}: {verb}: {text}"
         );
-        if verb == "verify" {
+        // A run is made only from one that is whole.
+        if ["verify", "prune"].contains(&verb) {
             ensure!((code == 0) == unaltered, "{what}: {verb}: {text}");
         }
         if code != 0 {
@@ -404,7 +406,9 @@ fn five_hundred_random_mutations_never_pass_for_the_original_run() -> Tested {
     let first = worker("0")?;
     let mut right = Rights::new();
     for (verb, line) in VERBS {
-        let _ = fs::remove_dir_all(first.join("steps"));
+        for left in ["steps", "new"] {
+            let _ = fs::remove_dir_all(first.join(left));
+        }
         let output = hindcast(&first, &line.split(' ').collect::<Vec<_>>());
         ensure!(output.status.success(), "{verb}: {}", said(&output));
         right.insert(verb, (results(&first, verb)?, output.stdout));

@@ -22,7 +22,7 @@ pub enum Missing {
         steps: Range<u64>,
     },
     /// Steps between the start of a window and the end of training.
-    #[error("{}", window_in_words(window, needed, holes, newest.as_ref()))]
+    #[error("{}", window_in_words(window, needed, (holes, pruned_from.as_deref()), newest.as_ref()))]
     Window {
         /// The window, as the user writes it.
         window: String,
@@ -32,9 +32,11 @@ pub enum Missing {
         holes: Vec<Range<u64>>,
         /// The newest contiguous steps, if they reach the end of training: a window that lies in them can be swept.
         newest: Option<Range<u64>>,
+        /// Head digest of the run from which steps were pruned; `None` if none were.
+        pruned_from: Option<String>,
     },
     /// Steps of a window that is looked at alone.
-    #[error("{}", walked_in_words(window, needed, holes, longest.as_ref()))]
+    #[error("{}", walked_in_words(window, needed, (holes, pruned_from.as_deref()), longest.as_ref()))]
     Walked {
         /// The window, as the user writes it.
         window: String,
@@ -44,6 +46,8 @@ pub enum Missing {
         holes: Vec<Range<u64>>,
         /// The longest range of its recorded steps without a gap; `None` if none is recorded.
         longest: Option<Range<u64>>,
+        /// Head digest of the run from which steps were pruned; `None` if none were.
+        pruned_from: Option<String>,
     },
     /// Steps whose parameters a query's point averages.
     #[error("{}", averaged_in_words(point, averaged, *first_missing, *missing, newest.as_ref()))]
@@ -208,7 +212,7 @@ fn averaged_in_words(
 fn window_in_words(
     window: &str,
     needed: &Range<u64>,
-    holes: &[Range<u64>],
+    (holes, pruned_from): (&[Range<u64>], Option<&str>),
     newest: Option<&Range<u64>>,
 ) -> String {
     let rest = match newest {
@@ -219,14 +223,14 @@ fn window_in_words(
         "window {window}: a sweep walks back from the end of training and needs every step of {}..{}, but {}; {rest}",
         needed.start,
         needed.end,
-        holes_in_words(holes)
+        holes_in_words(holes, pruned_from)
     )
 }
 
 fn walked_in_words(
     window: &str,
     needed: &Range<u64>,
-    holes: &[Range<u64>],
+    (holes, pruned_from): (&[Range<u64>], Option<&str>),
     longest: Option<&Range<u64>>,
 ) -> String {
     let rest = match longest {
@@ -237,12 +241,12 @@ fn walked_in_words(
         "window {window}: every step of {}..{} is replayed, but {}; {rest}",
         needed.start,
         needed.end,
-        holes_in_words(holes)
+        holes_in_words(holes, pruned_from)
     )
 }
 
 /// How many steps are missing, and which.
-fn holes_in_words(holes: &[Range<u64>]) -> String {
+fn holes_in_words(holes: &[Range<u64>], pruned_from: Option<&str>) -> String {
     let count: u64 = holes.iter().map(|h| h.end - h.start).sum();
     let mut named: Vec<String> = holes
         .iter()
@@ -255,8 +259,15 @@ fn holes_in_words(holes: &[Range<u64>]) -> String {
     if holes.len() > NAMED {
         named.push(format!("… ({} ranges)", holes.len()));
     }
+    let pruned = match pruned_from {
+        Some(head) => {
+            let start = head.get(..16).unwrap_or(head);
+            format!(" (left out on purpose: the run was pruned from the one with head {start}…)")
+        }
+        None => String::new(),
+    };
     format!(
-        "{count} of them {} not in the trace: {}",
+        "{count} of them {} not in the trace: {}{pruned}",
         if count == 1 { "is" } else { "are" },
         named.join(", ")
     )
@@ -334,6 +345,7 @@ mod tests {
             needed,
             holes,
             newest,
+            pruned_from: None,
         };
         let said = window("all", 0..10, vec![3..5, 6..7], Some(7..10)).to_string();
         assert!(said.contains("3 of them are not in the trace"), "{said}");
@@ -348,11 +360,24 @@ mod tests {
             needed: 0..10,
             holes: vec![2..3, 4..5],
             longest: Some(5..10),
+            pruned_from: None,
         };
         assert_eq!(
             walked.to_string(),
             "window all: every step of 0..10 is replayed, but 2 of them are not in the trace: 2, 4; the longest range \
              without a gap is 5..10"
+        );
+        let pruned = Missing::Walked {
+            window: "all".to_owned(),
+            needed: 0..10,
+            holes: vec![0..5],
+            longest: Some(5..10),
+            pruned_from: Some("0123456789abcdef0123".to_owned()),
+        };
+        assert!(
+            pruned
+                .to_string()
+                .contains("0..5 (left out on purpose: the run was pruned from the one with head 0123456789abcdef…)")
         );
     }
 }

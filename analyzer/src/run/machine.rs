@@ -1,7 +1,7 @@
 //! The machine that recorded a run, beside this one.
 
 use candle_core::Device;
-use hindcast_format::{Processor, Trace, made, session_of};
+use hindcast_format::{Processor, Trace, lineage, made, session_of};
 
 use super::recorded::RecordedRun;
 
@@ -50,6 +50,13 @@ fn sessions_are_like_here(trace: &Trace) -> bool {
     let Some(manifest) = trace.manifest() else {
         return false;
     };
+    // A run that was made from a resumed one doesn't list the cuts with their sessions any more.
+    if lineage(trace.info())
+        .iter()
+        .any(|ancestor| ancestor.fact("resumed").is_some())
+    {
+        return false;
+    }
     manifest.forks.iter().all(|fork| {
         let notes = trace.meta(fork.at_step).ok().and_then(|m| session_of(&m));
         notes.and_then(|notes| Processor::of(&notes)).as_ref() == Some(&here)

@@ -99,6 +99,10 @@ pub trait StepSource: Send + Sync {
     ) -> Result<()> {
         self.metas(range)?.iter().try_for_each(see)
     }
+    /// Head digest of the run from which steps were pruned, so that they are missing on purpose. `None` if none were.
+    fn pruned_from(&self) -> Option<String> {
+        None
+    }
     /// The state at the end of training.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::StepMeta;
-use hindcast_format::{KeyState, State, Steps, Trace};
+use hindcast_format::{Derivation, KeyState, State, Steps, Trace, lineage};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::{Reduction, Task};
@@ -121,6 +121,17 @@ impl StepSource for Trace {
 
     fn reverse(&self, range: Range<u64>) -> Result<StepWalk<'_>> {
         Ok(walk(Trace::reverse(self, range)))
+    }
+
+    fn pruned_from(&self) -> Option<String> {
+        let mut ancestors = lineage(self.info()).into_iter();
+        let pruned = ancestors.find(|ancestor| ancestor.by == Derivation::Prune)?;
+        Some(
+            pruned
+                .fact("original-head")
+                .unwrap_or("not known")
+                .to_owned(),
+        )
     }
 
     fn keyframe(&self, step: u64) -> Result<u64> {

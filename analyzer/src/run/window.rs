@@ -76,6 +76,7 @@ impl Window {
             holes: holes(&ranges, &needed),
             newest: ranges.last().filter(|r| r.end >= end).cloned(),
             needed,
+            pruned_from: source.pruned_from(),
         }))
     }
 
@@ -100,6 +101,7 @@ impl Window {
             holes: holes(&ranges, &wanted),
             longest,
             needed: wanted,
+            pruned_from: source.pruned_from(),
         }))
     }
 

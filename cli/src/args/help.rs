@@ -291,7 +291,24 @@ pub(crate) const VERIFY_JSON: &str = "\
                          first recorded one to the end, drawn the number of steps drawn at random, or null
   never_trained          names of the parameter tensors that no step of the trace trained; absent if there are none
   dates                  dates of the run that can't be true; absent if there are none
-  recovered              what a run that `recover` wrote lacks; absent for other runs";
+  recovered              what a run that `recover` wrote lacks; absent for other runs
+  derived                how the run was made from others, oldest first, in words; absent for recorded runs
+  original               only with --original: {original_head, by, steps, gaps, steps_left_out, tensors_left_out, problems}: the head that the notes
+                         name; how the run was made, a list of recovery, prune, compact and redact; the number of steps with tensors and without that
+                         are the original's; what is left out; and differences that the notes don't explain (exit code 3 unless it is empty)";
+
+pub(crate) const DERIVE_JSON: &str = "\
+The run is read and checked first; a damaged or open one is refused. The new run is checked and compared with it before it appears. Its notes name
+the original: its head digest, its signer, and what was left out. `hindcast verify NEW --original RUN` compares them again.
+
+--json prints an object with
+  kind, original, written   prune, and the two runs
+  original_head, original_bytes, original_segments, head_digest, bytes, segments, status
+  steps, gaps            number of steps of the new run with tensors, and without
+  steps_left_out, tensors_left_out, key_states_left_out
+                         steps that are left out; steps that have lost their tensors; steps that no longer hold the optimizer's state
+  left_out               what is left out, in words
+  remarks                what to know about the result";
 
 pub(crate) const INFO_JSON: &str = "\
 --json prints an object with

@@ -3,6 +3,7 @@
 mod analysis;
 mod clean;
 mod curves;
+mod derive;
 mod dynamics;
 #[cfg(feature = "record")]
 mod experiments;
@@ -26,6 +27,7 @@ pub use analysis::{
 };
 pub use clean::{Clean, Decide};
 pub use curves::{Compare, History};
+pub use derive::{Derived, Prune};
 pub use dynamics::{Dynamics, ReplayArgs, Spikes};
 #[cfg(feature = "record")]
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
@@ -120,6 +122,9 @@ pub enum Command {
     Export(Export),
     /// Copy everything that is still readable in a damaged run to a new run, and report what was lost
     Recover(Recover),
+    /// Copy some of a run's steps to a new, smaller run: the last epoch, every n-th step, or a window
+    #[command(after_long_help = help::DERIVE_JSON)]
+    Prune(Prune),
     /// Write the model as it was before any recorded step to a safetensors file
     Checkpoint(Checkpoint),
     /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64

@@ -77,24 +77,46 @@ fn of_analysis(error: &AnalysisError) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// A run may lack steps although it was recorded with `--keep all`: they were skipped, lost when storage failed, or damaged.
-const WHOLE: &str = "record a run that holds every step (--keep all, and none skipped or lost)";
+/// Where the missing steps are. A run may lack steps although it was recorded with `--keep all`: they were skipped, lost when storage failed,
+/// or damaged.
+fn whole(pruned_from: Option<&str>) -> &'static str {
+    match pruned_from {
+        Some(_) => "analyse the run from which this one was pruned",
+        None => "record a run that holds every step (--keep all, and none skipped or lost)",
+    }
+}
 
 fn of_missing(missing: &Missing) -> Option<String> {
     Some(match missing {
         Missing::Model { .. } => "name one of these with --at step:N".to_owned(),
         Missing::Window {
             newest: Some(steps),
+            pruned_from,
             ..
-        } => format!("use --window {}..{}, or {WHOLE}", steps.start, steps.end),
+        }
+        | Missing::Walked {
+            longest: Some(steps),
+            pruned_from,
+            ..
+        } => format!(
+            "use --window {}..{}, or {}",
+            steps.start,
+            steps.end,
+            whole(pruned_from.as_deref())
+        ),
+        Missing::Window {
+            newest: None,
+            pruned_from: Some(_),
+            ..
+        } => "analyse the run from which this one was pruned".to_owned(),
         Missing::Window { newest: None, .. } => {
             "record with --keep all, last-epoch or last-steps, so that the run holds its last step; a run that was recorded so has lost or skipped it".to_owned()
         }
         Missing::Walked {
-            longest: Some(steps),
+            longest: None,
+            pruned_from,
             ..
-        } => format!("use --window {}..{}, or {WHOLE}", steps.start, steps.end),
-        Missing::Walked { longest: None, .. } => format!("choose another window, or {WHOLE}"),
+        } => format!("choose another window, or {}", whole(pruned_from.as_deref())),
         Missing::NeverRecordedState { .. } => {
             "`record --keep all` keeps a run from its first step".to_owned()
         }
@@ -179,6 +201,7 @@ mod tests {
                 needed: 0..10,
                 holes: vec![3..5, 6..8],
                 newest,
+                pruned_from: None,
             }))
         };
         let narrower = window(Some(8..10));

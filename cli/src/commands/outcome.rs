@@ -146,7 +146,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let damaged = error.chain().any(|cause| {
         cause
             .downcast_ref::<hindcast_format::FormatError>()
-            .is_some_and(|e| e.is_damage())
+            .is_some_and(|e| {
+                e.is_damage() || matches!(e, hindcast_format::FormatError::NotIntact { .. })
+            })
     });
     if damaged { 3 } else { 1 }
 }

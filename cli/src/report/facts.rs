@@ -1,6 +1,6 @@
 //! The facts about a run that a page shows.
 
-use hindcast_format::{DataIdentity, FormatError, Trace, hex, made};
+use hindcast_format::{DataIdentity, FormatError, Trace, hex, lineage, made};
 
 use crate::contents::{
     Contents, NO_HEAD, about_never_trained, in_a_line, never_trained, status, training_examples,
@@ -134,6 +134,8 @@ fn list(trace: &Trace, contents: &Contents) -> Vec<(String, String)> {
             }));
         }
     }
+    let derived = lineage(info);
+    out.extend(derived.iter().map(|a| ("Derived".to_owned(), a.in_words())));
     out.extend(user_notes(info).map(|(key, text)| (format!("Note, {key}"), text.clone())));
     out.extend(made(&info.notes).map(|(key, text)| (format!("Made, {key}"), text.to_owned())));
     let head = contents.head.as_deref().unwrap_or(NO_HEAD);

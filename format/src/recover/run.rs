@@ -6,7 +6,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::place::Place;
 use super::report::{Loss, LossKind, RecoverReport, add};
 use super::salvage::{Kept, Salvage};
 use super::write::{Tally, Target};
@@ -14,6 +13,7 @@ use super::{arrange, origin};
 use crate::FormatError;
 use crate::manifest::Status;
 use crate::memory::Work;
+use crate::place::Place;
 use crate::storage::{FsStorage, Storage};
 use crate::trace::{Part, Reading, Trace};
 use crate::verify::{Finding, FindingKind, Severity, VerifyReport, verify_storage};
@@ -48,7 +48,7 @@ pub fn recover_within(
 ) -> Result<RecoverReport, FormatError> {
     let (run, new) = (run.as_ref(), new.as_ref());
     let source: Arc<dyn Storage> = Arc::new(FsStorage::new(run).within(memory));
-    let place = Place::beside(run, new)?;
+    let place = Place::beside(run, new, "recovering")?;
     let target: Arc<dyn Storage> = Arc::new(FsStorage::new(&place.temporary));
     let mut report = recover_storage(&source, &target, progress)?;
     place.publish()?;

@@ -19,7 +19,7 @@ use crate::trace::Trace;
 use crate::verify::VerifyReport;
 
 /// A step, in the form in which it is kept.
-pub(super) enum Kept<'a> {
+pub(crate) enum Kept<'a> {
     /// Opens a segment.
     Keyframe {
         meta: &'a StepMeta,
@@ -44,7 +44,7 @@ pub(super) enum Kept<'a> {
 
 /// The end of a salvaged run.
 #[derive(Default)]
-pub(super) struct End {
+pub(crate) struct End {
     /// The last step with tensors.
     pub last: Option<(u64, State)>,
     /// T with θ_T, r_T and the optimizer state, if training had ended.

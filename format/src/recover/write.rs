@@ -16,7 +16,7 @@ use crate::writer::{Durability, RunWriter};
 
 /// A summary of a run's content. That of the run as written is compared with that of the run as read back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     pub steps: u64,
     /// The steps without tensors.
     pub gaps: Vec<u64>,
@@ -105,7 +105,7 @@ impl Tally {
 }
 
 /// The run that is being written.
-pub(super) struct Target {
+pub(crate) struct Target {
     writer: RunWriter,
     encoder: Encoder,
     count: Count,

@@ -243,6 +243,11 @@ pub struct RowIndex {
 }
 
 impl RowIndex {
+    /// Digest of each held-out row, by index: validation, test.
+    pub(crate) fn held_out(&self) -> &[HashMap<u64, [u8; 32]>; 2] {
+        &self.held
+    }
+
     /// Number of rows whose digests are in memory.
     pub(crate) fn known(&self) -> usize {
         let [validation, test] = &self.held;

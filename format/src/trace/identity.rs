@@ -180,7 +180,7 @@ impl Trace {
     }
 
     /// As [`meta_of`](Self::meta_of), with the records of rows.
-    pub(super) fn whole_meta_of(
+    pub(crate) fn whole_meta_of(
         &self,
         segment: &Segment,
         entry: &FrameEntry,

@@ -6,6 +6,7 @@ mod common;
 mod contradicting;
 mod crash;
 mod damage;
+mod derive;
 mod describe;
 mod faults;
 mod forged;

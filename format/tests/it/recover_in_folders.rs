@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use hindcast_format::{FormatError, MemStorage, Storage, Trace, recover, recover_storage};
+use hindcast_format::{
+    Derive, FormatError, MemStorage, Storage, Trace, derive, derive_storage, recover,
+    recover_storage,
+};
 
 use crate::common::*;
 use crate::damage::small_plan;
@@ -95,6 +98,71 @@ fn a_failing_disk_leaves_the_original_as_it_was() {
             }
         }
     }
+}
+
+#[test]
+fn a_failing_disk_leaves_the_original_of_a_pruned_run_as_it_was() {
+    let (storage, _) = recorded(&small_plan());
+    let before = storage.files();
+    let what = Derive::Prune("every=2".parse().unwrap());
+    for nth in 0.. {
+        let target = MemStorage::new();
+        target.fail_nth(nth, true, std::io::ErrorKind::StorageFull);
+        let result = derive_storage(
+            &(Arc::new(storage.clone()) as Arc<dyn Storage>),
+            &(Arc::new(target) as Arc<dyn Storage>),
+            &what,
+            None,
+            &mut |_, _| {},
+        );
+        assert_eq!(storage.files(), before);
+        match result {
+            Err(FormatError::Io { .. }) => {}
+            Err(e) => panic!("call {nth}: {e}"),
+            Ok(_) => {
+                assert!(nth > 10);
+                break;
+            }
+        }
+    }
+}
+
+/// As for a recovery: whole or not at all, never over existing files, never inside the original, and leftovers of killed processes are
+/// removed.
+#[test]
+fn a_pruned_run_appears_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run, new) = (dir.path().join("run"), dir.path().join("out/new"));
+    let storage = Arc::new(hindcast_format::FsStorage::new(&run));
+    record(storage, &Plan::new(24)).unwrap();
+    let before = snapshot(&run);
+    let what = Derive::Prune("last-epoch".parse().unwrap());
+    let left = dir
+        .path()
+        .join(format!("out/.new.pruning-{}", number_of_an_ended_process()));
+    std::fs::create_dir_all(&left).unwrap();
+    let pruned = |new: &std::path::Path| derive(&run, new, &what, None, None, &mut |_, _| {});
+    let report = pruned(&new).unwrap();
+    assert_eq!(report.written, new.display().to_string());
+    let there: Vec<_> = std::fs::read_dir(dir.path().join("out")).unwrap().collect();
+    assert_eq!(there.len(), 1, "nothing else stays behind: {there:?}");
+    for place in [new, run.clone()] {
+        let error = pruned(&place).unwrap_err();
+        assert!(
+            matches!(error, FormatError::AlreadyExists { .. }),
+            "{error}"
+        );
+    }
+    let error = pruned(&run.join("deep/inside")).unwrap_err();
+    assert!(error.to_string().contains("inside the run"), "{error}");
+    let what = Derive::Prune("90..95".parse().unwrap());
+    let other = dir.path().join("out/other");
+    derive(&run, &other, &what, None, None, &mut |_, _| {}).unwrap_err();
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("out")).unwrap().count(),
+        1
+    );
+    assert_eq!(snapshot(&run), before);
 }
 
 /// The process number of a process that has ended.

@@ -104,7 +104,7 @@ fn refusals(outcomes: &[Result<(RecoverReport, MemStorage), FormatError>]) -> us
             assert!(matches!(e, FormatError::Changed { .. }), "{e}");
             assert_eq!(
                 e.to_string(),
-                "a run in use: the run changed while it was read: a recorder is writing it, or it is being damaged or replaced; recover it when nothing writes to it any more"
+                "a run in use: the run changed while it was read: a recorder is writing it, or it is being damaged or replaced; repeat this when nothing writes to it any more"
             );
         })
         .count()

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hindcast_format::{
-    Durability, Extension, FindingKind, FormatError, FsStorage, HELD_OUT, LossKind, MemStorage,
-    ROWS, RowLayout, RowRecord, RowSplit, RowTensor, RowType, RunWriter, Severity, StepMeta,
-    Storage, Trace, recover_storage, verify,
+    Derive, Durability, Extension, FindingKind, FormatError, FsStorage, HELD_OUT, LossKind,
+    MemStorage, ROWS, RowLayout, RowRecord, RowSplit, RowTensor, RowType, RunWriter, Severity,
+    StepMeta, Storage, Trace, recover_storage, verify,
 };
 
 use crate::common::*;
@@ -394,6 +394,34 @@ fn a_cut_keeps_the_rows_of_the_steps_that_stay() {
     writer.append(frame.unwrap()).unwrap();
     writer.abandon(Default::default()).unwrap();
     check(&open(&storage).unwrap(), 0..12);
+}
+
+/// The steps that are left out have stored rows that the others use.
+#[test]
+fn a_pruned_run_stores_every_row_that_its_steps_use() {
+    let (storage, _) = recorded_rows();
+    // Step t uses the rows 2t − 1, 2t and 2t + 1.
+    for (window, rows) in [("4..8", 7..16), ("1..3", 1..6), ("7..8", 13..16)] {
+        let window: hindcast_format::Selection = window.parse().unwrap();
+        let what = Derive::Prune(window.clone());
+        let (target, report) = crate::derive::derived_from(&storage, &what).unwrap();
+        let trace = open(&target).unwrap();
+        let start = trace.span().start;
+        // The beginning of a segment may come before the window's.
+        let rows = rows.start.min((2 * start).saturating_sub(1))..rows.end;
+        check(&trace, rows);
+        let held = trace.rows(&[RowSplit::Validation]).unwrap();
+        let held = held.split(RowSplit::Validation);
+        assert_eq!(held.len(), 3, "{window}");
+        assert_eq!(held.groups()[0].bytes, [row(0), row(1), row(2)].concat());
+        let index = trace.row_index(0..u64::MAX).unwrap();
+        assert_eq!((index.missing, index.by_rows), (0, Some(true)), "{window}");
+        assert!(report.remarks.iter().all(|r| !r.contains("rows")));
+    }
+    // Nothing is stored twice if nothing is left out before.
+    let what = Derive::Prune("0..6".parse().unwrap());
+    let (target, _) = crate::derive::derived_from(&storage, &what).unwrap();
+    check(&open(&target).unwrap(), 0..12);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use hindcast_format::{
-    DataIdentity, FormatError, Manifest, Processor, RunInfo, SegmentSize, Status, Trace, hex, made,
-    session_of,
+    DataIdentity, FormatError, Manifest, Processor, RunInfo, SegmentSize, Status, Trace, hex,
+    lineage, made, session_of,
 };
 use serde::Serialize;
 
@@ -226,6 +226,9 @@ fn print(
     }
     if let Some(manifest) = report.manifest {
         history(out, trace, manifest, report.steps)?;
+    }
+    for ancestor in lineage(info) {
+        writeln!(out, "  derived     {}", field(ancestor.in_words()))?;
     }
     for (key, text) in made(&info.notes) {
         writeln!(out, "  {:<11} {}", field(key), field(text))?;

@@ -1,6 +1,7 @@
-//! Verbs that read a trace: they show its contents, verify it, and export or recover its data.
+//! Verbs that read a trace: they show its contents, verify it, export or recover its data, and make smaller ones from it.
 
 pub(crate) mod checkpoint;
+pub(crate) mod derive;
 pub(crate) mod export;
 pub(crate) mod info;
 pub(crate) mod keygen;

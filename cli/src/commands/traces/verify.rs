@@ -1,13 +1,16 @@
 //! `hindcast verify`: check that a trace is complete and unaltered, and (`--replay`) that its steps are training steps on this
 //! data.
 
+mod original;
 mod replayed;
 mod signed;
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hindcast_format::{Manifest, Severity, Status, Trace, VerifyReport};
+use hindcast_format::{
+    Ancestor, Derivation, Descent, Manifest, Severity, Status, Trace, VerifyReport, lineage,
+};
 use hindcast_model::data::Given;
 use serde::Serialize;
 
@@ -23,6 +26,8 @@ use crate::terminal::field;
 use crate::words::{self, counted};
 use hindcast_analyzer::check::ReplayCheckReport;
 use hindcast_analyzer::{ReplayCheckOptions, replay_check};
+
+pub(crate) use signed::public_key;
 
 #[derive(Serialize)]
 struct Report {
@@ -48,6 +53,12 @@ struct Report {
     /// That the run was written by `recover`, and what it lacks; `None` for other runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     recovered: Option<String>,
+    /// How the run was made from others, oldest first; empty for a recorded run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    derived: Vec<String>,
+    /// The comparison with `--original`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<Descent>,
 }
 
 impl Report {
@@ -92,14 +103,22 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         Some(Ok(report)) => (Some(report), None),
         Some(Err(error)) => (None, Some(error)),
     };
-    let (never_trained, untrained, recovered, dates) = if damaged || only.is_some() {
+    // A damaged run is not the original's, whatever its steps are.
+    let original = match &args.original {
+        Some(original) if !damaged => Some(original::compared(&args.run, original, memory)?),
+        _ => None,
+    };
+    let (never_trained, untrained, recovered, dates, derived) = if damaged || only.is_some() {
         Default::default()
     } else {
         let trace = context::open_trace_within(&args.run, memory)?;
         let found = never_trained(&trace);
         let text = about_never_trained(&found, trace.layout().parameters().len());
         let dates = impossible_dates(&trace);
-        (found.names, text, recovered(&trace)?, dates)
+        let ancestors = lineage(trace.info());
+        let others = ancestors.iter().filter(|a| a.by != Derivation::Recovery);
+        let derived: Vec<String> = others.map(Ancestor::in_words).collect();
+        (found.names, text, recovered(&trace)?, dates, derived)
     };
     let report = Report {
         trace,
@@ -110,7 +129,13 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         untrained,
         dates,
         recovered,
+        derived,
+        original,
     };
+    let not_its = report
+        .original
+        .as_ref()
+        .is_some_and(|d| !d.problems.is_empty());
 
     let mut out = terminal::stdout();
     if args.json {
@@ -123,7 +148,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         return Err(error.context("--replay: nothing was recomputed"));
     }
     Ok(
-        if damaged || not_signed || report.head_matches == Some(false) {
+        if damaged || not_signed || not_its || report.head_matches == Some(false) {
             Outcome::Damaged
         } else if report.replay.as_ref().is_some_and(|r| !r.passed()) {
             Outcome::Failed
@@ -135,11 +160,9 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
 
 /// Says what a run that `recover` wrote lacks.
 fn recovered(trace: &Trace) -> anyhow::Result<Option<String>> {
-    // `recover` adds such a note at each recovery.
-    let notes = trace.info().notes.iter();
-    let of_recoveries =
-        notes.filter(|(key, _)| key.starts_with("recovery-") && key.ends_with(".lost"));
-    let lost: Vec<&str> = of_recoveries.map(|(_, lost)| lost.as_str()).collect();
+    let ancestors = lineage(trace.info());
+    let recoveries = ancestors.iter().filter(|a| a.by == Derivation::Recovery);
+    let lost: Vec<&str> = recoveries.filter_map(|a| a.fact("lost")).collect();
     if lost.is_empty() {
         return Ok(None);
     }
@@ -251,11 +274,16 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
     if trace.gaps > 0 {
         writeln!(
             out,
-            "{} no tensors: skipped by --when-full or --keep, or lost before a recovery",
+            "{} no tensors: {}",
             if trace.gaps == 1 {
                 "1 step has".to_owned()
             } else {
                 format!("{} steps have", trace.gaps)
+            },
+            if report.derived.is_empty() {
+                "skipped by --when-full or --keep, or lost before a recovery"
+            } else {
+                "pruned, or without them in the run from which this one was made"
             }
         )?;
     }
@@ -263,6 +291,9 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         writeln!(out, "warning: {}", field(text))?;
     }
     if let Some(text) = &report.recovered {
+        writeln!(out, "note: {}", field(text))?;
+    }
+    for text in &report.derived {
         writeln!(out, "note: {}", field(text))?;
     }
     if let Some(text) = &report.untrained {
@@ -287,6 +318,11 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
             out,
             "keep the head outside of the trace: `--head` then proves that the trace was not replaced as a whole"
         )?,
+        _ => {}
+    }
+    match (&report.original, &args.original) {
+        (Some(found), Some(original)) => original::print(out, found, original)?,
+        (None, Some(_)) => writeln!(out, "not compared with the original: the trace is damaged")?,
         _ => {}
     }
     match &report.replay {

@@ -173,6 +173,7 @@ fn every_verb_explains_itself() {
         "counterfactual",
         "export",
         "recover",
+        "prune",
         "task",
     ] {
         assert!(verbs.contains(&known), "{known} is not among {verbs:?}");
@@ -455,6 +456,20 @@ fn a_full_disk_names_file_and_step_and_leaves_what_was_written() {
         .collect();
     assert!(names.is_empty(), "{names:?} stayed behind");
     fine(dir, &["recover", "run", "--out", "new"]);
+    // Neither does a run that is made from that one.
+    let output = limited(20, "prune new --keep last-steps=9 --out smaller");
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(
+        said.contains("seg-00000000.hcs") && said.contains("os error"),
+        "{said}"
+    );
+    let names: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| n.starts_with('.') || n == "smaller")
+        .collect();
+    assert!(names.is_empty(), "{names:?} stayed behind");
     // Output that can't be written is a failure. Output to a closed pipe is not.
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
@@ -482,6 +497,7 @@ fn a_place_that_cannot_be_written_is_named() {
     for words in [
         vec!["record", "digits", "--out", "file/run"],
         vec!["recover", "run", "--out", "file/new"],
+        vec!["prune", "run", "--keep", "every=2", "--out", "file/new"],
         vec!["export", "run", "--steps", "0", "--out", "file/steps"],
         vec!["influence", "run", "--out", "file/scores.csv"],
     ] {

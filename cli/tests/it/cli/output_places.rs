@@ -80,6 +80,8 @@ fn no_verb_writes_into_a_run() {
             "run/m.safetensors",
         ],
         &["recover", "run", "--out", "run/new"],
+        &["prune", "run", "--keep", "last-epoch", "--out", "run/new"],
+        &["prune", "run", "--keep", "last-epoch", "--out", "link/new"],
         &["recover", "run", "--out", "link/new"],
         &[
             "record",

@@ -89,6 +89,10 @@ fn a_report_that_cannot_be_printed_does_not_hide_the_written_files() {
     small_run(dir);
     for (words, made) in [
         (&["recover", "run", "--out", "new"][..], "new/manifest.json"),
+        (
+            &["prune", "run", "--keep", "every=2", "--out", "thin"],
+            "thin/manifest.json",
+        ),
         (&["influence", "run"], "scores.csv"),
         (&["scores", "scores.csv", "--out", "part.csv"], "part.csv"),
         (

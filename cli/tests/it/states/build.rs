@@ -6,7 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use hindcast_format::{
-    Durability, FsStorage, KeyPair, KeyState, RunInfo, RunWriter, State as Weights, StepMeta, Trace,
+    Derive, Durability, FsStorage, KeyPair, KeyState, RunInfo, RunWriter, State as Weights,
+    StepMeta, Trace,
 };
 
 /// The tiny run: three epochs of four steps, one segment per epoch, and its data.
@@ -381,6 +382,22 @@ impl World {
         let (body, _) = text.split_once(",\n  \"seal\": \"").unwrap();
         let seal = blake3::hash(body.as_bytes()).to_hex();
         fs::write(&path, format!("{body},\n  \"seal\": \"{seal}\"\n}}\n")).unwrap();
+        setup
+    }
+
+    /// A run that was pruned, with a choice of steps as `--keep` takes it.
+    pub fn pruned(&self, keep: &str) -> Setup {
+        self.derived(&Derive::Prune(keep.parse().unwrap()))
+    }
+
+    /// What was made from the finished run, in its place.
+    fn derived(&self, what: &Derive) -> Setup {
+        let setup = self.finished();
+        let aside = setup.dir.path().join("aside");
+        fs::rename(setup.run(), &aside).unwrap();
+        let ignore = &mut |_, _| {};
+        hindcast_format::derive(&aside, setup.run(), what, None, None, ignore).unwrap();
+        fs::remove_dir_all(aside).unwrap();
         setup
     }
 

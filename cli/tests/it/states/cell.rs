@@ -3,7 +3,7 @@
 use super::build::{Setup, World};
 
 /// The commands, in the order of a state's cells. A new command needs a row here and a cell in every state.
-pub(super) const COMMANDS: [(&str, &str); 21] = [
+pub(super) const COMMANDS: [(&str, &str); 22] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
     (
@@ -49,6 +49,7 @@ pub(super) const COMMANDS: [(&str, &str); 21] = [
         "hindcast checkpoint run --step 6 --out model.safetensors",
     ),
     ("recover", "hindcast recover run --out new"),
+    ("prune", "hindcast prune run --keep last-epoch --out new"),
     ("record", "hindcast record task.toml --data data --out run"),
     (
         RESUME,
@@ -141,6 +142,22 @@ pub(super) fn damaged_report(says: Words) -> Cell {
 pub(super) fn lossless(steps: &'static str, end: &'static str) -> Cell {
     let says: Vec<&'static str> = vec![steps, end, "nothing was lost", "run is unchanged"];
     Cell(0, says.leak())
+}
+
+/// A new run was made from an intact one.
+pub(super) fn derived() -> Cell {
+    ok(&[
+        "verified and compared with the original",
+        "run is unchanged",
+    ])
+}
+
+pub(super) fn still_open() -> Cell {
+    fails(&["run: the run is still open: a recorder is writing it, or was killed"])
+}
+
+pub(super) fn not_intact() -> Cell {
+    damaged(&["run: the run is damaged, and a copy would hide that: "])
 }
 
 pub(super) const ENDED: &str = "with its final state";

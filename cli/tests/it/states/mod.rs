@@ -18,6 +18,9 @@ pub(crate) use build::TASK;
 use build::{Setup, World};
 use cell::{COMMANDS, Cell, RESUME};
 
+/// Commands that make a new run.
+const DERIVED: [&str; 2] = ["recover", "prune"];
+
 /// Runs a command in a fresh copy of the state. Returns its exit code and its whole output.
 fn outcome(world: &World, setup: &Setup, command: &str, line: &str) -> (i32, String) {
     if command == RESUME {
@@ -108,9 +111,17 @@ fn every_command_in_every_state_ends_as_the_table_says() {
             if !changes && after != before {
                 wrong.push(format!("{} × {command}: the run was changed", state.name));
             }
-            if *command == "recover" && got != 1 {
+            let copies = match *command {
+                "recover" => got != 1,
+                "prune" => got == 0,
+                _ => false,
+            };
+            if copies {
                 let verified = hindcast_format::verify(setup.dir.path().join("new")).unwrap();
                 assert!(verified.is_ok(), "{}: {verified:#?}", state.name);
+            } else if DERIVED.contains(command) {
+                let new = setup.dir.path().join("new");
+                assert!(!new.exists(), "{} × {command}", state.name);
             }
             if *command == "checkpoint" && got == 0 {
                 let file = fs::read(setup.dir.path().join("model.safetensors")).unwrap();

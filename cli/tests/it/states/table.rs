@@ -1,6 +1,7 @@
 //! The table: one function per state, with one cell per command in the order of [`COMMANDS`](super::cell::COMMANDS).
 
 mod cut_short;
+mod derived;
 mod hit;
 mod mended_or_foreign;
 mod misplaced;
@@ -11,6 +12,7 @@ use super::cell::State;
 
 pub(super) fn states() -> Vec<State> {
     let mut states = whole::whole();
+    states.extend(derived::derived_runs());
     states.extend(cut_short::cut_short());
     states.extend(hit::hit());
     states.extend(misplaced::misplaced());

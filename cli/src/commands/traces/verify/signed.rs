@@ -56,7 +56,7 @@ pub(super) fn signed(args: &Verify, storage: &Arc<dyn Storage>) -> anyhow::Resul
 }
 
 /// A public key from a file of that name, or else from the text itself.
-fn public_key(given: &str) -> anyhow::Result<VerifyingKey> {
+pub(crate) fn public_key(given: &str) -> anyhow::Result<VerifyingKey> {
     let path = Path::new(given);
     if !path.exists()
         && let Ok(key) = VerifyingKey::read(given)

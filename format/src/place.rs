@@ -1,4 +1,4 @@
-//! Where a recovered run is written, and how it gets its name.
+//! Where a run that is made from another one is written, and how it gets its name.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -7,18 +7,22 @@ use std::path::{Path, PathBuf};
 use crate::FormatError;
 
 /// Where the new run is written until it has been checked: a hidden folder next to its final place.
-pub(super) struct Place {
+pub(crate) struct Place {
     new: PathBuf,
     pub temporary: PathBuf,
     published: bool,
 }
 
 impl Place {
-    pub fn beside(run: &Path, new: &Path) -> Result<Place, FormatError> {
+    /// The place of a new run at `new`, made from the run in `run`. The hidden folder's name contains `doing`, such as `recovering`.
+    ///
+    /// # Errors
+    /// Something is there already, or it lies inside the run that is read.
+    pub fn beside(run: &Path, new: &Path, doing: &str) -> Result<Place, FormatError> {
         let refuse = |kind: io::ErrorKind, why: &str| {
             FormatError::io(
                 new.display().to_string(),
-                "making the recovered run",
+                "making the new run",
                 io::Error::new(kind, why.to_owned()),
             )
         };
@@ -45,12 +49,12 @@ impl Place {
         {
             return Err(refuse(
                 io::ErrorKind::InvalidInput,
-                "it lies inside the run that is to be recovered, which is never written to",
+                "it lies inside the run that is read, which is never written to",
             ));
         }
         let mut hidden = OsString::from(".");
         hidden.push(name);
-        hidden.push(RECOVERING);
+        hidden.push(format!(".{doing}-"));
         remove_abandoned(parent, &hidden);
         hidden.push(std::process::id().to_string());
         let temporary = parent.join(hidden);
@@ -76,7 +80,7 @@ impl Place {
             }
             _ => FormatError::io(
                 self.new.display().to_string(),
-                "giving the recovered run its name",
+                "giving the new run its name",
                 e,
             ),
         })?;
@@ -98,10 +102,7 @@ impl Drop for Place {
     }
 }
 
-/// In the folder's name, between the new run's name and the process number.
-const RECOVERING: &str = ".recovering-";
-
-/// Removes the folders that killed recoveries to the same place left behind. Such a folder is an unchecked copy; the original run is
+/// Removes the folders that killed processes with the same task and the same place left behind. Such a folder is an unchecked copy; the original run is
 /// unchanged. A folder is removed only if its process has ended and it isn't locked.
 fn remove_abandoned(parent: &Path, hidden: &OsStr) {
     let folder = or_here(parent);

@@ -1,0 +1,144 @@
+//! `hindcast prune`: make a new run from an intact one.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use hindcast_format::{
+    Derive, DeriveReport, SIGNATURE, Signer, Status, Storage, check_signature, stored_signature,
+};
+
+use crate::args::{Derived, Prune};
+use crate::commands::context::unopened;
+use crate::commands::traces::verify::public_key;
+use crate::commands::{Outcome, Usage, context, progress};
+use crate::terminal::{self, field};
+use crate::words::{self, counted};
+
+pub(crate) fn prune(args: &Prune) -> anyhow::Result<Outcome> {
+    let chosen = args.keep.as_ref().or(args.window.as_ref());
+    let Some(selection) = chosen else {
+        return Err(Usage("--keep or --window says which steps stay".to_owned()).into());
+    };
+    run(&args.of, &Derive::Prune(selection.clone()))
+}
+
+fn run(args: &Derived, what: &Derive) -> anyhow::Result<Outcome> {
+    let memory = context::memory(args.memory.as_deref())?;
+    // A path that exists is refused below in any case.
+    if !args.out.exists() {
+        hindcast_analyzer::output::outside_of_runs(&args.out)
+            .with_context(|| format!("cannot write {}", args.out.display()))?;
+    }
+    let signer = signer(args, &context::storage(&args.run, memory))?;
+    let bar = progress::bar(0, what.kind().name(), "steps");
+    let limit = crate::commands::memory::limit(memory);
+    let report = hindcast_format::derive(
+        &args.run,
+        &args.out,
+        what,
+        signer.as_ref(),
+        limit,
+        &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        },
+    );
+    bar.finish_and_clear();
+    let report = report.map_err(|e| unopened(&args.run, e))?;
+    let mut out = terminal::stdout();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &report, signer.as_ref())?;
+    }
+    Ok(Outcome::Fine)
+}
+
+/// Who signed the run. `None` if nobody did.
+fn signer(args: &Derived, storage: &Arc<dyn Storage>) -> anyhow::Result<Option<Signer>> {
+    let key = args.pubkey.as_deref().map(public_key).transpose()?;
+    // That there is no run is said when it is opened.
+    let signature = match stored_signature(storage.as_ref()) {
+        Ok(signature) => signature,
+        Err(_) if key.is_none() => None,
+        Err(error) => return Err(error.into()),
+    };
+    match (signature, key) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => bail!(
+            "--pubkey: {} isn't signed: it has no {SIGNATURE}",
+            args.run.display()
+        ),
+        (Some(signature), key) => {
+            if let Some(key) = &key {
+                check_signature(storage.as_ref(), &signature, key)
+                    .with_context(|| format!("{}: NOT SIGNED", args.run.display()))?;
+            }
+            Ok(Some(Signer {
+                key: signature.key,
+                checked: key.is_some(),
+            }))
+        }
+    }
+}
+
+fn print(
+    out: &mut dyn Write,
+    report: &DeriveReport,
+    signer: Option<&Signer>,
+) -> std::io::Result<()> {
+    for remark in &report.remarks {
+        writeln!(out, "note: {}", field(remark))?;
+    }
+    let end = match report.status {
+        Status::Finished => "with its final state",
+        // Every run that is made from another one is closed.
+        Status::Unfinished | Status::Open => "without a final state",
+    };
+    let gaps = match report.gaps {
+        0 => String::new(),
+        n => format!(", {n} more without tensors"),
+    };
+    writeln!(
+        out,
+        "{}: {}{gaps}, {end}; {} in {}, {:.3} of the original's {} in {}; verified and compared with the original",
+        field(&report.written),
+        counted(report.steps, "step", "steps"),
+        words::bytes(report.bytes),
+        counted(report.segments, "segment", "segments"),
+        report.bytes as f64 / report.original_bytes.max(1) as f64,
+        words::bytes(report.original_bytes),
+        counted(report.original_segments, "segment", "segments"),
+    )?;
+    writeln!(out, "left out: {}", field(&report.left_out))?;
+    if report.key_states_left_out > 0 {
+        writeln!(
+            out,
+            "{} that opened a segment no longer do, so the state of the optimizer before them is left out: a replay rebuilds it",
+            counted(report.key_states_left_out, "step", "steps")
+        )?;
+    }
+    if let Some(signer) = signer {
+        writeln!(
+            out,
+            "the original is signed with the key {}{}; the new run isn't signed: `hindcast sign {}` does it",
+            field(&signer.key),
+            if signer.checked {
+                ""
+            } else {
+                ", which was not checked, because that takes --pubkey"
+            },
+            words::quoted(&report.written)
+        )?;
+    }
+    writeln!(out, "{} is unchanged", field(&report.original))?;
+    writeln!(
+        out,
+        "`hindcast verify {} --original {}` compares them again",
+        words::quoted(&report.written),
+        words::quoted(&report.original)
+    )?;
+    writeln!(out, "head {}", report.head_digest)
+}
