@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::FormatError;
 use crate::chunks::Chunking;
 use crate::layout::Layout;
 
@@ -106,6 +107,19 @@ pub(crate) fn fresh_salt() -> [u8; 16] {
     let mut salt = [0; 16];
     hasher.finalize_xof().fill(&mut salt);
     salt
+}
+
+/// A key that nobody can guess, from the operating system's randomness.
+///
+/// # Errors
+/// The operating system has none.
+pub fn fresh_key() -> Result<[u8; 32], FormatError> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|e| {
+        let error = std::io::Error::other(e.to_string());
+        FormatError::io("random numbers", "reading", error)
+    })?;
+    Ok(key)
 }
 
 /// Seconds from 1970 to now.

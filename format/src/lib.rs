@@ -77,13 +77,13 @@ mod writer;
 
 pub use chunks::{Chunking, MAX_CHUNK_ELEMENTS};
 pub use derive::{
-    Derive, DeriveReport, Descent, Selection, Signer, derive, derive_storage, descent,
+    Derive, DeriveReport, Descent, Redaction, Selection, Signer, derive, derive_storage, descent,
 };
 pub use encoder::{EncodedFrame, Encoder};
 pub use error::{Corruption, FormatError, hex};
 pub use frame::FrameKind;
 pub use frozen::FrozenTensor;
-pub use info::{DataIdentity, RunInfo, SplitFingerprint};
+pub use info::{DataIdentity, RunInfo, SplitFingerprint, fresh_key};
 pub use layout::{DType, Layout, Role, TensorSpec};
 pub use lineage::{Ancestor, Derivation, is_lineage_key, lineage};
 #[cfg(feature = "machine")]

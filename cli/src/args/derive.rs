@@ -40,6 +40,20 @@ pub struct Prune {
     pub window: Option<Selection>,
 }
 
+/// `hindcast redact`
+#[derive(Debug, Args)]
+pub struct Redact {
+    /// The run, and where the new one goes.
+    #[command(flatten)]
+    pub of: Derived,
+    /// Leave out the examples that the run stores (batch_of), too. Nobody can replay or analyse the new run then
+    #[arg(long)]
+    pub rows: bool,
+    /// Keep the names of files and classes in the task, so that the data is found under its own names
+    #[arg(long)]
+    pub keep_names: bool,
+}
+
 /// A window that keeps a part of the run.
 fn window(text: &str) -> Result<Selection, String> {
     match text.parse::<Selection>() {

@@ -297,17 +297,26 @@ pub(crate) const VERIFY_JSON: &str = "\
                          name; how the run was made, a list of recovery, prune, compact and redact; the number of steps with tensors and without that
                          are the original's; what is left out; and differences that the notes don't explain (exit code 3 unless it is empty)";
 
+pub(super) const REDACT: &str = "\
+Left out: your notes, the program with its command line, the commit, the operating system; the task's name and description; the names of its files,
+which get numbers; the names of its classes, if the labels are numbers; and digests that let anyone confirm a guessed row of the data.
+What stays, because a replay needs it: all tensors and numbers of the steps, the numbers of the examples in each batch, the names of tensors, scalars
+and the objective, the model, the optimizer and the seeds, columns and texts by which the data is read, the data's fingerprint, the processor, and
+times. Who has the data can confirm it by the fingerprint, and a single row if all others are known. Names in data and model are yours to check.";
+
 pub(crate) const DERIVE_JSON: &str = "\
 The run is read and checked first; a damaged or open one is refused. The new run is checked and compared with it before it appears. Its notes name
 the original: its head digest, its signer, and what was left out. `hindcast verify NEW --original RUN` compares them again.
 
 --json prints an object with
-  kind, original, written   prune, and the two runs
+  kind, original, written   prune or redact, and the two runs
   original_head, original_bytes, original_segments, head_digest, bytes, segments, status
   steps, gaps            number of steps of the new run with tensors, and without
   steps_left_out, tensors_left_out, key_states_left_out
                          steps that are left out; steps that have lost their tensors; steps that no longer hold the optimizer's state
   left_out               what is left out, in words
+  removed                what is left out of the description, by name; the new run doesn't contain these names
+  renamed                only of redact: a list of [name, new name], one per file of the data
   remarks                what to know about the result";
 
 pub(crate) const INFO_JSON: &str = "\

@@ -27,7 +27,7 @@ pub use analysis::{
 };
 pub use clean::{Clean, Decide};
 pub use curves::{Compare, History};
-pub use derive::{Derived, Prune};
+pub use derive::{Derived, Prune, Redact};
 pub use dynamics::{Dynamics, ReplayArgs, Spikes};
 #[cfg(feature = "record")]
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
@@ -125,6 +125,9 @@ pub enum Command {
     /// Copy some of a run's steps to a new, smaller run: the last epoch, every n-th step, or a window
     #[command(after_long_help = help::DERIVE_JSON)]
     Prune(Prune),
+    /// Copy a run to a new one without command line, notes, names of files and classes, and, on request, stored examples
+    #[command(after_long_help = format!("{}\n\n{}", help::REDACT, help::DERIVE_JSON))]
+    Redact(Redact),
     /// Write the model as it was before any recorded step to a safetensors file
     Checkpoint(Checkpoint),
     /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64

@@ -182,6 +182,9 @@ pub(super) fn compare(
         found.problems.push(text);
         return Ok(found);
     }
+    let without_rows = lineage(run.info()).iter().any(|a| {
+        a.by == Derivation::Redact && a.fact("options").is_some_and(|o| o.contains("rows"))
+    });
     let mut used = Used::of(run, original)?;
     let mut ours = Sequence::new(run, 0..u64::MAX);
     let mut theirs = Sequence::new(original, 0..u64::MAX);
@@ -228,7 +231,11 @@ pub(super) fn compare(
         let text = "the final state differs".to_owned();
         found.problems.push(text);
     }
-    used.compare(run, original, &mut found)?;
+    if without_rows {
+        used.without_rows(run, original, &mut found)?;
+    } else {
+        used.compare(run, original, &mut found)?;
+    }
     Ok(found)
 }
 
@@ -356,6 +363,30 @@ impl Used {
         if let Some(train) = &mut self.train {
             train.extend(&meta.indices);
         }
+    }
+
+    /// Compares the numbers of rows of a run without them, and that none is stored. Their digests depend on a key that nobody has any more.
+    fn without_rows(
+        &self,
+        run: &Trace,
+        original: &Trace,
+        found: &mut Checked,
+    ) -> Result<(), FormatError> {
+        if self.train.is_none() {
+            return Ok(());
+        }
+        let (ours, theirs) = (
+            run.row_index(0..u64::MAX)?,
+            original.row_index(0..u64::MAX)?,
+        );
+        let mut problem = |text: &str| found.problems.push(text.to_owned());
+        if !ours.stored.is_empty() {
+            problem("it stores rows, and its notes say that it has none");
+        }
+        if ours.indices.len() > theirs.indices.len() || ours.held_out != theirs.held_out {
+            problem("the number of rows isn't that of the original");
+        }
+        Ok(())
     }
 
     /// Compares the digests of the rows, and that no row is missing whose content the original has.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Checked, compare};
+use super::redact::Redaction;
 use super::rows::Carried;
 use super::selection::{Plan, Selection};
 use super::sequence::{Content, Sequence};
 use crate::FormatError;
-use crate::info::{RunInfo, fresh_salt};
+use crate::info::{RunInfo, fresh_key, fresh_salt};
 use crate::layout::Layout;
 use crate::lineage::{self, Derivation};
 use crate::manifest::Status;
@@ -31,6 +32,8 @@ const SEGMENT: u64 = 256;
 pub enum Derive {
     /// The run with fewer steps.
     Prune(Selection),
+    /// The run without what identifies people and places.
+    Redact(Redaction),
 }
 
 impl Derive {
@@ -38,6 +41,7 @@ impl Derive {
     pub fn kind(&self) -> Derivation {
         match self {
             Derive::Prune(_) => Derivation::Prune,
+            Derive::Redact(_) => Derivation::Redact,
         }
     }
 
@@ -45,6 +49,7 @@ impl Derive {
     fn doing(&self) -> &'static str {
         match self {
             Derive::Prune(_) => "pruning",
+            Derive::Redact(_) => "redacting",
         }
     }
 }
@@ -93,6 +98,8 @@ pub struct DeriveReport {
     pub key_states_left_out: u64,
     /// What was left out, as the notes say it.
     pub left_out: String,
+    /// What was taken out of the description, by name. The new run doesn't repeat these names.
+    pub removed: Vec<String>,
     /// What to know about the result.
     pub remarks: Vec<String>,
 }
@@ -143,6 +150,12 @@ pub fn derive_storage(
     let before = intact(source)?;
     let plan = match what {
         Derive::Prune(selection) => selection.of(&trace)?,
+        Derive::Redact(_) => Plan::whole(&trace),
+    };
+    let change = match what {
+        Derive::Redact(redaction) if redaction.rows => Some((redaction, fresh_key()?)),
+        Derive::Redact(redaction) => Some((redaction, [0; 32])),
+        Derive::Prune(_) => None,
     };
     // The run is written, and read back beside the original.
     let total = 2 * trace.parts.iter().map(|p| p.steps + p.gaps).sum::<u64>();
@@ -151,14 +164,13 @@ pub fn derive_storage(
         done = total.min(done + 1);
         progress(done, total);
     };
-    let left_out = in_words(&trace, &plan)?;
-    let info = describe(&trace, what, signer, &left_out);
+    let (info, left_out, removed) = describe(&trace, what, signer, &plan);
     let counters = trace
         .manifest()
         .map(|m| m.counters.clone())
         .unwrap_or_default();
     let mut write = Target::create(Arc::clone(target), info)?;
-    let end = copy(&trace, &plan, &mut write, &mut tick)?;
+    let end = copy(&trace, &plan, change.as_ref(), &mut write, &mut tick)?;
     write.close(end, counters)?;
     let after = whole(target)?;
     let found = compare(
@@ -169,6 +181,11 @@ pub fn derive_storage(
     )?;
     unchanged(source, &trace)?;
     let mut report = report(source, target, what, (&before, &after), found, left_out)?;
+    report.removed = removed;
+    if matches!(what, Derive::Redact(redaction) if !redaction.rows) && trace.has_rows()? {
+        let text = "the run stores the examples themselves, and the new one does, too, unless they are left out";
+        report.remarks.push(text.to_owned());
+    }
     if plan.steps.start < plan.asked.start {
         report.remarks.push(format!(
             "the steps {}..{} stay, too: only a step that opens a segment has the optimizer's state and the buffers before it",
@@ -217,8 +234,16 @@ fn unchanged(source: &Arc<dyn Storage>, trace: &Trace) -> Result<(), FormatError
     }
 }
 
-/// The description of the new run: the original's with a new salt, because the bytes differ, and with notes about what was done.
-fn describe(trace: &Trace, what: &Derive, signer: Option<&Signer>, left_out: &str) -> RunInfo {
+/// The description of the new run: the original's with a new salt, because the bytes differ, and with notes about what was done. Also what is left
+/// out, in words: for the notes, and with names that the notes don't repeat.
+fn describe(
+    trace: &Trace,
+    what: &Derive,
+    signer: Option<&Signer>,
+    plan: &Plan,
+) -> (RunInfo, String, Vec<String>) {
+    let mut left_out = in_words(trace, plan);
+    let mut removed = Vec::new();
     let mut info = RunInfo {
         salt: fresh_salt(),
         ..trace.info().clone()
@@ -231,8 +256,13 @@ fn describe(trace: &Trace, what: &Derive, signer: Option<&Signer>, left_out: &st
             }
             selection.to_string()
         }
+        Derive::Redact(redaction) => {
+            removed = redaction.describe(&mut info);
+            left_out = redaction.left_out();
+            redaction.options()
+        }
     };
-    let mut facts = vec![("options", options), ("left-out", left_out.to_owned())];
+    let mut facts = vec![("options", options), ("left-out", left_out.clone())];
     if let Some(signer) = signer {
         let checked = match signer.checked {
             true => "checked",
@@ -242,11 +272,11 @@ fn describe(trace: &Trace, what: &Derive, signer: Option<&Signer>, left_out: &st
         facts.push(("signature", checked.to_owned()));
     }
     info.notes.extend(lineage::notes(trace, what.kind(), facts));
-    info
+    (info, left_out, removed)
 }
 
 /// What the plan leaves out.
-fn in_words(trace: &Trace, plan: &Plan) -> Result<String, FormatError> {
+fn in_words(trace: &Trace, plan: &Plan) -> String {
     let span = trace.span();
     let mut parts = Vec::new();
     let mut steps = |range: std::ops::Range<u64>| {
@@ -262,16 +292,17 @@ fn in_words(trace: &Trace, plan: &Plan) -> Result<String, FormatError> {
             plan.every
         ));
     }
-    Ok(match parts.as_slice() {
+    match parts.as_slice() {
         [] => "nothing".to_owned(),
         _ => parts.join(", "),
-    })
+    }
 }
 
 /// Writes the steps of the plan. Returns the run's end.
 fn copy(
     trace: &Trace,
     plan: &Plan,
+    change: Option<&(&Redaction, [u8; 32])>,
     write: &mut Target,
     tick: &mut dyn FnMut(),
 ) -> Result<End, FormatError> {
@@ -289,6 +320,9 @@ fn copy(
         let mut meta = item.meta.clone();
         if let Some(carried) = carried.as_mut().filter(|_| stays) {
             carried.add_to(&mut meta)?;
+        }
+        if let Some((redaction, key)) = change.filter(|_| stays) {
+            redaction.step(&mut meta, key)?;
         }
         frames += u64::from(stays);
         match item.content {
@@ -353,10 +387,10 @@ fn set(last: &mut Option<(u64, State)>, step: u64, state: &State) {
 
 /// The state that opens a segment before a step that opened none. `None` if it isn't known.
 fn key_before(layout: &Layout, step: u64, left: Option<&Left>) -> Option<KeyState> {
-    let mut key = KeyState::zeros(layout);
     if !layout.optimizer_state().is_empty() {
         return None;
     }
+    let mut key = KeyState::zeros(layout);
     if !layout.buffers().is_empty() {
         let left = left.filter(|left| left.step + 1 == step)?;
         key.buffers_before_mut().copy_from_slice(&left.buffers);
@@ -426,6 +460,7 @@ fn report(
         tensors_left_out: found.tensors_left_out,
         key_states_left_out: found.key_states_left_out,
         left_out,
+        removed: Vec::new(),
         remarks: rows.map(|f| f.text.clone()).collect(),
     })
 }

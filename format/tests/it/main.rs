@@ -21,6 +21,7 @@ mod recover;
 mod recover_any_damage;
 mod recover_in_folders;
 mod recover_while_writing;
+mod redact;
 mod resume;
 mod ring;
 mod round_trip;

@@ -1,29 +1,92 @@
-//! `hindcast prune`: make a new run from an intact one.
+//! `hindcast prune` and `redact`: make a new run from an intact one.
 
 use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use hindcast_format::{
-    Derive, DeriveReport, SIGNATURE, Signer, Status, Storage, check_signature, stored_signature,
+    Derivation, Derive, DeriveReport, Redaction, SIGNATURE, Signer, Status, Storage,
+    check_signature, stored_signature,
 };
 
-use crate::args::{Derived, Prune};
+use crate::args::{Derived, Prune, Redact};
 use crate::commands::context::unopened;
 use crate::commands::traces::verify::public_key;
 use crate::commands::{Outcome, Usage, context, progress};
 use crate::terminal::{self, field};
 use crate::words::{self, counted};
+use hindcast_model::task::Task;
+use serde::Serialize;
 
 pub(crate) fn prune(args: &Prune) -> anyhow::Result<Outcome> {
     let chosen = args.keep.as_ref().or(args.window.as_ref());
     let Some(selection) = chosen else {
         return Err(Usage("--keep or --window says which steps stay".to_owned()).into());
     };
-    run(&args.of, &Derive::Prune(selection.clone()))
+    run(&args.of, &Derive::Prune(selection.clone()), None)
 }
 
-fn run(args: &Derived, what: &Derive) -> anyhow::Result<Outcome> {
+pub(crate) fn redact(args: &Redact) -> anyhow::Result<Outcome> {
+    let memory = context::memory(args.of.memory.as_deref())?;
+    let trace = context::open_trace_within(&args.of.run, memory)?;
+    let names = match &trace.info().task {
+        Some(text) if !args.keep_names => Some(Names::of(text)?),
+        _ => None,
+    };
+    let redaction = Redaction {
+        task: names.as_ref().map(|names| names.task.clone()),
+        rows: args.rows,
+    };
+    run(&args.of, &Derive::Redact(redaction), names)
+}
+
+/// A task without names.
+struct Names {
+    task: String,
+    renamed: Vec<(String, String)>,
+    kept: Vec<&'static str>,
+}
+
+impl Names {
+    fn of(task: &str) -> anyhow::Result<Names> {
+        let task = Task::from_toml(task).context(
+            "the run's task can't be read, so its names can't be taken out; --keep-names leaves it as it is",
+        )?;
+        let redacted = task.redacted();
+        Ok(Names {
+            task: redacted.task.to_toml()?,
+            renamed: redacted.renamed,
+            kept: redacted.kept,
+        })
+    }
+
+    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        for (old, new) in &self.renamed {
+            writeln!(
+                out,
+                "renamed: {} is {new} in the new run's task; give the data's file that name to replay",
+                field(old)
+            )?;
+        }
+        if !self.kept.is_empty() {
+            let keys = self.kept.join(", ");
+            writeln!(out, "the task keeps {keys}, by which the data is read")?;
+        }
+        Ok(())
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Summary<'a> {
+    #[serde(flatten)]
+    report: &'a DeriveReport,
+    /// Names of files in the task, and what they became.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renamed: Option<&'a [(String, String)]>,
+}
+
+fn run(args: &Derived, what: &Derive, names: Option<Names>) -> anyhow::Result<Outcome> {
     let memory = context::memory(args.memory.as_deref())?;
     // A path that exists is refused below in any case.
     if !args.out.exists() {
@@ -48,10 +111,14 @@ fn run(args: &Derived, what: &Derive) -> anyhow::Result<Outcome> {
     let report = report.map_err(|e| unopened(&args.run, e))?;
     let mut out = terminal::stdout();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
+        let summary = Summary {
+            report: &report,
+            renamed: names.as_ref().map(|names| names.renamed.as_slice()),
+        };
+        serde_json::to_writer_pretty(&mut out, &summary)?;
         writeln!(out)?;
     } else {
-        print(&mut out, &report, signer.as_ref())?;
+        print(&mut out, &report, signer.as_ref(), names.as_ref())?;
     }
     Ok(Outcome::Fine)
 }
@@ -88,6 +155,7 @@ fn print(
     out: &mut dyn Write,
     report: &DeriveReport,
     signer: Option<&Signer>,
+    names: Option<&Names>,
 ) -> std::io::Result<()> {
     for remark in &report.remarks {
         writeln!(out, "note: {}", field(remark))?;
@@ -113,6 +181,18 @@ fn print(
         counted(report.original_segments, "segment", "segments"),
     )?;
     writeln!(out, "left out: {}", field(&report.left_out))?;
+    for what in &report.removed {
+        writeln!(out, "  {}", field(what))?;
+    }
+    if let Some(names) = names {
+        names.print(out)?;
+    }
+    if report.kind == Derivation::Redact {
+        writeln!(
+            out,
+            "what stays, because a replay needs it: `hindcast help redact` lists it"
+        )?;
+    }
     if report.key_states_left_out > 0 {
         writeln!(
             out,

@@ -6,9 +6,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use hindcast_format::{
-    Derive, Durability, FsStorage, KeyPair, KeyState, RunInfo, RunWriter, State as Weights,
-    StepMeta, Trace,
+    Derive, Durability, FsStorage, KeyPair, KeyState, Redaction, RunInfo, RunWriter,
+    State as Weights, StepMeta, Trace,
 };
+use hindcast_model::task::Task;
 
 /// The tiny run: three epochs of four steps, one segment per epoch, and its data.
 pub struct World {
@@ -388,6 +389,24 @@ impl World {
     /// A run that was pruned, with a choice of steps as `--keep` takes it.
     pub fn pruned(&self, keep: &str) -> Setup {
         self.derived(&Derive::Prune(keep.parse().unwrap()))
+    }
+
+    /// A redacted run, and its data under the new names.
+    pub fn redacted(&self) -> Setup {
+        let task = Task::from_toml(TASK).unwrap().redacted();
+        let redaction = Redaction {
+            task: Some(task.task.to_toml().unwrap()),
+            rows: false,
+        };
+        let mut setup = self.derived(&Derive::Redact(redaction));
+        let renamed = setup.dir.path().join("renamed");
+        fs::create_dir(&renamed).unwrap();
+        for (old, new) in task.renamed {
+            let data = setup.dir.path().join("data");
+            fs::copy(data.join(old), renamed.join(new)).unwrap();
+        }
+        setup.data = "renamed";
+        setup
     }
 
     /// What was made from the finished run, in its place.

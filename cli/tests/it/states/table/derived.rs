@@ -7,7 +7,7 @@ const HOLES: &str = "6 of them are not in the trace: 1, 3, 5, 7, 9, … (6 range
 const THE_ORIGINAL: &str = "analyse the run from which this one was pruned";
 
 pub(super) fn derived_runs() -> Vec<State> {
-    vec![pruned(), thinned()]
+    vec![pruned(), thinned(), redacted()]
 }
 
 fn pruned() -> State {
@@ -34,6 +34,7 @@ fn pruned() -> State {
             fails(&["--steps 4..8: the run has 8..12"]),
             fails(&["step 6"]),
             lossless("4 steps recovered", ENDED),
+            derived(),
             derived(),
             taken(),
             fails(&["6"]),
@@ -76,6 +77,47 @@ fn thinned() -> State {
             fails(&["--steps 4..8: the run has 0..1, 2..3"]),
             checkpoint(),
             lossless("6 steps recovered", ENDED),
+            derived(),
+            derived(),
+            taken(),
+            ok(&["resumes at step 6 of 12"]),
+            fails(&["is finished, after 12 steps: there is nothing to resume"]),
+        ],
+    }
+}
+
+fn redacted() -> State {
+    State {
+        name: "redacted",
+        meaning: "Made by `redact` from the finished run. The data's file has the name that the new task gives it.",
+        build: World::redacted,
+        cells: [
+            ok(&[
+                "task        redacted",
+                "12 steps in 0..12, 3 epochs",
+                "derived     redacted from a run with head",
+            ]),
+            ok(&[
+                "ok: 12 steps in 4 segments are whole",
+                "note: redacted from a run with head",
+            ]),
+            ok(&["12 of 12 steps give the next recorded state, bit for bit"]),
+            signed(),
+            ok(&["at the averaged model mean:last-epoch; window 0..12 of 12 steps"]),
+            predicted("at the averaged model mean:last-epoch"),
+            explained("window 0..12 of 12 steps"),
+            ok(&["predicted", "real", "bit for bit"]),
+            cleaned(),
+            bounds("8..12"),
+            ok(&["steps 0..12: 32 examples", "dynamics.csv ("]),
+            ok(&["0 of 0 steps"]),
+            ok(&["steps 0..12: 12 steps in 3 epochs", "history.csv (12 rows)"]),
+            ok(&["the runs are identical"]),
+            report(),
+            ok(&["steps/steps.jsonl"]),
+            checkpoint(),
+            lossless("12 steps recovered", ENDED),
+            derived(),
             derived(),
             taken(),
             ok(&["resumes at step 6 of 12"]),
