@@ -53,6 +53,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Export(args) => traces::export::run(&args),
         Command::Recover(args) => traces::recover::run(&args),
         Command::Prune(args) => traces::derive::prune(&args),
+        Command::Compact(args) => traces::derive::compact(&args),
         Command::Redact(args) => traces::derive::redact(&args),
         Command::Checkpoint(args) => traces::checkpoint::run(&args),
         #[cfg(feature = "record")]

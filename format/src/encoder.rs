@@ -50,6 +50,8 @@ pub struct Encoder {
     /// Which chunks of the current frame are stored as magnitude classes.
     magnitudes: Vec<bool>,
     spare: Vec<Vec<u8>>,
+    /// If bytes matter more than time: room in which each chunk is coded in both forms, of which the shorter one is used.
+    trial: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Encoder {
@@ -82,7 +84,19 @@ impl Encoder {
             meta: Vec::new(),
             magnitudes: Vec::new(),
             spare: Vec::new(),
+            trial: None,
         })
+    }
+
+    /// Spends time to save bytes: tries both forms of each chunk, and compresses at this level of zstd.
+    ///
+    /// # Errors
+    /// Too little memory for zstd.
+    pub(crate) fn compress_harder(&mut self, level: i32) -> Result<(), FormatError> {
+        let coder = PlaneCoder::thorough(level);
+        self.coder = coder.map_err(|e| FormatError::io("zstd", "making a compressor", e))?;
+        self.trial = Some(Vec::new());
+        Ok(())
     }
 
     /// The full state of a step that opens a segment.
@@ -275,8 +289,13 @@ impl Encoder {
             .flat_map(|s| s.chunks.iter().map(move |c| (s, c)))
         {
             let source = section.source(chunk);
-            let magnitudes = section.earlier.is_some()
-                && open_bits_are_noise(chunk.dtype, source, chunk.elements);
+            let magnitudes = match self.trial.take() {
+                Some(trial) => self.is_shorter_as_magnitudes(chunk, source, trial),
+                None => {
+                    section.earlier.is_some()
+                        && open_bits_are_noise(chunk.dtype, source, chunk.elements)
+                }
+            };
             self.magnitudes.push(magnitudes);
             table_length += if magnitudes {
                 MAGNITUDES_ENTRY
@@ -327,6 +346,25 @@ impl Encoder {
             base,
             bytes: out,
         })
+    }
+
+    /// Whether the chunk takes fewer bytes as magnitudes than as byte planes.
+    fn is_shorter_as_magnitudes(
+        &mut self,
+        chunk: &Chunk,
+        source: ChunkSource<'_>,
+        mut trial: Vec<u8>,
+    ) -> bool {
+        // Room for the longest table entry.
+        let table = planes_entry(chunk.dtype.size()).max(MAGNITUDES_ENTRY);
+        let [planes, magnitudes] = [false, true].map(|magnitudes| {
+            trial.clear();
+            trial.resize(table, 0);
+            let entry = self.chunk(chunk, source, magnitudes, 0, &mut trial);
+            trial.len() - table + entry
+        });
+        self.trial = Some(trial);
+        magnitudes < planes
     }
 
     /// Appends one chunk to `out` and fills its table entry at `at`. Returns the position of the next entry.

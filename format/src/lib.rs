@@ -77,7 +77,8 @@ mod writer;
 
 pub use chunks::{Chunking, MAX_CHUNK_ELEMENTS};
 pub use derive::{
-    Derive, DeriveReport, Descent, Redaction, Selection, Signer, derive, derive_storage, descent,
+    Compaction, Derive, DeriveReport, Descent, Redaction, Selection, Signer, derive,
+    derive_storage, descent,
 };
 pub use encoder::{EncodedFrame, Encoder};
 pub use error::{Corruption, FormatError, hex};

@@ -2,6 +2,13 @@
 
 use std::ops::Range;
 
+/// The run from which steps were pruned, so that they are missing on purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrunedFrom {
+    /// Its head digest, as the notes name it.
+    pub head: String,
+}
+
 /// What an analysis needs and the trace doesn't contain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -32,8 +39,8 @@ pub enum Missing {
         holes: Vec<Range<u64>>,
         /// The newest contiguous steps, if they reach the end of training: a window that lies in them can be swept.
         newest: Option<Range<u64>>,
-        /// Head digest of the run from which steps were pruned; `None` if none were.
-        pruned_from: Option<String>,
+        /// The run from which steps were pruned; `None` if none were.
+        pruned_from: Option<Box<PrunedFrom>>,
     },
     /// Steps of a window that is looked at alone.
     #[error("{}", walked_in_words(window, needed, (holes, pruned_from.as_deref()), longest.as_ref()))]
@@ -46,8 +53,8 @@ pub enum Missing {
         holes: Vec<Range<u64>>,
         /// The longest range of its recorded steps without a gap; `None` if none is recorded.
         longest: Option<Range<u64>>,
-        /// Head digest of the run from which steps were pruned; `None` if none were.
-        pruned_from: Option<String>,
+        /// The run from which steps were pruned; `None` if none were.
+        pruned_from: Option<Box<PrunedFrom>>,
     },
     /// Steps whose parameters a query's point averages.
     #[error("{}", averaged_in_words(point, averaged, *first_missing, *missing, newest.as_ref()))]
@@ -212,7 +219,7 @@ fn averaged_in_words(
 fn window_in_words(
     window: &str,
     needed: &Range<u64>,
-    (holes, pruned_from): (&[Range<u64>], Option<&str>),
+    (holes, pruned_from): (&[Range<u64>], Option<&PrunedFrom>),
     newest: Option<&Range<u64>>,
 ) -> String {
     let rest = match newest {
@@ -230,7 +237,7 @@ fn window_in_words(
 fn walked_in_words(
     window: &str,
     needed: &Range<u64>,
-    (holes, pruned_from): (&[Range<u64>], Option<&str>),
+    (holes, pruned_from): (&[Range<u64>], Option<&PrunedFrom>),
     longest: Option<&Range<u64>>,
 ) -> String {
     let rest = match longest {
@@ -246,7 +253,7 @@ fn walked_in_words(
 }
 
 /// How many steps are missing, and which.
-fn holes_in_words(holes: &[Range<u64>], pruned_from: Option<&str>) -> String {
+fn holes_in_words(holes: &[Range<u64>], pruned_from: Option<&PrunedFrom>) -> String {
     let count: u64 = holes.iter().map(|h| h.end - h.start).sum();
     let mut named: Vec<String> = holes
         .iter()
@@ -260,7 +267,7 @@ fn holes_in_words(holes: &[Range<u64>], pruned_from: Option<&str>) -> String {
         named.push(format!("… ({} ranges)", holes.len()));
     }
     let pruned = match pruned_from {
-        Some(head) => {
+        Some(PrunedFrom { head }) => {
             let start = head.get(..16).unwrap_or(head);
             format!(" (left out on purpose: the run was pruned from the one with head {start}…)")
         }
@@ -370,14 +377,16 @@ mod tests {
         let pruned = Missing::Walked {
             window: "all".to_owned(),
             needed: 0..10,
-            holes: vec![0..5],
+            holes: vec![0..5, 6..7],
             longest: Some(5..10),
-            pruned_from: Some("0123456789abcdef0123".to_owned()),
+            pruned_from: Some(Box::new(PrunedFrom {
+                head: "0123456789abcdef0123".to_owned(),
+            })),
         };
         assert!(
             pruned
                 .to_string()
-                .contains("0..5 (left out on purpose: the run was pruned from the one with head 0123456789abcdef…)")
+                .contains("0..5, 6 (left out on purpose: the run was pruned from the one with head 0123456789abcdef…)")
         );
     }
 }

@@ -11,7 +11,7 @@ use hindcast_model::train::TrainError;
 use hindcast_model::update::UpdateError;
 
 pub use inputs::{BadNames, BadRow, Diverged, Undefined, Unknown};
-pub use missing::{Damaged, Missing};
+pub use missing::{Damaged, Missing, PrunedFrom};
 pub use unsupported::{Assumption, BrokenAssumption, NoKernels, Unsupported};
 
 /// The splits that have examples, as the end of a sentence about one that has none.

@@ -209,7 +209,7 @@ mod tests {
         // Two runs on the same data have nothing in common.
         let again: BTreeMap<String, String> = row_digests(&recorded).into_iter().collect();
         assert_ne!(notes["data-rows.key"], again["data-rows.key"]);
-        let digests = |notes: &BTreeMap<String, String>| notes["data-rows.train"][10..].to_owned();
+        let digests = |notes: &BTreeMap<String, String>| notes["data-rows.train"][8..].to_owned();
         let (ours, theirs) = (digests(&notes), digests(&again));
         assert!((0..100).all(|i| ours[16 * i..16 * i + 16] != theirs[16 * i..16 * i + 16]));
         // A run without the key, and one of an older version.

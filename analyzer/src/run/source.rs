@@ -6,7 +6,7 @@ use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::{BatchWeights, StepMeta};
 
 use super::floats::FloatVec;
-use crate::error::{AnalysisError, Damaged, Result};
+use crate::error::{AnalysisError, Damaged, PrunedFrom, Result};
 
 /// One step as a source stores it.
 ///
@@ -99,8 +99,8 @@ pub trait StepSource: Send + Sync {
     ) -> Result<()> {
         self.metas(range)?.iter().try_for_each(see)
     }
-    /// Head digest of the run from which steps were pruned, so that they are missing on purpose. `None` if none were.
-    fn pruned_from(&self) -> Option<String> {
+    /// The run from which steps were pruned, so that they are missing on purpose. `None` if none were.
+    fn pruned_from(&self) -> Option<PrunedFrom> {
         None
     }
     /// The state at the end of training.

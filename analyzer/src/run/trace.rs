@@ -11,7 +11,7 @@ use hindcast_model::objective::Objective;
 use hindcast_model::task::{Reduction, Task};
 use hindcast_model::update::UpdateRule;
 
-use crate::error::{AnalysisError, Missing, Result};
+use crate::error::{AnalysisError, Missing, PrunedFrom, Result};
 use crate::run::floats::{FloatVec, is_float64};
 use crate::run::recorded::{Held, RecordedRun};
 use crate::run::source::{RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk};
@@ -123,15 +123,13 @@ impl StepSource for Trace {
         Ok(walk(Trace::reverse(self, range)))
     }
 
-    fn pruned_from(&self) -> Option<String> {
+    fn pruned_from(&self) -> Option<PrunedFrom> {
         let mut ancestors = lineage(self.info()).into_iter();
         let pruned = ancestors.find(|ancestor| ancestor.by == Derivation::Prune)?;
-        Some(
-            pruned
-                .fact("original-head")
-                .unwrap_or("not known")
-                .to_owned(),
-        )
+        let head = pruned.fact("original-head").unwrap_or("not known");
+        Some(PrunedFrom {
+            head: head.to_owned(),
+        })
     }
 
     fn keyframe(&self, step: u64) -> Result<u64> {

@@ -76,7 +76,7 @@ impl Window {
             holes: holes(&ranges, &needed),
             newest: ranges.last().filter(|r| r.end >= end).cloned(),
             needed,
-            pruned_from: source.pruned_from(),
+            pruned_from: source.pruned_from().map(Box::new),
         }))
     }
 
@@ -101,7 +101,7 @@ impl Window {
             holes: holes(&ranges, &wanted),
             longest,
             needed: wanted,
-            pruned_from: source.pruned_from(),
+            pruned_from: source.pruned_from().map(Box::new),
         }))
     }
 

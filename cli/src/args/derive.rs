@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use hindcast_format::Selection;
+use hindcast_format::{Compaction, Selection};
+
+use super::numbers::whole;
 
 /// What these verbs have in common.
 #[derive(Debug, Args)]
@@ -38,6 +40,21 @@ pub struct Prune {
     /// Keep these steps: last-epoch, or A..B (B excluded)
     #[arg(long, value_name = "WINDOW", value_parser = window)]
     pub window: Option<Selection>,
+}
+
+/// `hindcast compact`
+#[derive(Debug, Args)]
+pub struct Compact {
+    /// The run, and where the new one goes.
+    #[command(flatten)]
+    pub of: Derived,
+    /// Level of zstd, from 1 to 22: higher levels take longer
+    #[arg(long, value_name = "N", default_value_t = Compaction::LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub level: i32,
+    /// Join segments up to this number of steps, also where that leaves out the optimizer's state with which a segment began: a replay
+    /// rebuilds it. Single steps take longer to read [default: 256, and no state is left out]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
+    pub segment_steps: Option<u64>,
 }
 
 /// `hindcast redact`

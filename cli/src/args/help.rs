@@ -309,7 +309,7 @@ The run is read and checked first; a damaged or open one is refused. The new run
 the original: its head digest, its signer, and what was left out. `hindcast verify NEW --original RUN` compares them again.
 
 --json prints an object with
-  kind, original, written   prune or redact, and the two runs
+  kind, original, written   prune, compact or redact, and the two runs
   original_head, original_bytes, original_segments, head_digest, bytes, segments, status
   steps, gaps            number of steps of the new run with tensors, and without
   steps_left_out, tensors_left_out, key_states_left_out

@@ -27,7 +27,7 @@ pub use analysis::{
 };
 pub use clean::{Clean, Decide};
 pub use curves::{Compare, History};
-pub use derive::{Derived, Prune, Redact};
+pub use derive::{Compact, Derived, Prune, Redact};
 pub use dynamics::{Dynamics, ReplayArgs, Spikes};
 #[cfg(feature = "record")]
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
@@ -97,7 +97,7 @@ pub enum Command {
     #[command(after_long_help = help::HISTORY)]
     History(History),
     /// Compare two runs: settings, the first step at which they differ, the distance of their models, curves and losses
-    #[command(after_long_help = help::COMPARE)]
+    #[command(visible_alias = "diff", after_long_help = help::COMPARE)]
     Compare(Compare),
     /// Write the loss, margin and probability of every use of every example in training, as one long table
     #[command(after_long_help = help::DYNAMICS)]
@@ -125,6 +125,9 @@ pub enum Command {
     /// Copy some of a run's steps to a new, smaller run: the last epoch, every n-th step, or a window
     #[command(after_long_help = help::DERIVE_JSON)]
     Prune(Prune),
+    /// Copy a run to a new one with the same content in fewer bytes
+    #[command(after_long_help = help::DERIVE_JSON)]
+    Compact(Compact),
     /// Copy a run to a new one without command line, notes, names of files and classes, and, on request, stored examples
     #[command(after_long_help = format!("{}\n\n{}", help::REDACT, help::DERIVE_JSON))]
     Redact(Redact),

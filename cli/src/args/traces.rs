@@ -58,7 +58,7 @@ pub struct Verify {
     /// The signature, if it isn't in the run's folder, for --pubkey
     #[arg(long, value_name = "FILE", requires = "pubkey")]
     pub signature: Option<PathBuf>,
-    /// The run from which this one was pruned: fail unless every step, and everything else that is left, is its
+    /// The run from which this one was pruned, compacted or redacted: fail unless every step, and everything else that is left, is its
     #[arg(long, value_name = "ORIGINAL", conflicts_with = "only")]
     pub original: Option<PathBuf>,
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused

@@ -3,7 +3,7 @@
 use candle_core::DType;
 use hindcast_analyzer::AnalysisError;
 use hindcast_analyzer::error::{
-    Assumption, BadNames, BrokenAssumption, Missing, NoKernels, Unsupported,
+    Assumption, BadNames, BrokenAssumption, Missing, NoKernels, PrunedFrom, Unsupported,
 };
 
 /// Advice for the first error of the chain that has one.
@@ -79,7 +79,7 @@ fn of_analysis(error: &AnalysisError) -> Option<String> {
 
 /// Where the missing steps are. A run may lack steps although it was recorded with `--keep all`: they were skipped, lost when storage failed,
 /// or damaged.
-fn whole(pruned_from: Option<&str>) -> &'static str {
+fn whole(pruned_from: Option<&PrunedFrom>) -> &'static str {
     match pruned_from {
         Some(_) => "analyse the run from which this one was pruned",
         None => "record a run that holds every step (--keep all, and none skipped or lost)",

@@ -56,7 +56,7 @@ enum Verb {
     #[command(after_long_help = help::HISTORY)]
     History(History),
     /// Compare two runs: settings, the first step at which they differ, the distance of their models, curves and losses
-    #[command(after_long_help = help::COMPARE)]
+    #[command(visible_alias = "diff", after_long_help = help::COMPARE)]
     Compare(Compare),
     /// Write the loss, margin and probability of every use of every example in training, as one long table
     #[command(after_long_help = help::DYNAMICS)]

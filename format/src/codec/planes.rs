@@ -67,6 +67,8 @@ const SHORT: usize = 32;
 /// Compresses planes. Owns the zstd context, which serves all planes.
 pub(crate) struct PlaneCoder {
     zstd: Compressor<'static>,
+    /// If bytes matter more than time: a second compressor, and room for its result. The shorter result is used.
+    second: Option<(Compressor<'static>, Vec<u8>)>,
 }
 
 impl PlaneCoder {
@@ -74,7 +76,16 @@ impl PlaneCoder {
         let mut zstd = Compressor::new(LEVEL)?;
         zstd.set_parameter(CParameter::HashLog(HASH_LOG))?;
         zstd.set_parameter(CParameter::MinMatch(MIN_MATCH))?;
-        Ok(PlaneCoder { zstd })
+        Ok(PlaneCoder { zstd, second: None })
+    }
+
+    /// Tries this level of zstd, too, with the level's own settings, also on planes that look random. Alone, a low level may need more bytes than
+    /// the settings above: it finds short repetitions, which cost more than they save in bytes that are merely unevenly distributed.
+    pub fn thorough(level: i32) -> io::Result<PlaneCoder> {
+        Ok(PlaneCoder {
+            second: Some((Compressor::new(level)?, Vec::new())),
+            ..PlaneCoder::new()?
+        })
     }
 
     /// Appends the plane to `out`. Returns its coding and its stored length.
@@ -87,10 +98,18 @@ impl PlaneCoder {
             out.push(first);
             return (Coding::Constant, 1);
         }
-        if plane.len() >= SHORT && !looks_random(plane) {
+        if plane.len() >= SHORT && (self.second.is_some() || !looks_random(plane)) {
             // One byte less than raw: zstd fails if it would need more.
             out.resize(start + plane.len() - 1, 0);
-            if let Ok(length) = self.zstd.compress_to_buffer(plane, &mut out[start..]) {
+            let mut length = self.zstd.compress_to_buffer(plane, &mut out[start..]).ok();
+            if let Some((second, room)) = &mut self.second {
+                room.resize(length.unwrap_or(plane.len()) - 1, 0);
+                if let Ok(shorter) = second.compress_to_buffer(plane, room.as_mut_slice()) {
+                    out[start..start + shorter].copy_from_slice(&room[..shorter]);
+                    length = Some(shorter);
+                }
+            }
+            if let Some(length) = length {
                 out.truncate(start + length);
                 return (Coding::Zstd, length);
             }

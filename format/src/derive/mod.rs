@@ -4,13 +4,17 @@
 //! compared with the original, and appears under its name only after that.
 
 mod check;
+mod compact;
+mod copy;
+mod descent;
 mod redact;
 mod rows;
 mod run;
 mod selection;
 mod sequence;
 
-pub use check::{Descent, descent};
+pub use compact::Compaction;
+pub use descent::{Descent, descent};
 pub use redact::Redaction;
 pub use run::{Derive, DeriveReport, Signer, derive, derive_storage};
 pub use selection::Selection;

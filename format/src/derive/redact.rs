@@ -16,6 +16,9 @@ const ROW_KEY: &str = "data-rows.key";
 /// Begins the text of digests that only the key can confirm.
 const KEYED: &str = "keyed ";
 
+/// Whether a note is left out, by its key and its text.
+type IsLeftOut = fn(&str, &str) -> bool;
+
 /// What is left out of a redacted run, beside the user's notes, the program with its command line, commit and operating system, and digests of
 /// rows that a guess can confirm.
 #[derive(Debug, Clone, Default)]
@@ -56,7 +59,7 @@ impl Redaction {
     /// Takes names out of the description. Returns what was there, in words, with the keys of the user's notes.
     pub(super) fn describe(&self, info: &mut RunInfo) -> Vec<String> {
         let mut left_out = Vec::new();
-        let kinds: [(&str, fn(&str, &str) -> bool); 3] = [
+        let kinds: [(&str, IsLeftOut); 3] = [
             ("the note", is_users),
             ("the fact", is_naming),
             ("the digests", confirms_rows),

@@ -6,25 +6,20 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Checked, compare};
+use super::compact::Compaction;
+use super::copy::{Changes, copy};
 use super::redact::Redaction;
-use super::rows::Carried;
 use super::selection::{Plan, Selection};
-use super::sequence::{Content, Sequence};
 use crate::FormatError;
 use crate::info::{RunInfo, fresh_key, fresh_salt};
-use crate::layout::Layout;
 use crate::lineage::{self, Derivation};
 use crate::manifest::Status;
 use crate::memory::Work;
 use crate::place::Place;
-use crate::recover::{End, Kept, Target};
-use crate::state::{KeyState, State};
+use crate::recover::Target;
 use crate::storage::{FsStorage, Storage};
 use crate::trace::{Trace, read_manifest};
 use crate::verify::{Severity, VerifyReport, verify_storage};
-
-/// Longest segment that is made where the original's segments don't apply, in steps.
-const SEGMENT: u64 = 256;
 
 /// What the new run is to be.
 #[derive(Debug, Clone)]
@@ -32,6 +27,8 @@ const SEGMENT: u64 = 256;
 pub enum Derive {
     /// The run with fewer steps.
     Prune(Selection),
+    /// The same content in fewer bytes.
+    Compact(Compaction),
     /// The run without what identifies people and places.
     Redact(Redaction),
 }
@@ -41,6 +38,7 @@ impl Derive {
     pub fn kind(&self) -> Derivation {
         match self {
             Derive::Prune(_) => Derivation::Prune,
+            Derive::Compact(_) => Derivation::Compact,
             Derive::Redact(_) => Derivation::Redact,
         }
     }
@@ -49,6 +47,7 @@ impl Derive {
     fn doing(&self) -> &'static str {
         match self {
             Derive::Prune(_) => "pruning",
+            Derive::Compact(_) => "compacting",
             Derive::Redact(_) => "redacting",
         }
     }
@@ -129,10 +128,10 @@ pub fn derive(
     Ok(report)
 }
 
-/// Like [`derive`], from one storage to another that holds no run yet. A failure may leave an incomplete run in `target`.
+/// Like [`derive()`], from one storage to another that holds no run yet. A failure may leave an incomplete run in `target`.
 ///
 /// # Errors
-/// As [`derive`].
+/// As [`derive()`].
 pub fn derive_storage(
     source: &Arc<dyn Storage>,
     target: &Arc<dyn Storage>,
@@ -150,12 +149,16 @@ pub fn derive_storage(
     let before = intact(source)?;
     let plan = match what {
         Derive::Prune(selection) => selection.of(&trace)?,
-        Derive::Redact(_) => Plan::whole(&trace),
+        Derive::Compact(_) | Derive::Redact(_) => Plan::whole(&trace),
     };
     let change = match what {
         Derive::Redact(redaction) if redaction.rows => Some((redaction, fresh_key()?)),
         Derive::Redact(redaction) => Some((redaction, [0; 32])),
-        Derive::Prune(_) => None,
+        Derive::Prune(_) | Derive::Compact(_) => None,
+    };
+    let packed = match what {
+        Derive::Compact(compaction) => Some(*compaction),
+        Derive::Prune(_) | Derive::Redact(_) => None,
     };
     // The run is written, and read back beside the original.
     let total = 2 * trace.parts.iter().map(|p| p.steps + p.gaps).sum::<u64>();
@@ -170,7 +173,14 @@ pub fn derive_storage(
         .map(|m| m.counters.clone())
         .unwrap_or_default();
     let mut write = Target::create(Arc::clone(target), info)?;
-    let end = copy(&trace, &plan, change.as_ref(), &mut write, &mut tick)?;
+    if let Some(compaction) = &packed {
+        compaction.apply(&mut write)?;
+    }
+    let changes = Changes {
+        redaction: change,
+        packed,
+    };
+    let end = copy(&trace, &plan, &changes, &mut write, &mut tick)?;
     write.close(end, counters)?;
     let after = whole(target)?;
     let found = compare(
@@ -256,6 +266,10 @@ fn describe(
             }
             selection.to_string()
         }
+        Derive::Compact(compaction) => {
+            left_out = compaction.left_out();
+            compaction.options()
+        }
         Derive::Redact(redaction) => {
             removed = redaction.describe(&mut info);
             left_out = redaction.left_out();
@@ -264,9 +278,10 @@ fn describe(
     };
     let mut facts = vec![("options", options), ("left-out", left_out.clone())];
     if let Some(signer) = signer {
-        let checked = match signer.checked {
-            true => "checked",
-            false => "not checked",
+        let checked = if signer.checked {
+            "checked"
+        } else {
+            "not checked"
         };
         facts.push(("signed-by", signer.key.clone()));
         facts.push(("signature", checked.to_owned()));
@@ -295,135 +310,6 @@ fn in_words(trace: &Trace, plan: &Plan) -> String {
     match parts.as_slice() {
         [] => "nothing".to_owned(),
         _ => parts.join(", "),
-    }
-}
-
-/// Writes the steps of the plan. Returns the run's end.
-fn copy(
-    trace: &Trace,
-    plan: &Plan,
-    change: Option<&(&Redaction, [u8; 32])>,
-    write: &mut Target,
-    tick: &mut dyn FnMut(),
-) -> Result<End, FormatError> {
-    let layout = trace.layout();
-    let mut carried = Carried::of(trace, &plan.steps)?;
-    let mut last: Option<(u64, State)> = None;
-    let mut left: Option<Left> = None;
-    let mut frames = 0;
-    let from = plan.steps.start.saturating_sub(1);
-    let mut steps = Sequence::new(trace, from..plan.steps.end);
-    while let Some(item) = steps.next()? {
-        tick();
-        let step = item.meta.step;
-        let stays = plan.steps.contains(&step);
-        let mut meta = item.meta.clone();
-        if let Some(carried) = carried.as_mut().filter(|_| stays) {
-            carried.add_to(&mut meta)?;
-        }
-        if let Some((redaction, key)) = change.filter(|_| stays) {
-            redaction.step(&mut meta, key)?;
-        }
-        frames += u64::from(stays);
-        match item.content {
-            Content::Gap { digest } if stays => write.keep(Kept::Gap {
-                meta: &meta,
-                digest,
-            })?,
-            Content::Gap { .. } => {}
-            Content::Tensors { state, key } => {
-                if stays && !plan.keeps_tensors(trace, step, key.is_some()) {
-                    let digest = state.digest();
-                    write.keep(Kept::Gap {
-                        meta: &meta,
-                        digest: Some(&digest),
-                    })?;
-                } else if stays {
-                    let due = last.is_none() || frames > SEGMENT;
-                    let made = due
-                        .then(|| key_before(layout, step, left.as_ref()))
-                        .flatten();
-                    let key = key.cloned().or(made);
-                    frames = if key.is_some() { 1 } else { frames };
-                    keep(write, (&meta, state), key.as_ref(), last.as_ref())?;
-                    set(&mut last, step, state);
-                }
-                set_buffers(&mut left, step, state);
-            }
-        }
-    }
-    let finished = match (trace.final_state()?, trace.final_step()) {
-        (Some((state, key)), Some(step)) => Some((step, state, key)),
-        _ => None,
-    };
-    Ok(End { last, finished })
-}
-
-/// The buffers that the forward pass of a step left.
-struct Left {
-    step: u64,
-    buffers: Vec<u8>,
-}
-
-fn set_buffers(left: &mut Option<Left>, step: u64, state: &State) {
-    let left = left.get_or_insert(Left {
-        step,
-        buffers: Vec::new(),
-    });
-    left.step = step;
-    left.buffers.clear();
-    left.buffers.extend_from_slice(state.buffers());
-}
-
-fn set(last: &mut Option<(u64, State)>, step: u64, state: &State) {
-    match last {
-        Some((at, bytes)) => {
-            *at = step;
-            bytes.clone_from(state);
-        }
-        none => *none = Some((step, state.clone())),
-    }
-}
-
-/// The state that opens a segment before a step that opened none. `None` if it isn't known.
-fn key_before(layout: &Layout, step: u64, left: Option<&Left>) -> Option<KeyState> {
-    if !layout.optimizer_state().is_empty() {
-        return None;
-    }
-    let mut key = KeyState::zeros(layout);
-    if !layout.buffers().is_empty() {
-        let left = left.filter(|left| left.step + 1 == step)?;
-        key.buffers_before_mut().copy_from_slice(&left.buffers);
-    }
-    Some(key)
-}
-
-/// Writes a step with its tensors: as the first of a segment if its key state is given, else as a difference.
-fn keep(
-    write: &mut Target,
-    (meta, state): (&crate::StepMeta, &State),
-    key: Option<&KeyState>,
-    last: Option<&(u64, State)>,
-) -> Result<(), FormatError> {
-    let before = last.map(|(step, state)| (*step, state));
-    match (key, before) {
-        (Some(key), before) => write.keep(Kept::Keyframe {
-            meta,
-            state,
-            key,
-            before,
-        }),
-        (None, Some((base, before))) => write.keep(Kept::Difference {
-            meta,
-            state,
-            base,
-            before,
-        }),
-        // The plan begins with a step whose key state is known.
-        (None, None) => Err(FormatError::Order {
-            step: meta.step,
-            why: "the state that opens a segment isn't known before it".to_owned(),
-        }),
     }
 }
 

@@ -121,6 +121,11 @@ impl Target {
         })
     }
 
+    /// Spends time to save bytes, at this level of zstd.
+    pub fn compress_harder(&mut self, level: i32) -> Result<(), FormatError> {
+        self.encoder.compress_harder(level)
+    }
+
     pub fn keep(&mut self, kept: Kept<'_>) -> Result<(), FormatError> {
         let frame = match kept {
             Kept::Keyframe {
@@ -177,7 +182,8 @@ impl Target {
                     self.append(link)?;
                 }
                 self.count.end(step, &state, &key);
-                self.writer.finish_at(step, &state, &key, counters)?;
+                let frame = self.encoder.final_state(step, &state, &key)?;
+                self.writer.finish_with(&frame, counters)?;
             }
             None => {
                 self.writer.abandon(counters)?;

@@ -227,7 +227,7 @@ fn rows_of(
 
 fn note_gaps(part: &Part, first: u64, report: &mut VerifyReport) {
     let text = format!(
-        "{}: {} steps from step {first} on were recorded without their tensors",
+        "{}: {} steps from step {first} on have no tensors",
         part.name, part.gaps
     );
     report.note(

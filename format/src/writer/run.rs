@@ -237,10 +237,19 @@ impl RunWriter {
     ) -> Result<Manifest, FormatError> {
         let mut encoder = self.encoder()?;
         let frame = encoder.final_state(step, final_state, final_key)?;
+        self.finish_with(&frame, counters)
+    }
+
+    /// As [`finish_at`](RunWriter::finish_at), with an encoded final state.
+    pub(crate) fn finish_with(
+        &mut self,
+        frame: &EncodedFrame,
+        counters: BTreeMap<String, u64>,
+    ) -> Result<Manifest, FormatError> {
         self.sticky(|live, _| {
             live.seal()?;
-            live.open_segment(step, true)?;
-            live.append(&frame)?;
+            live.open_segment(frame.step, true)?;
+            live.append(frame)?;
             live.seal()?;
             live.close(Status::Finished, counters)
         })

@@ -3,6 +3,7 @@
 mod allocations;
 mod bits;
 mod common;
+mod compact;
 mod contradicting;
 mod crash;
 mod damage;

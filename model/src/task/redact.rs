@@ -50,8 +50,14 @@ impl Task {
         ] {
             name.iter_mut().for_each(|name| names.replace(name));
         }
-        // In tables, documents and folders, labels may be texts, whose numbers follow from the names.
-        let texts = [Source::Csv, Source::Documents, Source::Images].contains(&data.source);
+        // Labels of other sources may be texts, whose numbers follow from the names.
+        let numbered = [
+            Source::Idx,
+            Source::Cifar10,
+            Source::Safetensors,
+            Source::Digits,
+        ];
+        let texts = !numbered.contains(&data.source);
         if !texts {
             let numbers = (0..data.class_names.len()).map(|class| class.to_string());
             data.class_names = numbers.collect();
@@ -100,14 +106,28 @@ impl Names {
     }
 }
 
-/// The endings that say what a file is, such as `.csv` or `.csv.gz`. A folder of images has none.
-fn endings(name: &str) -> &str {
-    let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
-    let bare = file.strip_suffix(".gz").unwrap_or(file);
-    match bare.rfind('.') {
-        Some(dot) if dot > 0 && bare.len() - dot <= 12 => &file[dot..],
-        _ => &file[bare.len()..],
-    }
+/// Endings of names that say what a file is and name nobody.
+const ENDINGS: [&str; 11] = [
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".npy",
+    ".npz",
+    ".bin",
+    ".safetensors",
+    ".parquet",
+];
+
+/// The endings that say what a file is, such as `.csv` or `.csv.gz`.
+fn endings(name: &str) -> String {
+    let packed = [".gz", ".xz"].into_iter().find(|end| name.ends_with(end));
+    let packed = packed.unwrap_or_default();
+    let bare = name.strip_suffix(packed).unwrap_or(name);
+    let kind = ENDINGS.into_iter().find(|end| bare.ends_with(end));
+    format!("{}{packed}", kind.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -122,6 +142,7 @@ mod tests {
             ("train-images-idx3-ubyte", ""),
             ("train-images-idx3-ubyte.gz", ".gz"),
             ("photos/of.people.we.know.in.person", ""),
+            ("notes.anna.xz", ".xz"),
             (".hidden", ""),
             ("a.safetensors", ".safetensors"),
         ] {

@@ -1,15 +1,15 @@
-//! `hindcast prune` and `redact`: make a new run from an intact one.
+//! `hindcast prune`, `compact` and `redact`: make a new run from an intact one.
 
 use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use hindcast_format::{
-    Derivation, Derive, DeriveReport, Redaction, SIGNATURE, Signer, Status, Storage,
+    Compaction, Derivation, Derive, DeriveReport, Redaction, SIGNATURE, Signer, Status, Storage,
     check_signature, stored_signature,
 };
 
-use crate::args::{Derived, Prune, Redact};
+use crate::args::{Compact, Derived, Prune, Redact};
 use crate::commands::context::unopened;
 use crate::commands::traces::verify::public_key;
 use crate::commands::{Outcome, Usage, context, progress};
@@ -24,6 +24,17 @@ pub(crate) fn prune(args: &Prune) -> anyhow::Result<Outcome> {
         return Err(Usage("--keep or --window says which steps stay".to_owned()).into());
     };
     run(&args.of, &Derive::Prune(selection.clone()), None)
+}
+
+pub(crate) fn compact(args: &Compact) -> anyhow::Result<Outcome> {
+    if args.segment_steps == Some(0) {
+        return Err(Usage("--segment-steps: expected at least 1".to_owned()).into());
+    }
+    let compaction = Compaction {
+        level: args.level,
+        segment_steps: args.segment_steps,
+    };
+    run(&args.of, &Derive::Compact(compaction), None)
 }
 
 pub(crate) fn redact(args: &Redact) -> anyhow::Result<Outcome> {
@@ -180,6 +191,12 @@ fn print(
         words::bytes(report.original_bytes),
         counted(report.original_segments, "segment", "segments"),
     )?;
+    if report.kind == Derivation::Compact && report.bytes >= report.original_bytes {
+        writeln!(
+            out,
+            "it is no smaller: the recorder's encoding is close to what the changes of the parameters need"
+        )?;
+    }
     writeln!(out, "left out: {}", field(&report.left_out))?;
     for what in &report.removed {
         writeln!(out, "  {}", field(what))?;

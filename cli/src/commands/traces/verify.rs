@@ -62,6 +62,25 @@ struct Report {
 }
 
 impl Report {
+    fn outcome(&self) -> Outcome {
+        let not_signed = self
+            .signature
+            .as_ref()
+            .is_some_and(|s| s.holds == Some(false));
+        let not_its = self
+            .original
+            .as_ref()
+            .is_some_and(|d| !d.problems.is_empty());
+        let other = not_signed || not_its || self.head_matches == Some(false);
+        if !self.trace.is_ok() || other {
+            Outcome::Damaged
+        } else if self.replay.as_ref().is_some_and(|r| !r.passed()) {
+            Outcome::Failed
+        } else {
+            Outcome::Fine
+        }
+    }
+
     /// The signature that doesn't hold, of a trace that is whole in itself and the expected one.
     fn not_signed(&self) -> Option<&signed::Signed> {
         let as_expected = self.trace.is_ok() && self.head_matches != Some(false);
@@ -88,7 +107,6 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     let trace = checked.map_err(|e| unopened(&args.run, e))?;
     let damaged = !trace.is_ok();
     let signature = signed::signed(args, &storage)?;
-    let not_signed = signature.as_ref().is_some_and(|s| s.holds == Some(false));
     let head_matches = args.head.as_ref().map(|want| {
         trace
             .head_digest
@@ -115,10 +133,13 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         let found = never_trained(&trace);
         let text = about_never_trained(&found, trace.layout().parameters().len());
         let dates = impossible_dates(&trace);
-        let ancestors = lineage(trace.info());
-        let others = ancestors.iter().filter(|a| a.by != Derivation::Recovery);
-        let derived: Vec<String> = others.map(Ancestor::in_words).collect();
-        (found.names, text, recovered(&trace)?, dates, derived)
+        (
+            found.names,
+            text,
+            recovered(&trace)?,
+            dates,
+            derived(&trace),
+        )
     };
     let report = Report {
         trace,
@@ -132,11 +153,6 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         derived,
         original,
     };
-    let not_its = report
-        .original
-        .as_ref()
-        .is_some_and(|d| !d.problems.is_empty());
-
     let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -147,15 +163,14 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     if let Some(error) = not_replayed {
         return Err(error.context("--replay: nothing was recomputed"));
     }
-    Ok(
-        if damaged || not_signed || not_its || report.head_matches == Some(false) {
-            Outcome::Damaged
-        } else if report.replay.as_ref().is_some_and(|r| !r.passed()) {
-            Outcome::Failed
-        } else {
-            Outcome::Fine
-        },
-    )
+    Ok(report.outcome())
+}
+
+/// How a run was made from others, oldest first. Recoveries are told apart.
+fn derived(trace: &Trace) -> Vec<String> {
+    let ancestors = lineage(trace.info());
+    let others = ancestors.iter().filter(|a| a.by != Derivation::Recovery);
+    others.map(Ancestor::in_words).collect()
 }
 
 /// Says what a run that `recover` wrote lacks.

@@ -15,6 +15,8 @@ mod compare;
 #[cfg(feature = "record")]
 mod contradictions;
 mod damage;
+#[cfg(feature = "record")]
+mod derived;
 mod dynamics;
 #[cfg(unix)]
 mod engines;

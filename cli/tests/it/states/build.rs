@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use hindcast_format::{
-    Derive, Durability, FsStorage, KeyPair, KeyState, Redaction, RunInfo, RunWriter,
+    Compaction, Derive, Durability, FsStorage, KeyPair, KeyState, Redaction, RunInfo, RunWriter,
     State as Weights, StepMeta, Trace,
 };
 use hindcast_model::task::Task;
@@ -389,6 +389,14 @@ impl World {
     /// A run that was pruned, with a choice of steps as `--keep` takes it.
     pub fn pruned(&self, keep: &str) -> Setup {
         self.derived(&Derive::Prune(keep.parse().unwrap()))
+    }
+
+    /// A compacted run.
+    pub fn compacted(&self) -> Setup {
+        self.derived(&Derive::Compact(Compaction {
+            level: 19,
+            segment_steps: None,
+        }))
     }
 
     /// A redacted run, and its data under the new names.

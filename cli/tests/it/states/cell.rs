@@ -3,7 +3,7 @@
 use super::build::{Setup, World};
 
 /// The commands, in the order of a state's cells. A new command needs a row here and a cell in every state.
-pub(super) const COMMANDS: [(&str, &str); 23] = [
+pub(super) const COMMANDS: [(&str, &str); 24] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
     (
@@ -50,6 +50,7 @@ pub(super) const COMMANDS: [(&str, &str); 23] = [
     ),
     ("recover", "hindcast recover run --out new"),
     ("prune", "hindcast prune run --keep last-epoch --out new"),
+    ("compact", "hindcast compact run --out new"),
     ("redact", "hindcast redact run --out new"),
     ("record", "hindcast record task.toml --data data --out run"),
     (

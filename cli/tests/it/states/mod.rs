@@ -19,7 +19,7 @@ use build::{Setup, World};
 use cell::{COMMANDS, Cell, RESUME};
 
 /// Commands that make a new run.
-const DERIVED: [&str; 3] = ["recover", "prune", "redact"];
+const DERIVED: [&str; 4] = ["recover", "prune", "compact", "redact"];
 
 /// Runs a command in a fresh copy of the state. Returns its exit code and its whole output.
 fn outcome(world: &World, setup: &Setup, command: &str, line: &str) -> (i32, String) {
@@ -113,7 +113,7 @@ fn every_command_in_every_state_ends_as_the_table_says() {
             }
             let copies = match *command {
                 "recover" => got != 1,
-                "prune" | "redact" => got == 0,
+                "prune" | "compact" | "redact" => got == 0,
                 _ => false,
             };
             if copies {

@@ -1,5 +1,6 @@
 //! Runs that were made from others.
 
+use super::super::build::World;
 use super::super::cell::*;
 
 const PRUNED: &str = "pruned from a run with head";
@@ -7,7 +8,7 @@ const HOLES: &str = "6 of them are not in the trace: 1, 3, 5, 7, 9, … (6 range
 const THE_ORIGINAL: &str = "analyse the run from which this one was pruned";
 
 pub(super) fn derived_runs() -> Vec<State> {
-    vec![pruned(), thinned(), redacted()]
+    vec![pruned(), thinned(), compacted(), redacted()]
 }
 
 fn pruned() -> State {
@@ -34,6 +35,7 @@ fn pruned() -> State {
             fails(&["--steps 4..8: the run has 8..12"]),
             fails(&["step 6"]),
             lossless("4 steps recovered", ENDED),
+            derived(),
             derived(),
             derived(),
             taken(),
@@ -79,6 +81,48 @@ fn thinned() -> State {
             lossless("6 steps recovered", ENDED),
             derived(),
             derived(),
+            derived(),
+            taken(),
+            ok(&["resumes at step 6 of 12"]),
+            fails(&["is finished, after 12 steps: there is nothing to resume"]),
+        ],
+    }
+}
+
+fn compacted() -> State {
+    State {
+        name: "compacted",
+        meaning: "Made by `compact` from the finished run: its three segments of steps are one, because no state of an optimizer is lost.",
+        build: World::compacted,
+        cells: [
+            ok(&[
+                "task        tiny",
+                "12 steps in 0..12, 3 epochs",
+                "derived     compacted from a run with head",
+            ]),
+            ok(&[
+                "ok: 12 steps in 2 segments are whole",
+                "note: compacted from a run with head",
+            ]),
+            ok(&["12 of 12 steps give the next recorded state, bit for bit"]),
+            signed(),
+            ok(&["at the averaged model mean:last-epoch; window 0..12 of 12 steps"]),
+            predicted("at the averaged model mean:last-epoch"),
+            explained("window 0..12 of 12 steps"),
+            ok(&["predicted", "real", "bit for bit"]),
+            cleaned(),
+            bounds("8..12"),
+            ok(&["steps 0..12: 32 examples", "dynamics.csv ("]),
+            ok(&["0 of 0 steps"]),
+            ok(&["steps 0..12: 12 steps in 3 epochs", "history.csv (12 rows)"]),
+            ok(&["the runs are identical"]),
+            report(),
+            ok(&["steps/steps.jsonl"]),
+            checkpoint(),
+            lossless("12 steps recovered", ENDED),
+            derived(),
+            derived(),
+            derived(),
             taken(),
             ok(&["resumes at step 6 of 12"]),
             fails(&["is finished, after 12 steps: there is nothing to resume"]),
@@ -89,7 +133,7 @@ fn thinned() -> State {
 fn redacted() -> State {
     State {
         name: "redacted",
-        meaning: "Made by `redact` from the finished run. The data's file has the name that the new task gives it.",
+        meaning: "Made by `redact` from the finished run. The data's file has the name that the new task gives it, so a table of the original's scores isn't its table.",
         build: World::redacted,
         cells: [
             ok(&[
@@ -113,10 +157,11 @@ fn redacted() -> State {
             ok(&["0 of 0 steps"]),
             ok(&["steps 0..12: 12 steps in 3 epochs", "history.csv (12 rows)"]),
             ok(&["the runs are identical"]),
-            report(),
+            fails(&["has the file \"train.csv\" in the table and \"file-1.csv\" in the data"]),
             ok(&["steps/steps.jsonl"]),
             checkpoint(),
             lossless("12 steps recovered", ENDED),
+            derived(),
             derived(),
             derived(),
             taken(),

@@ -28,6 +28,7 @@ fn refused(says: Words, record: Cell) -> [Cell; COMMANDS.len()] {
         fails(says),
         fails(says),
         fails(says),
+        fails(says),
         record,
         fails(says),
         fails(says),
