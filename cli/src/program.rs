@@ -10,7 +10,7 @@ use crate::commands::context::Models;
 #[cfg(feature = "record")]
 use crate::commands::lab;
 use crate::commands::{
-    Outcome, analysis, answered, completions, exit, interrupt, recording, threads, traces,
+    Outcome, analysis, answered, completions, exit, interrupt, keys, recording, threads, traces,
 };
 
 /// Runs the command line of this process.
@@ -24,6 +24,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    keys::take(cli.keys.identity.as_deref())?;
     if let Some(asked) = computes(&cli.command) {
         threads::start(asked)?;
     }

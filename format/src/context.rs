@@ -7,6 +7,7 @@ use crate::chunks::ChunkMap;
 use crate::frame::salt_crc;
 use crate::info::RunInfo;
 use crate::layout::Layout;
+use crate::secret::Secret;
 
 /// What encoders and decoders know about the run. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub(crate) struct Context {
     pub chunks: Arc<ChunkMap>,
     /// CRC32C of the salt.
     pub salt: u32,
+    /// If the run is encrypted.
+    pub secret: Option<Secret>,
 }
 
 impl Context {
@@ -25,6 +28,10 @@ impl Context {
             layout: info.layout.clone(),
             chunks: Arc::new(ChunkMap::new(&info.layout, &info.chunks)?),
             salt: salt_crc(&info.salt),
+            secret: info.encryption.as_ref().map(|e| Secret {
+                salt: info.salt,
+                cipher: e.cipher().clone(),
+            }),
         })
     }
 }

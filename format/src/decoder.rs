@@ -15,6 +15,8 @@ pub(crate) struct Decoder {
     pub context: Context,
     reader: PlaneReader,
     planes: Vec<u8>,
+    /// A decrypted chunk.
+    plain: Vec<u8>,
 }
 
 impl Decoder {
@@ -25,6 +27,7 @@ impl Decoder {
             context,
             reader,
             planes: Vec::new(),
+            plain: Vec::new(),
         })
     }
 
@@ -64,7 +67,7 @@ impl Decoder {
     /// A keyframe or final state in new memory. Nothing is allocated before the chunk table has shown that the frame could fill it.
     pub fn whole(&mut self, frame: &Frame<'_>) -> Result<(State, KeyState), FormatError> {
         let chunks = std::sync::Arc::clone(&self.context.chunks);
-        frame.table(&[&chunks.state, &chunks.key])?;
+        frame.table(&[&chunks.state, &chunks.key], self.context.secret.as_ref())?;
         let (mut state, mut key) = (
             State::zeros(&self.context.layout),
             KeyState::zeros(&self.context.layout),
@@ -99,17 +102,17 @@ impl Decoder {
     /// Checks every checksum of a frame without decoding its tensors; returns all damage that it finds.
     pub fn check(&self, frame: &Frame<'_>) -> Vec<FormatError> {
         let mut found: Vec<FormatError> = frame.check_trailer().err().into_iter().collect();
-        if let Err(e) = frame.meta_bytes() {
-            found.push(e);
-        } else if frame.header.kind.has_meta()
-            && let Ok(bytes) = frame.meta_bytes()
-        {
-            let step = frame.header.step;
-            match crate::wire::decode(step, bytes) {
-                Ok((meta, _)) if meta.fits(&self.context.layout) => {}
-                Ok(_) => found.push(crate::meta::misfit().at_step(step)),
-                Err(e) => found.push(e),
+        match frame.meta_bytes(self.context.secret.as_ref()) {
+            Err(e) => found.push(e),
+            Ok(bytes) if frame.header.kind.has_meta() => {
+                let step = frame.header.step;
+                match crate::wire::decode(step, &bytes) {
+                    Ok((meta, _)) if meta.fits(&self.context.layout) => {}
+                    Ok(_) => found.push(crate::meta::misfit().at_step(step)),
+                    Err(e) => found.push(e),
+                }
             }
+            Ok(_) => {}
         }
         let chunks = &self.context.chunks;
         let sections: &[&[Chunk]] = match frame.header.kind {
@@ -117,7 +120,8 @@ impl Decoder {
             FrameKind::Difference | FrameKind::Link => &[&chunks.state],
             FrameKind::Gap => &[],
         };
-        let mut table = match frame.table(sections) {
+        let mut plain = Vec::new();
+        let mut table = match frame.table(sections, self.context.secret.as_ref()) {
             Ok(table) => table,
             Err(e) => {
                 found.push(e);
@@ -125,7 +129,7 @@ impl Decoder {
             }
         };
         for chunk in sections.iter().flat_map(|s| s.iter()) {
-            match table.next(chunk) {
+            match table.next(chunk, &mut plain) {
                 Ok(Ok(_)) => {}
                 // The first places suffice to report that the frame is damaged.
                 Ok(Err(_)) if found.len() >= MOST_PLACES => {}
@@ -146,15 +150,18 @@ impl Decoder {
         sections: &mut [(&Vec<Chunk>, Option<&mut Vec<u8>>)],
         direction: Direction,
     ) -> Result<(), FormatError> {
+        let secret = self.context.secret.clone();
+        let secret = secret.as_ref();
         let mut table = match sections {
-            [(a, _)] => frame.table(&[a])?,
-            [(a, _), (b, _)] => frame.table(&[a, b])?,
-            _ => frame.table(&[])?,
+            [(a, _)] => frame.table(&[a], secret)?,
+            [(a, _), (b, _)] => frame.table(&[a, b], secret)?,
+            _ => frame.table(&[], secret)?,
         };
+        let mut plain = std::mem::take(&mut self.plain);
         for (chunks, values) in sections {
             for chunk in chunks.iter() {
                 let stored = table
-                    .next(chunk)
+                    .next(chunk, &mut plain)
                     .and_then(|inner| inner)
                     .map_err(|e| located(e, frame, chunk, &self.context))?;
                 let Some(values) = values else { continue };
@@ -170,7 +177,9 @@ impl Decoder {
                     .map_err(|e| located(e, frame, chunk, &self.context))?;
             }
         }
-        table.finish().map_err(|e| e.at_step(frame.header.step))
+        let finished = table.finish();
+        self.plain = plain;
+        finished.map_err(|e| e.at_step(frame.header.step))
     }
 
     /// Decodes one chunk into its bytes of the state.

@@ -8,10 +8,14 @@ use crate::codec::{
     ChunkSource, PlaneCoder, TableEntry, open_bits_are_noise, to_magnitudes, to_planes,
 };
 use crate::context::Context;
-use crate::frame::{FRAME_HEADER, FrameHeader, FrameKind, MAGNITUDES_ENTRY, planes_entry};
+use crate::frame::{
+    FIRST_CHUNK_MESSAGE, FRAME_HEADER, FrameHeader, FrameKind, MAGNITUDES_ENTRY, META_MESSAGE,
+    TABLE_MESSAGE, planes_entry,
+};
 use crate::info::RunInfo;
 use crate::layout::Layout;
 use crate::meta::StepMeta;
+use crate::secret::{Cipher, NONCE, Place, TAG};
 use crate::state::{KeyState, State};
 use crate::wire;
 
@@ -276,14 +280,21 @@ impl Encoder {
         sections: &[Section<'_>],
     ) -> Result<EncodedFrame, FormatError> {
         let salt = self.context.salt;
+        let secret = self.secret(kind, step, base)?;
         let mut out = self.spare.pop().unwrap_or_default();
         out.clear();
         out.resize(FRAME_HEADER, 0);
+        if let Some((place, cipher)) = secret.as_ref().filter(|_| kind.has_meta()) {
+            let tag = cipher.seal(place, META_MESSAGE, &mut self.meta)?;
+            self.meta.extend_from_slice(&tag);
+        }
         out.extend_from_slice(&self.meta);
         let table = out.len();
         // The length of a chunk's table entry depends on its form, so all forms are chosen before the first chunk is coded.
         self.magnitudes.clear();
-        let mut table_length = 4;
+        // A gap has no entries, and no message for them.
+        let table_secret = secret.as_ref().filter(|_| kind != FrameKind::Gap);
+        let mut table_length = if table_secret.is_some() { 4 + TAG } else { 4 };
         for (section, chunk) in sections
             .iter()
             .flat_map(|s| s.chunks.iter().map(move |c| (s, c)))
@@ -308,15 +319,23 @@ impl Encoder {
         let (mut at, mut index) = (table, 0);
         for section in sections {
             for chunk in section.chunks {
-                at = self.chunk(
-                    chunk,
-                    section.source(chunk),
-                    self.magnitudes[index],
-                    at,
-                    &mut out,
-                );
-                index += 1;
+                let start = out.len();
+                let source = section.source(chunk);
+                let next = self.chunk(chunk, source, self.magnitudes[index], at, &mut out);
+                if let Some((place, cipher)) = &secret {
+                    let message = FIRST_CHUNK_MESSAGE.saturating_add(index as u32);
+                    let tag = cipher.seal(place, message, &mut out[start..])?;
+                    out.extend_from_slice(&tag);
+                }
+                let crc = crc32c::crc32c_append(salt, &out[start..]);
+                out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+                (at, index) = (next, index + 1);
             }
+        }
+        if let Some((place, cipher)) = table_secret {
+            let tag = cipher.seal(place, TABLE_MESSAGE, &mut out[table..at])?;
+            out[at..at + TAG].copy_from_slice(&tag);
+            at += TAG;
         }
         let crc = crc32c::crc32c_append(salt, &out[table..at]);
         out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
@@ -338,6 +357,7 @@ impl Encoder {
             chunks: narrow("chunks of a frame", chunks)?,
             meta_crc: crc32c::crc32c_append(salt, &self.meta),
             table_length: narrow("bytes of a chunk table", table_length)?,
+            nonce: secret.map_or([0; NONCE], |(place, _)| place.nonce),
         };
         out[..FRAME_HEADER].copy_from_slice(&header.write(salt));
         Ok(EncodedFrame {
@@ -367,7 +387,27 @@ impl Encoder {
         magnitudes < planes
     }
 
-    /// Appends one chunk to `out` and fills its table entry at `at`. Returns the position of the next entry.
+    /// If the run is encrypted, where a new frame's messages belong, and the cipher.
+    fn secret(
+        &self,
+        kind: FrameKind,
+        step: u64,
+        base: u64,
+    ) -> Result<Option<(Place, Cipher)>, FormatError> {
+        let Some(secret) = &self.context.secret else {
+            return Ok(None);
+        };
+        let place = Place {
+            salt: secret.salt,
+            kind: kind.code(),
+            step,
+            base,
+            nonce: Cipher::fresh_nonce()?,
+        };
+        Ok(Some((place, secret.cipher.clone())))
+    }
+
+    /// Appends one chunk to `out` and fills its table entry at `at`, except for its checksum. Returns the position of the next entry.
     fn chunk(
         &mut self,
         chunk: &Chunk,
@@ -397,8 +437,6 @@ impl Encoder {
                 put(out, TableEntry::Plane(coding, length));
             }
         }
-        let crc = crc32c::crc32c_append(self.context.salt, &out[start..]);
-        out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
         entry
     }
 }

@@ -82,6 +82,14 @@ pub enum FormatError {
         /// The run.
         path: String,
     },
+    /// The run is encrypted, and its key isn't known. What everybody may read of it is in the manifest.
+    #[error("{path}: the run is encrypted, and {why}")]
+    Locked {
+        /// The run.
+        path: String,
+        /// Why it can't be decrypted.
+        why: String,
+    },
     /// The writer failed before and refuses all further calls.
     #[error(
         "{path}: the writer stopped at its first failure and refuses more steps (retrying a failed write proves nothing): {first}"
@@ -293,6 +301,34 @@ impl FormatError {
             _ => {}
         }
         self
+    }
+
+    /// An encrypted run that can't be read, and why.
+    pub(crate) fn locked(why: String) -> FormatError {
+        FormatError::Locked {
+            path: String::new(),
+            why,
+        }
+    }
+
+    /// Adds the run to a parser's refusal, unless it is known already.
+    pub(crate) fn of_run(mut self, location: impl FnOnce() -> String) -> FormatError {
+        if let FormatError::Locked { path, .. } = &mut self
+            && path.is_empty()
+        {
+            *path = location();
+        }
+        self
+    }
+
+    /// Whether this build, this machine or this reader can't read the run, although nothing says that it is damaged.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            FormatError::NewerVersion { .. }
+                | FormatError::Memory { .. }
+                | FormatError::Locked { .. }
+        )
     }
 
     /// Adds the step to a parser's error, unless it is known already.

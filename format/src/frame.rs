@@ -7,6 +7,8 @@ use crate::bytes::{u32_at, u64_at};
 use crate::chunks::Chunk;
 use crate::codec::{Coding, TableEntry};
 use crate::error::hex32;
+use crate::secret::{Cipher, NONCE, Place, Secret, TAG};
+use std::borrow::Cow;
 
 /// First four bytes of every frame.
 pub const FRAME_MAGIC: [u8; 4] = *b"HCFR";
@@ -84,6 +86,8 @@ pub(crate) struct FrameHeader {
     pub chunks: u32,
     pub meta_crc: u32,
     pub table_length: u32,
+    /// Random bytes of an encrypted frame; zeros in others.
+    pub nonce: [u8; NONCE],
 }
 
 /// The value from which a run's checksums start, so that a frame of another run fails them.
@@ -111,6 +115,7 @@ impl FrameHeader {
         h[36..40].copy_from_slice(&self.chunks.to_le_bytes());
         h[40..44].copy_from_slice(&self.meta_crc.to_le_bytes());
         h[44..48].copy_from_slice(&self.table_length.to_le_bytes());
+        h[48..60].copy_from_slice(&self.nonce);
         let crc = crc32c::crc32c_append(salt, &h[..60]);
         h[60..64].copy_from_slice(&crc.to_le_bytes());
         h
@@ -148,6 +153,8 @@ impl FrameHeader {
         let Some(kind) = FrameKind::from_code(h[4]) else {
             return bad("frame kind", "1 to 5".to_owned(), u64::from(h[4]));
         };
+        let mut nonce = [0; NONCE];
+        nonce.copy_from_slice(&h[48..60]);
         let header = FrameHeader {
             kind,
             length: u64_at(h, 8),
@@ -157,6 +164,7 @@ impl FrameHeader {
             chunks: u32_at(h, 36),
             meta_crc: u32_at(h, 40),
             table_length: u32_at(h, 44),
+            nonce,
         };
         let fixed = (FRAME_HEADER + FRAME_TRAILER) as u64
             + u64::from(header.meta_length)
@@ -170,7 +178,23 @@ impl FrameHeader {
         }
         Ok(header)
     }
+
+    /// Where the frame's encrypted messages belong.
+    pub fn place(&self, salt: [u8; 16]) -> Place {
+        Place {
+            salt,
+            kind: self.kind.code(),
+            step: self.step,
+            base: self.base,
+            nonce: self.nonce,
+        }
+    }
 }
+
+/// Index of the message that holds a frame's metadata, of the one that holds its chunk table, and of the first chunk's.
+pub(crate) const META_MESSAGE: u32 = 0;
+pub(crate) const TABLE_MESSAGE: u32 = 1;
+pub(crate) const FIRST_CHUNK_MESSAGE: u32 = 2;
 
 /// A complete frame in memory, whose header has been checked.
 #[derive(Debug, Clone, Copy)]
@@ -235,8 +259,21 @@ impl<'a> Frame<'a> {
         self.bytes.get(start..start + length).unwrap_or(&[])
     }
 
-    /// The metadata's bytes, after checking their checksum.
-    pub fn meta_bytes(&self) -> Result<&'a [u8], FormatError> {
+    /// The metadata's bytes, after checking their checksum, and decrypted if the run is encrypted.
+    pub fn meta_bytes(&self, secret: Option<&Secret>) -> Result<Cow<'a, [u8]>, FormatError> {
+        let meta = self.stored_meta()?;
+        match secret {
+            // A link or final state has no metadata, and no message for it.
+            Some(secret) if self.header.kind.has_meta() => {
+                let (place, mut plain) = (self.header.place(secret.salt), Vec::new());
+                secret.cipher.open(&place, META_MESSAGE, meta, &mut plain)?;
+                Ok(Cow::Owned(plain))
+            }
+            _ => Ok(Cow::Borrowed(meta)),
+        }
+    }
+
+    fn stored_meta(&self) -> Result<&'a [u8], FormatError> {
         let meta = self.part(FRAME_HEADER, self.header.meta_length as usize);
         let crc = crc32c::crc32c_append(self.salt, meta);
         if crc != self.header.meta_crc {
@@ -277,7 +314,14 @@ impl<'a> Frame<'a> {
     }
 
     /// The chunk table, after checking it against `chunks`: the chunks that a frame of this kind has according to the run's description.
-    pub fn table(&self, chunks: &[&[Chunk]]) -> Result<Table<'a>, FormatError> {
+    pub fn table<'c>(
+        &self,
+        chunks: &[&[Chunk]],
+        secret: Option<&'c Secret>,
+    ) -> Result<Table<'c>, FormatError>
+    where
+        'a: 'c,
+    {
         let at = |e: FormatError| e.at_step(self.header.step);
         let table = self.part(
             FRAME_HEADER + self.header.meta_length as usize,
@@ -293,13 +337,27 @@ impl<'a> Frame<'a> {
                 "one that does not",
             )));
         }
+        let start = FRAME_HEADER + self.header.meta_length as usize + table.len();
+        let payload = self.part(start, self.bytes.len() - start - FRAME_TRAILER);
+        let mut table = Cow::Borrowed(&table[..table.len() - 4]);
+        let secret = match secret {
+            // A gap has no entries, and no message for them.
+            Some(secret) if self.header.kind != FrameKind::Gap => {
+                let (place, mut plain) = (self.header.place(secret.salt), Vec::new());
+                secret
+                    .cipher
+                    .open(&place, TABLE_MESSAGE, &table, &mut plain)?;
+                table = Cow::Owned(plain);
+                Some((place, &secret.cipher))
+            }
+            _ => None,
+        };
         // If the table is too short, the missing entries read as zeros and count with their full length, so that the lengths differ.
         let count: usize = chunks.iter().map(|c| c.len()).sum();
         let length = chunks
             .iter()
             .flat_map(|c| c.iter())
-            .fold(0, |at, chunk| at + entry_length(table, at, chunk))
-            + 4;
+            .fold(0, |at, chunk| at + entry_length(&table, at, chunk));
         if count != self.header.chunks as usize || length != table.len() {
             return Err(at(FormatError::corrupt(
                 "chunk table",
@@ -307,51 +365,58 @@ impl<'a> Frame<'a> {
                 format!("{} chunks in {} bytes", self.header.chunks, table.len()),
             )));
         }
-        let start = FRAME_HEADER + self.header.meta_length as usize + table.len();
         Ok(Table {
             table,
             at: 0,
-            payload: self.part(start, self.bytes.len() - start - FRAME_TRAILER),
+            chunk: 0,
+            payload,
             salt: self.salt,
+            secret,
         })
     }
 }
 
 /// Walks the chunk table. Chunks come in the order of the chunk map.
 pub(crate) struct Table<'a> {
-    table: &'a [u8],
+    /// The entries, without the table's checksum.
+    table: Cow<'a, [u8]>,
     at: usize,
+    /// Number of chunks before the next one.
+    chunk: u32,
     payload: &'a [u8],
     salt: u32,
+    /// If the run is encrypted, where the frame's messages belong, and the cipher.
+    secret: Option<(Place, &'a Cipher)>,
 }
 
 impl<'a> Table<'a> {
-    /// The next chunk. The outer error means that the table is unusable. The inner error means that this chunk is damaged; the next one can
-    /// still be read.
-    pub fn next(
+    /// The next chunk; `plain` holds its bytes if the run is encrypted. The outer error means that the table is unusable. The inner error
+    /// means that this chunk is damaged; the next one can still be read.
+    pub fn next<'s>(
         &mut self,
         chunk: &Chunk,
-    ) -> Result<Result<StoredChunk<'a>, FormatError>, FormatError> {
-        let crc = u32_at(self.table, self.at);
-        let length = entry_length(self.table, self.at, chunk);
-        let whole = self.payload;
-        let stored = match TableEntry::unpack(u32_at(self.table, self.at + 4)) {
-            TableEntry::OpenBits(bytes) => StoredChunk::Magnitudes {
-                open_bits: self.take(bytes)?,
-                classes: self.plane(self.at + 8)?,
-            },
-            TableEntry::Plane(..) => {
-                let count = chunk.dtype.size();
-                let mut planes: [(Coding, &[u8]); 8] = [(Coding::Raw, &[]); 8];
-                for (k, slot) in planes.iter_mut().take(count).enumerate() {
-                    *slot = self.plane(self.at + 4 + 4 * k)?;
-                }
-                StoredChunk::Planes { planes, count }
-            }
+        plain: &'s mut Vec<u8>,
+    ) -> Result<Result<StoredChunk<'s>, FormatError>, FormatError>
+    where
+        'a: 's,
+    {
+        let table = &self.table;
+        let crc = u32_at(table, self.at);
+        let form = Form::read(table, self.at, chunk)?;
+        self.at += entry_length(table, self.at, chunk);
+        let index = FIRST_CHUNK_MESSAGE.saturating_add(self.chunk);
+        self.chunk += 1;
+        let tag = if self.secret.is_some() { TAG } else { 0 };
+        let length = form.length() + tag;
+        let Some((stored, rest)) = self.payload.split_at_checked(length) else {
+            return Err(FormatError::corrupt(
+                "stored length of a chunk",
+                format!("at most {}", self.payload.len()),
+                length,
+            ));
         };
-        self.at += length;
-        let total = whole.len() - self.payload.len();
-        let got = crc32c::crc32c_append(self.salt, &whole[..total]);
+        self.payload = rest;
+        let got = crc32c::crc32c_append(self.salt, stored);
         if got != crc {
             return Ok(Err(FormatError::corrupt(
                 "chunk checksum",
@@ -359,27 +424,16 @@ impl<'a> Table<'a> {
                 hex32(got),
             )));
         }
-        Ok(Ok(stored))
-    }
-
-    /// The plane with its table entry at `at`.
-    fn plane(&mut self, at: usize) -> Result<(Coding, &'a [u8]), FormatError> {
-        match TableEntry::unpack(u32_at(self.table, at)) {
-            TableEntry::Plane(coding, length) => Ok((coding, self.take(length)?)),
-            TableEntry::OpenBits(_) => Err(FormatError::corrupt("coding of a plane", "0 to 2", 3)),
-        }
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8], FormatError> {
-        let Some((stored, rest)) = self.payload.split_at_checked(length) else {
-            return Err(FormatError::corrupt(
-                "stored length of a plane",
-                format!("at most {}", self.payload.len()),
-                length,
-            ));
+        let bytes = match self.secret {
+            None => stored,
+            Some((place, cipher)) => {
+                if let Err(e) = cipher.open(&place, index, stored, plain) {
+                    return Ok(Err(e));
+                }
+                plain
+            }
         };
-        self.payload = rest;
-        Ok(stored)
+        Ok(Ok(form.cut(bytes)))
     }
 
     /// Checks that nothing follows the last chunk, because no checksum covers it.
@@ -392,6 +446,67 @@ impl<'a> Table<'a> {
                 0,
                 self.payload.len(),
             ))
+        }
+    }
+}
+
+/// The form of a chunk, and the lengths of its parts, from its table entry.
+enum Form {
+    Planes {
+        planes: [(Coding, usize); 8],
+        count: usize,
+    },
+    Magnitudes {
+        open_bits: usize,
+        classes: (Coding, usize),
+    },
+}
+
+impl Form {
+    fn read(table: &[u8], at: usize, chunk: &Chunk) -> Result<Form, FormatError> {
+        let plane = |at| match TableEntry::unpack(u32_at(table, at)) {
+            TableEntry::Plane(coding, length) => Ok((coding, length)),
+            TableEntry::OpenBits(_) => Err(FormatError::corrupt("coding of a plane", "0 to 2", 3)),
+        };
+        if let TableEntry::OpenBits(open_bits) = TableEntry::unpack(u32_at(table, at + 4)) {
+            return Ok(Form::Magnitudes {
+                open_bits,
+                classes: plane(at + 8)?,
+            });
+        }
+        let count = chunk.dtype.size();
+        let mut planes = [(Coding::Raw, 0); 8];
+        for (k, slot) in planes.iter_mut().take(count).enumerate() {
+            *slot = plane(at + 4 + 4 * k)?;
+        }
+        Ok(Form::Planes { planes, count })
+    }
+
+    /// Stored bytes of the chunk. A length has 30 bits, so nine of them can't overflow.
+    fn length(&self) -> usize {
+        match self {
+            Form::Planes { planes, .. } => planes.iter().map(|(_, length)| length).sum(),
+            Form::Magnitudes { open_bits, classes } => open_bits + classes.1,
+        }
+    }
+
+    /// Cuts the chunk's bytes, as many as [`length`](Form::length) says, into its parts.
+    fn cut<'s>(&self, bytes: &'s [u8]) -> StoredChunk<'s> {
+        let mut rest = bytes;
+        let mut take = |length: usize| {
+            let (part, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+            rest = after;
+            part
+        };
+        match self {
+            Form::Magnitudes { open_bits, classes } => StoredChunk::Magnitudes {
+                open_bits: take(*open_bits),
+                classes: (classes.0, take(classes.1)),
+            },
+            Form::Planes { planes, count } => StoredChunk::Planes {
+                planes: planes.map(|(coding, length)| (coding, take(length))),
+                count: *count,
+            },
         }
     }
 }

@@ -6,9 +6,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::FormatError;
 use crate::chunks::Chunking;
 use crate::layout::Layout;
+use crate::secret::Encryption;
+
+/// Version of the format of runs that aren't encrypted.
+pub(crate) const PLAIN: u32 = 1;
+/// Version of the format of encrypted runs.
+pub(crate) const ENCRYPTED: u32 = 2;
+/// The newest version that this build reads.
+pub(crate) const NEWEST: u32 = ENCRYPTED;
 
 /// What the trace knows about the training data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +72,9 @@ pub struct RunInfo {
     pub objective: Option<String>,
     /// Other notes.
     pub notes: BTreeMap<String, String>,
+    /// The run's encryption, if it is encrypted.
+    #[serde(skip)]
+    pub encryption: Option<Encryption>,
 }
 
 impl RunInfo {
@@ -83,6 +93,15 @@ impl RunInfo {
             keep: "all".to_owned(),
             objective: None,
             notes: BTreeMap::new(),
+            encryption: None,
+        }
+    }
+
+    /// The version of the format in which the run is stored.
+    pub(crate) fn version(&self) -> u32 {
+        match self.encryption {
+            None => PLAIN,
+            Some(_) => ENCRYPTED,
         }
     }
 
@@ -107,19 +126,6 @@ pub(crate) fn fresh_salt() -> [u8; 16] {
     let mut salt = [0; 16];
     hasher.finalize_xof().fill(&mut salt);
     salt
-}
-
-/// A key that nobody can guess, from the operating system's randomness.
-///
-/// # Errors
-/// The operating system has none.
-pub fn fresh_key() -> Result<[u8; 32], FormatError> {
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|e| {
-        let error = std::io::Error::other(e.to_string());
-        FormatError::io("random numbers", "reading", error)
-    })?;
-    Ok(key)
 }
 
 /// Seconds from 1970 to now.

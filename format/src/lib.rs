@@ -61,8 +61,10 @@ mod manifest;
 mod memory;
 mod place;
 mod process;
+mod random;
 mod recover;
 mod rows;
+mod secret;
 mod segment;
 mod segmenter;
 #[cfg(feature = "sign")]
@@ -84,20 +86,24 @@ pub use encoder::{EncodedFrame, Encoder};
 pub use error::{Corruption, FormatError, hex};
 pub use frame::FrameKind;
 pub use frozen::FrozenTensor;
-pub use info::{DataIdentity, RunInfo, SplitFingerprint, fresh_key};
+pub use info::{DataIdentity, RunInfo, SplitFingerprint};
 pub use layout::{DType, Layout, Role, TensorSpec};
 pub use lineage::{Ancestor, Derivation, is_lineage_key, lineage};
 #[cfg(feature = "machine")]
 pub use made::made_here;
 pub use made::{Processor, SESSION, is_made_key, made, made_note, session_of};
-pub use manifest::{Fork, MANIFEST, Manifest, SIGNATURE, SegmentRecord, Status};
+pub use manifest::{Fork, MANIFEST, Manifest, SIGNATURE, SegmentRecord, Status, TIMESTAMP};
 pub use memory::Work;
 pub use meta::{BatchWeights, Extension, GroupHyper, StepMeta};
+pub use random::fresh_key;
 pub use recover::{Loss, LossKind, RecoverReport, recover, recover_storage, recover_within};
 pub use rows::{
     HELD_OUT, MAX_RECORD_BYTES, MAX_ROW_BYTES, ROWS, RowGroup, RowIndex, RowLayout, RowRecord,
     RowSplit, RowTensor, RowType, Rows, SplitRows,
 };
+pub use secret::{Encryption, Keys};
+#[cfg(feature = "encrypt")]
+pub use secret::{EncryptionError, Identities, Recipients};
 pub use segment::is_segment_name;
 pub use segmenter::{Placement, SegmentPolicy, Segmenter};
 #[cfg(feature = "sign")]
@@ -107,7 +113,8 @@ pub use sign::{
 };
 pub use state::{KeyState, State, elements_f64};
 pub use storage::{
-    Claim, Crash, FileEntry, FsStorage, Mapped, MemStorage, ReadFile, Reserve, Storage, WriteFile,
+    Access, Claim, Crash, FileEntry, FsStorage, Keyed, Mapped, MemStorage, ReadFile, Reserve,
+    Storage, WriteFile,
 };
 pub use trace::{Checkpoint, Metas, Readable, Recorded, SegmentSize, Step, Steps, Trace};
 pub use verify::{

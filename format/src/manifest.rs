@@ -6,13 +6,15 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::FormatError;
-use crate::info::{RunInfo, hex_array, rfc3339, seconds_of};
-use crate::segment::VERSION;
+use crate::info::{ENCRYPTED, NEWEST, RunInfo, hex_array, rfc3339, seconds_of};
+use crate::secret::{Keys, Locked, lock, unlock};
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
 /// File name of the signature of the manifest, in the run's folder.
 pub const SIGNATURE: &str = "manifest.json.minisig";
+/// File name of the time-stamp token of the signature, in the run's folder.
+pub const TIMESTAMP: &str = "manifest.json.minisig.tsr";
 /// Largest manifest, in bytes.
 pub const MAX_MANIFEST: u64 = 1 << 30;
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
@@ -87,8 +89,7 @@ impl Fork {
 }
 
 /// The content of the manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Manifest {
     /// Format version.
     pub format: u32,
@@ -116,33 +117,115 @@ struct Subject {
     size: u64,
 }
 
+/// A manifest as it is stored. `Run` is the form of the run's description.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Statement {
+struct Stored<Run> {
+    format: u32,
+    status: Status,
+    run: Run,
+    segments: Vec<SegmentRecord>,
+    forks: Vec<Fork>,
+    counters: BTreeMap<String, u64>,
+    #[serde(with = "hex_array")]
+    chain: [u8; 32],
+}
+
+impl<Run> Stored<Run> {
+    fn of(manifest: &Manifest, run: Run) -> Stored<Run> {
+        Stored {
+            format: manifest.format,
+            status: manifest.status,
+            run,
+            segments: manifest.segments.clone(),
+            forks: manifest.forks.clone(),
+            counters: manifest.counters.clone(),
+            chain: manifest.chain,
+        }
+    }
+
+    fn with(
+        self,
+        run: impl FnOnce(Run) -> Result<RunInfo, FormatError>,
+    ) -> Result<Manifest, FormatError> {
+        Ok(Manifest {
+            format: self.format,
+            status: self.status,
+            run: run(self.run)?,
+            segments: self.segments,
+            forks: self.forks,
+            counters: self.counters,
+            chain: self.chain,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Statement<Run> {
     #[serde(rename = "_type")]
-    kind: String,
+    kind: &'static str,
     subject: Vec<Subject>,
     #[serde(rename = "predicateType")]
-    predicate_type: String,
-    predicate: Manifest,
+    predicate_type: &'static str,
+    predicate: Stored<Run>,
+}
+
+impl<Run: Serialize> Statement<Run> {
+    fn text(manifest: &Manifest, run: Run) -> Result<String, FormatError> {
+        let statement = Statement {
+            kind: STATEMENT,
+            subject: manifest.subjects(),
+            predicate_type: PREDICATE,
+            predicate: Stored::of(manifest, run),
+        };
+        serde_json::to_string_pretty(&statement)
+            .map_err(|e| FormatError::io(MANIFEST, "writing JSON", e.into()))
+    }
 }
 
 /// A statement as it is in the file: the seal follows its fields.
 #[derive(Deserialize)]
-struct Sealed {
+struct Sealed<Run> {
     #[serde(rename = "_type")]
     kind: String,
     subject: Vec<Subject>,
     #[serde(rename = "predicateType")]
     predicate_type: String,
-    predicate: Manifest,
+    predicate: Stored<Run>,
+}
+
+impl<Run> Sealed<Run> {
+    /// The manifest, after checking that the subjects are its segments.
+    fn manifest(
+        self,
+        run: impl FnOnce(Run) -> Result<RunInfo, FormatError>,
+    ) -> Result<Manifest, FormatError> {
+        let manifest = self.predicate.with(run)?;
+        let expected = manifest.subjects();
+        let agrees = self.kind == STATEMENT
+            && self.predicate_type == PREDICATE
+            && expected.len() == self.subject.len()
+            && expected
+                .iter()
+                .zip(&self.subject)
+                .all(|(a, b)| a.name == b.name && a.digest == b.digest && a.size == b.size);
+        if agrees {
+            Ok(manifest)
+        } else {
+            Err(FormatError::corrupt(
+                "subjects of the manifest",
+                "those of its segments",
+                "different ones",
+            ))
+        }
+    }
 }
 
 impl Manifest {
     /// A run without segments.
     pub fn new(run: RunInfo) -> Manifest {
         Manifest {
-            format: VERSION,
+            format: run.version(),
             status: Status::Open,
             run,
             segments: Vec::new(),
@@ -179,14 +262,10 @@ impl Manifest {
     /// # Errors
     /// Too little memory for the JSON text.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
-        let statement = Statement {
-            kind: STATEMENT.into(),
-            subject: self.subjects(),
-            predicate_type: PREDICATE.into(),
-            predicate: self.clone(),
+        let mut text = match &self.run.encryption {
+            None => Statement::text(self, &self.run)?,
+            Some(encryption) => Statement::text(self, lock(&self.run, encryption)?)?,
         };
-        let mut text = serde_json::to_string_pretty(&statement)
-            .map_err(|e| FormatError::io(MANIFEST, "writing JSON", e.into()))?;
         // The statement's closing brace comes after the seal.
         text.truncate(text.strip_suffix("\n}").map_or(text.len(), str::len));
         let seal = seal(text.as_bytes());
@@ -196,15 +275,28 @@ impl Manifest {
         Ok(text.into_bytes())
     }
 
-    /// Reads a manifest and its seal. Checks the seal first, then the version, then the rest.
+    /// The run's head digest once this manifest is stored: its seal.
     ///
     /// # Errors
-    /// Damage anywhere, or a newer version.
-    pub fn from_bytes(bytes: &[u8]) -> Result<(Manifest, [u8; 32]), FormatError> {
-        Manifest::parse(bytes).map_err(|e| e.within(MANIFEST, None))
+    /// As [`to_bytes`](Manifest::to_bytes).
+    pub fn head(&self) -> Result<[u8; 32], FormatError> {
+        let bytes = self.to_bytes()?;
+        let end = SEAL_BEFORE.len() + 64 + SEAL_AFTER.len();
+        Ok(seal(bytes.get(..bytes.len() - end).unwrap_or(&bytes)))
     }
 
-    fn parse(bytes: &[u8]) -> Result<(Manifest, [u8; 32]), FormatError> {
+    /// Reads a manifest and its seal. Checks the seal first, then the version, then the rest. `keys` open an encrypted run.
+    ///
+    /// # Errors
+    /// Damage anywhere, a newer version, or an encrypted run that no key fits.
+    pub fn from_bytes(
+        bytes: &[u8],
+        keys: Option<&dyn Keys>,
+    ) -> Result<(Manifest, [u8; 32]), FormatError> {
+        Manifest::parse(bytes, keys).map_err(|e| e.within(MANIFEST, None))
+    }
+
+    fn parse(bytes: &[u8], keys: Option<&dyn Keys>) -> Result<(Manifest, [u8; 32]), FormatError> {
         let suffix = SEAL_BEFORE.len() + 64 + SEAL_AFTER.len();
         let bad = |got: &str| {
             FormatError::corrupt(
@@ -242,30 +334,20 @@ impl Manifest {
             format: u32,
         }
         let version: Version = serde_json::from_slice(bytes).map_err(json)?;
-        if version.predicate.format == 0 || version.predicate.format > VERSION {
+        if version.predicate.format == 0 || version.predicate.format > NEWEST {
             return Err(FormatError::NewerVersion {
                 file: String::new(),
                 found: version.predicate.format,
-                supported: VERSION,
+                supported: NEWEST,
             });
         }
-        let sealed: Sealed = serde_json::from_slice(bytes).map_err(json)?;
-        let manifest = sealed.predicate;
-        let expected = manifest.subjects();
-        let agrees = sealed.kind == STATEMENT
-            && sealed.predicate_type == PREDICATE
-            && expected.len() == sealed.subject.len()
-            && expected
-                .iter()
-                .zip(&sealed.subject)
-                .all(|(a, b)| a.name == b.name && a.digest == b.digest && a.size == b.size);
-        if !agrees {
-            return Err(FormatError::corrupt(
-                "subjects of the manifest",
-                "those of its segments",
-                "different ones",
-            ));
-        }
+        let manifest = if version.predicate.format == ENCRYPTED {
+            let sealed: Sealed<Locked> = serde_json::from_slice(bytes).map_err(json)?;
+            sealed.manifest(|locked| unlock(locked, keys, None))?
+        } else {
+            let sealed: Sealed<RunInfo> = serde_json::from_slice(bytes).map_err(json)?;
+            sealed.manifest(Ok)?
+        };
         manifest.check_segments()?;
         Ok((manifest, seal))
     }

@@ -23,6 +23,19 @@ fn main() -> std::io::Result<()> {
             &[&[first], bytes.as_slice()].concat(),
         )?;
     }
+    let encrypted = Golden::Encrypted.files();
+    write("open", "golden-encrypted", &pack(&encrypted))?;
+    write("manifest", "encrypted", &encrypted["manifest.json"])?;
+    for (number, first) in [(0, 0x81u8), (1, 0x82)] {
+        let bytes = &encrypted[&format!("seg-{number:08}.hcs")];
+        let seed = [&[first], bytes.as_slice()].concat();
+        write("segment", &format!("encrypted-{number}"), &seed)?;
+    }
+    write(
+        "frame",
+        "encrypted",
+        &Golden::Encrypted.after_the_keyframe().1,
+    )?;
     write("frame", "rows", &Golden::Rows.after_the_keyframe().1)?;
     let golden = Golden::Plain.files();
     write("open", "golden", &pack(&golden))?;

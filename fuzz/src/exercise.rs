@@ -11,7 +11,9 @@ use crate::golden::Files;
 type Seen = Vec<(u64, [u8; 32])>;
 
 pub fn exercise(files: &Files) {
-    let storage: Arc<dyn Storage> = Arc::new(MemStorage::from_files(files.clone()));
+    let storage = MemStorage::from_files(files.clone());
+    storage.give_keys(crate::golden::keys());
+    let storage: Arc<dyn Storage> = Arc::new(storage);
     let report = verify_storage(&storage);
     let Ok(trace) = Trace::open_storage(Arc::clone(&storage)) else {
         assert!(!report.is_ok_and(|report| report.is_ok()));

@@ -1,8 +1,9 @@
-//! The golden runs of the newest format version, compiled in.
+//! The golden runs, compiled in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hindcast_format::MANIFEST;
+use hindcast_format::{Identities, Keys, MANIFEST};
 
 /// A folder's files by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -24,17 +25,26 @@ pub enum Golden {
     Plain,
     /// A run that stores the rows of its batches, and has a gap.
     Rows,
+    /// A run by indices, encrypted.
+    Encrypted,
+}
+
+/// The keys of the encrypted run.
+pub fn keys() -> Arc<dyn Keys> {
+    let text = include_str!("../../format/tests/golden/v2.key");
+    Arc::new(Identities::read(text).expect("the keys of a golden run"))
 }
 
 impl Golden {
-    /// Both runs.
-    pub const ALL: [Golden; 2] = [Golden::Plain, Golden::Rows];
+    /// All of them.
+    pub const ALL: [Golden; 3] = [Golden::Plain, Golden::Rows, Golden::Encrypted];
 
     /// Its files.
     pub fn files(self) -> Files {
         let files = match self {
             Golden::Plain => golden_files!("v1"),
             Golden::Rows => golden_files!("v1-rows"),
+            Golden::Encrypted => golden_files!("v2"),
         };
         debug_assert_eq!(files[0].0, MANIFEST);
         files

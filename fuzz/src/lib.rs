@@ -84,7 +84,7 @@ pub fn segment(bytes: &[u8]) {
     let Some((&how, segment)) = bytes.split_first() else {
         return;
     };
-    let run = Golden::ALL[usize::from(how & 0x40 != 0)];
+    let run = Golden::ALL[usize::from(how >> 6) % Golden::ALL.len()];
     let mut files = run.files();
     let name = format!("seg-{:08}.hcs", how % 3);
     files.insert(name.clone(), segment.to_vec());
@@ -112,11 +112,12 @@ pub fn frame(bytes: &[u8]) {
 /// A manifest with the golden run's segments.
 pub fn manifest(bytes: &[u8]) {
     let sealed = repair::manifest(bytes);
+    let keys = golden::keys();
     for bytes in [bytes, &sealed] {
-        if let Ok((manifest, seal)) = Manifest::from_bytes(bytes) {
+        if let Ok((manifest, seal)) = Manifest::from_bytes(bytes, Some(keys.as_ref())) {
             // A manifest that was read can be written, and reads back the same.
             let written = manifest.to_bytes().expect("JSON of a manifest");
-            let (again, other) = Manifest::from_bytes(&written).expect("an own manifest");
+            let (again, other) = Manifest::from_bytes(&written, Some(keys.as_ref())).expect("an own manifest");
             assert_eq!(again, manifest);
             assert!(written != bytes || seal == other);
         }

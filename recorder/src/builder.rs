@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hindcast_format::{
-    DataIdentity, Durability, FrozenTensor, FsStorage, RowType, SplitFingerprint, Storage,
+    DataIdentity, Durability, Encryption, FrozenTensor, FsStorage, Keyed, Keys, RowType,
+    SplitFingerprint, Storage,
 };
 
 use crate::keep::Keep;
@@ -173,6 +174,21 @@ impl Builder {
     /// system, GPU and version of candle.
     pub fn without_command_line(mut self) -> Self {
         self.options.command_line = false;
+        self
+    }
+
+    /// Encrypts a new run: batches, parameters and everything else that its steps hold, and most of its description. Its files are for
+    /// their owner only. `Recipients` makes an encryption for those who may read the run; the program that records needs no secret key. A
+    /// resumed run stays as it is, and a run that isn't encrypted is refused.
+    pub fn encrypt(mut self, encryption: Encryption) -> Self {
+        self.options.encryption = Some(encryption);
+        self
+    }
+
+    /// The keys for resuming an encrypted run. A new run needs none.
+    pub fn keys(mut self, keys: Arc<dyn Keys>) -> Self {
+        let storage = Arc::clone(&self.options.storage);
+        self.options.storage = Arc::new(Keyed::new(storage, keys));
         self
     }
 

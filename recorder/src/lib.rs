@@ -126,4 +126,6 @@ pub use update_rule::{Adagrad, Adam, Lamb, Lion, Muon, RmsProp, Sgd, SgdMomentum
 // Types of the format that the interface of the recorder uses.
 pub use hindcast_format::layout::{DType, Role};
 pub use hindcast_format::meta::GroupHyper;
-pub use hindcast_format::{DataIdentity, Durability, RowType, SplitFingerprint};
+pub use hindcast_format::{DataIdentity, Durability, Encryption, Keys, RowType, SplitFingerprint};
+#[cfg(feature = "encrypt")]
+pub use hindcast_format::{EncryptionError, Identities, Recipients};

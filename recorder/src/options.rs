@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hindcast_format::layout::Layout;
 use hindcast_format::{
-    DataIdentity, Durability, FrozenTensor, HELD_OUT, RunInfo, SegmentPolicy, Storage,
+    DataIdentity, Durability, Encryption, FrozenTensor, HELD_OUT, RunInfo, SegmentPolicy, Storage,
     is_lineage_key, is_made_key,
 };
 
@@ -56,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) notes: BTreeMap<String, String>,
     /// Whether the run says with which command line it was recorded.
     pub(crate) command_line: bool,
+    /// The encryption of a new run.
+    pub(crate) encryption: Option<Encryption>,
     pub(crate) buffers: Vec<Test>,
     pub(crate) exclude: Vec<Test>,
     /// Names of variables that are frozen.
@@ -97,6 +99,7 @@ impl Options {
             objective: None,
             notes: BTreeMap::new(),
             command_line: true,
+            encryption: None,
             buffers: Vec::new(),
             exclude: Vec::new(),
             frozen: Vec::new(),
@@ -197,6 +200,11 @@ impl Options {
         if self.data != DataIdentity::None && self.data != info.data {
             return differs("data", &info.data, &self.data);
         }
+        if self.encryption.is_some() && info.encryption.is_none() {
+            return Err(self.setup(
+                "a run's encryption cannot change when it is resumed: the trace is not encrypted, and the builder was told to encrypt it",
+            ));
+        }
         self.check_frozen(info)?;
         self.keep = Some(keep);
         self.data = info.data.clone();
@@ -270,6 +278,7 @@ impl Options {
         info.notes
             .extend(self.frozen_tensors.iter().map(FrozenTensor::note));
         info.notes.extend(provenance::notes(self.command_line));
+        info.encryption = self.encryption.clone();
         info
     }
 

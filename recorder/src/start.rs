@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{Builder as Thread, JoinHandle};
 
 use hindcast_format::layout::Layout;
-use hindcast_format::{Extension, RunWriter, Segmenter};
+use hindcast_format::{Extension, Keyed, RunWriter, Segmenter};
 
 use crate::capture::Capture;
 use crate::choices::Choices;
@@ -47,7 +47,8 @@ pub(crate) fn create(
     options.check_notes()?;
     let rule = options.stated_rule()?;
     let info = options.info(&layout);
-    let writer = RunWriter::create(Arc::clone(&options.storage), info, options.durability)
+    let storage = Keyed::own(&options.storage, &info);
+    let writer = RunWriter::create(Arc::clone(&storage), info, options.durability)
         .map_err(|error| RecorderError::open(&options.name, 0, error))?;
     let retention = Retention::new(options.kept());
     let at = Position {
@@ -61,7 +62,7 @@ pub(crate) fn create(
     let started = start(options, layout, rule, writer, retention, at);
     if started.is_err() {
         // If the folder can't be removed, it reads as a run without steps.
-        let _ = RunWriter::discard_empty(&options.storage);
+        let _ = RunWriter::discard_empty(&storage);
     }
     started
 }
@@ -104,7 +105,7 @@ pub(crate) fn start(
         writer,
         retention,
         reopening: Reopening {
-            storage: Arc::clone(&options.storage),
+            storage: Keyed::own(&options.storage, &info),
             durability: options.durability,
             keep: options.kept(),
             trains_on: options.on_error == OnError::TrainOn,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use hindcast_format::{EncodedFrame, FormatError, KeyState, Manifest, RunWriter, State};
+use hindcast_format::{EncodedFrame, FormatError, KeyState, RunWriter, State};
 
 use crate::counters::{add, add_time};
 use crate::encode::{Encoding, product};
@@ -300,7 +300,7 @@ impl Writing<'_> {
             writing.drop_oldest(writer, surplus)?;
             let finished = writer.finish_at(step, state, key, writing.counters())?;
             // The manifest ends with the head digest.
-            manifest = Some(Manifest::from_bytes(&finished.to_bytes()?)?.1);
+            manifest = Some(finished.head()?);
             Ok(())
         });
         manifest

@@ -282,8 +282,9 @@ pub(crate) const VERIFY_JSON: &str = "\
   segments, steps, steps_ok, gaps, bytes, head_digest
   findings, more         a list of {kind, severity, file, segment, step, tensors, text}, and the number of findings beyond the list; severity is note, warning or error
   head_matches           only with --head
-  signature              {key, time, comment, holds, problem} of a signed run: the id of the key that signed, the time by the signer's clock, the
-                         signer's remark, whether the signature is that of --pubkey's owner (null without --pubkey), and why it isn't
+  signature              {key, time, comment, holds, problem, timestamp} of a signed run: the id of the key that signed, the time by the signer's clock, the
+                         signer's remark, whether the signature is that of --pubkey's owner (null without --pubkey), and why it isn't;
+                         timestamp: the file of its time-stamp token, which isn't checked; absent if there is none
   replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, same_bits, other_processor, seed, replayable, span, drawn, pieces, contradictions:
                          [{about, step, steps, text}], steps: [{step, comparison, loss, update_error, update_tensor, by_rounding, cause,
                          trained_differs, state_error, statistics_agree, weights_agree, loss_agrees, passed}], note}; replayable is the number

@@ -51,9 +51,23 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "hindcast", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100, after_help = help::EXIT_CODES)]
 pub struct Cli {
+    /// Keys for encrypted runs.
+    #[command(flatten)]
+    pub keys: KeyArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Name of the environment variable that stands for `--identity`.
+pub(crate) const IDENTITY_VARIABLE: &str = "HINDCAST_IDENTITY";
+
+/// The keys of encrypted runs.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// File with your secret keys of age, for encrypted runs [default: the file named by HINDCAST_IDENTITY]
+    #[arg(long, value_name = "FILE", global = true, display_order = 900)]
+    pub identity: Option<PathBuf>,
 }
 
 /// The verbs.
@@ -77,7 +91,7 @@ pub enum Command {
     /// Sign a run, so that anyone with the public key can check who vouches for it and that nothing was changed since
     #[command(after_long_help = help::SIGN)]
     Sign(Sign),
-    /// Make a pair of keys: a secret one that signs runs, and a public one that checks signatures
+    /// Make a pair of keys: a secret one that signs runs and a public one that checks signatures; or (--encrypt) keys of encrypted runs
     Keygen(Keygen),
     /// Write the recorded model's predictions for a split: class or value, probability, loss; and list the wrong ones
     #[command(after_long_help = format!("{}\n\n{}", help::PREDICT, help::NAMES))]

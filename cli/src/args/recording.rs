@@ -44,7 +44,7 @@ pub struct Record {
     )]
     pub out: Option<PathBuf>,
     /// Resume an interrupted run (Ctrl-C, a kill, a crash, a full disk) from its last recorded step, with the same bits as an uninterrupted run; task, seed and --keep are those of the run
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["keep", "note", "no_command_line"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["keep", "note", "no_command_line", "encrypt_to"])]
     pub resume: Option<PathBuf>,
     /// Record one run per seed A..B (B excluded) in OUT/seed-A and so on, all on the same data split; the same command resumes an interrupted one (see --help)
     #[arg(long, value_name = "A..B", conflicts_with = "resume")]
@@ -79,6 +79,9 @@ pub struct Record {
     /// Leave the command line out of what the run says about how it was made
     #[arg(long)]
     pub no_command_line: bool,
+    /// Encrypt the run for the owner of this public key of age (`age1…`), or of the keys in this file; may be given several times
+    #[arg(long, value_name = "KEY")]
+    pub encrypt_to: Vec<String>,
     /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,

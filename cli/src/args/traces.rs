@@ -167,4 +167,7 @@ pub struct Keygen {
     /// Protect the key by nothing but the permissions of its file
     #[arg(long, conflicts_with = "password_file")]
     pub no_password: bool,
+    /// Make keys of age for encrypted runs instead: `record --encrypt-to KEY.pub` encrypts, `--identity KEY` reads
+    #[arg(long, conflicts_with_all = ["password_file", "no_password"])]
+    pub encrypt: bool,
 }

@@ -5,6 +5,9 @@ use hindcast_analyzer::AnalysisError;
 use hindcast_analyzer::error::{
     Assumption, BadNames, BrokenAssumption, Missing, NoKernels, PrunedFrom, Unsupported,
 };
+use hindcast_format::FormatError;
+
+use crate::args::IDENTITY_VARIABLE;
 
 /// Advice for the first error of the chain that has one.
 pub(super) fn advice(error: &anyhow::Error) -> Option<String> {
@@ -12,6 +15,7 @@ pub(super) fn advice(error: &anyhow::Error) -> Option<String> {
         let analysis = cause.downcast_ref::<AnalysisError>();
         analysis
             .and_then(of_analysis)
+            .or_else(|| cause.downcast_ref().and_then(of_format))
             .or_else(|| of_recording(cause))
     })
 }
@@ -33,6 +37,14 @@ fn of_recording(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
 #[cfg(not(feature = "record"))]
 fn of_recording(_: &(dyn std::error::Error + 'static)) -> Option<String> {
     None
+}
+
+fn of_format(error: &FormatError) -> Option<String> {
+    matches!(error, FormatError::Locked { .. }).then(|| {
+        format!(
+            "give the file with your secret key of age: --identity FILE, or the environment variable {IDENTITY_VARIABLE}"
+        )
+    })
 }
 
 fn of_analysis(error: &AnalysisError) -> Option<String> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use candle_core::Device;
-use hindcast_format::{FormatError, FsStorage, MANIFEST, Storage, Trace};
+use hindcast_format::{Access, FormatError, MANIFEST, Storage, Trace};
 
 use super::Usage;
 use super::memory::Limit;
@@ -59,9 +59,18 @@ pub(crate) fn open_trace_within(run: &Path, memory: Option<Limit>) -> anyhow::Re
     Trace::open_storage(storage(run, memory)).map_err(|e| unopened(run, e))
 }
 
-/// The folder of a run. Its readers may use at most `memory` bytes; by default, all available memory.
+/// The folder of a run. Its readers have the keys that the command was given, and may use at most `memory` bytes; by default, all
+/// available memory.
 pub(crate) fn storage(run: &Path, memory: Option<Limit>) -> Arc<dyn Storage> {
-    Arc::new(FsStorage::new(run).within(super::memory::limit(memory)))
+    access(memory).folder(run)
+}
+
+/// How a command reads runs.
+pub(crate) fn access(memory: Option<Limit>) -> Access {
+    Access {
+        memory: super::memory::limit(memory),
+        keys: super::keys::given(),
+    }
 }
 
 /// Prints a warning for each damage of a trace that can still be read.

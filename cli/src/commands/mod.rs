@@ -9,6 +9,7 @@ pub(crate) mod analysis;
 pub(crate) mod completions;
 pub(crate) mod context;
 pub(crate) mod interrupt;
+pub(crate) mod keys;
 #[cfg(feature = "record")]
 pub(crate) mod lab;
 mod memory;

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use super::context::Models;
-use super::{Outcome, answered, exit, threads};
+use super::{Outcome, answered, exit, keys, threads};
 use crate::args::help;
 use crate::args::layout::laid_out;
 use crate::args::{
     Checkpoint, Clean, Compare, Counterfactual, Dynamics, Explain, Export, History, Influence,
-    Info, Predict, Recover, Report, Scores, Spikes, Threads, Verify,
+    Info, KeyArgs, Predict, Recover, Report, Scores, Spikes, Threads, Verify,
 };
 use crate::commands::analysis::{
     clean, compare, counterfactual, dynamics, explain, history, influence, predict, report, scores,
@@ -28,6 +28,8 @@ struct Own {
     /// Don't compare the model's derivatives with finite differences first
     #[arg(long, global = true)]
     skip_check: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -107,6 +109,7 @@ pub(crate) fn main(model: OwnSource, words: impl Iterator<Item = OsString>) -> E
 }
 
 fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
+    keys::take(own.keys.identity.as_deref())?;
     model.check &= !own.skip_check;
     let models = Models::Own(model);
     let computes = match &own.verb {

@@ -1,7 +1,7 @@
 //! The cost of a trace: bytes per step compared with raw float32, and the codec's speed compared with zstd-1 alone on the same byte planes.
 //!
 //! `cargo bench -p hindcast-format` trains the paper's MNIST CNN and a 784-128-128-10 MLP with plain SGD, records every step, and prints
-//! both figures. It also prints the zeroth-order entropy of the byte planes and of the magnitudes: the size that an ideal coder of single
+//! both figures. With `--features encrypt` it also prints what encryption costs. It also prints the zeroth-order entropy of the byte planes and of the magnitudes: the size that an ideal coder of single
 //! bytes would reach with either form. `HINDCAST_BENCH_IMAGES` and `HINDCAST_BENCH_LABELS` name uncompressed IDX files to train on; without
 //! them, images of blurred strokes are drawn. To measure recorded states instead, set `HINDCAST_BENCH_STATES` to a file of raw float32
 //! states, stored back to back, and `HINDCAST_BENCH_TENSORS=500,20,…` to the number of elements of each tensor.
@@ -58,6 +58,13 @@ fn main() {
     }
     let images = images::load(10_000);
     let steps = 157;
+    #[cfg(feature = "encrypt")]
+    {
+        let cnn = trajectory(&mut nets::Cnn::new(1), &images, 0, steps);
+        measure_encrypted("MNIST CNN, first epoch", &cnn, 64);
+        let mlp = trajectory(&mut nets::Mlp::new(2), &images, 0, steps);
+        measure_encrypted("784-128-128-10, first epoch", &mlp, 64);
+    }
     measure(
         "MNIST CNN, first epoch",
         &trajectory(&mut nets::Cnn::new(1), &images, 0, steps),
@@ -208,6 +215,64 @@ fn measure(name: &str, states: &[State], batch: u64) {
         median(&|t| t[1].as_secs_f64() / t[0].as_secs_f64()),
         speed(2),
         median(&|t| t[3].as_secs_f64() / t[2].as_secs_f64()),
+    );
+}
+
+/// What encryption costs: time of encoding and of decoding as multiples of the times without it, and the share by which the file grows.
+#[cfg(feature = "encrypt")]
+fn measure_encrypted(name: &str, states: &[State], batch: u64) {
+    use hindcast_format::{Identities, Recipients};
+
+    let plain = RunInfo::new(states[0].layout().clone(), 0);
+    let (secret, public) = Identities::generate();
+    let recipients = Recipients::read(&public).unwrap();
+    let encrypted = RunInfo {
+        encryption: Some(recipients.encryption().unwrap()),
+        ..plain.clone()
+    };
+    let steps = states.len() - 1;
+    let metas: Vec<StepMeta> = (0..steps as u64 + 1)
+        .map(|t| meta(states[0].layout(), t, batch))
+        .collect();
+    let runs = [plain, encrypted].map(|info| {
+        let (storage, frames) = record(&info, states, batch);
+        storage.give_keys(Arc::new(Identities::read(&secret).unwrap()));
+        let trace = Trace::open_storage(Arc::new(storage)).unwrap();
+        (trace, Encoder::new(&info).unwrap(), frames)
+    });
+    let grown = runs[1].2 as f64 / runs[0].2 as f64 - 1.0;
+    let mut runs = runs;
+    let mut rounds: Vec<[f64; 2]> = Vec::new();
+    for _ in 0..ROUNDS {
+        let times = runs.each_mut().map(|(trace, encoder, _)| {
+            let start = Instant::now();
+            for t in 1..steps {
+                let frame = encoder
+                    .difference(&metas[t], t as u64 - 1, &states[t - 1], &states[t])
+                    .unwrap();
+                encoder.recycle(black_box(frame));
+            }
+            let encode = start.elapsed();
+            let start = Instant::now();
+            let mut walk = trace.forward(0..steps as u64);
+            while let Some(step) = walk.next().unwrap() {
+                black_box(step.state.bytes());
+            }
+            [encode, start.elapsed()]
+        });
+        let ratio = |i: usize| times[1][i].as_secs_f64() / times[0][i].as_secs_f64();
+        rounds.push([ratio(0), ratio(1)]);
+    }
+    let median = |i: usize| {
+        let mut values: Vec<f64> = rounds.iter().map(|r| r[i]).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    println!(
+        "{name:<28} encrypted: encoding takes {:.2} times as long, decoding {:.2}; frames grow by {:.2} %",
+        median(0),
+        median(1),
+        100.0 * grown
     );
 }
 

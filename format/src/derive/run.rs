@@ -11,13 +11,14 @@ use super::copy::{Changes, copy};
 use super::redact::Redaction;
 use super::selection::{Plan, Selection};
 use crate::FormatError;
-use crate::info::{RunInfo, fresh_key, fresh_salt};
+use crate::info::{RunInfo, fresh_salt};
 use crate::lineage::{self, Derivation};
 use crate::manifest::Status;
 use crate::memory::Work;
 use crate::place::Place;
+use crate::random::fresh_key;
 use crate::recover::Target;
-use crate::storage::{FsStorage, Storage};
+use crate::storage::{Access, FsStorage, Keyed, Storage};
 use crate::trace::{Trace, read_manifest};
 use crate::verify::{Severity, VerifyReport, verify_storage};
 
@@ -105,7 +106,7 @@ pub struct DeriveReport {
 
 /// Makes a new run at `new`, which must not exist yet, from the intact run in folder `run`, which is never written to. It is sealed, and
 /// verified and compared with the original before it appears. `signer` goes into the notes. `progress` gets the number of steps done and
-/// the total; each step counts several times, because the runs are read several times. At most `memory` bytes are used, if a limit is given.
+/// the total; each step counts several times, because the runs are read several times. A run that is made from an encrypted one has the same key.
 ///
 /// # Errors
 /// There is no run, it is damaged ([`FormatError::NotIntact`]) or open ([`FormatError::StillOpen`]), nothing would stay, something exists
@@ -115,13 +116,13 @@ pub fn derive(
     new: impl AsRef<Path>,
     what: &Derive,
     signer: Option<&Signer>,
-    memory: Option<u64>,
+    access: &Access,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<DeriveReport, FormatError> {
     let (run, new) = (run.as_ref(), new.as_ref());
-    let source: Arc<dyn Storage> = Arc::new(FsStorage::new(run).within(memory));
+    let source = access.folder(run);
     let place = Place::beside(run, new, what.doing())?;
-    let target: Arc<dyn Storage> = Arc::new(FsStorage::new(&place.temporary).within(memory));
+    let target: Arc<dyn Storage> = Arc::new(FsStorage::new(&place.temporary).within(access.memory));
     let mut report = derive_storage(&source, &target, what, signer, progress)?;
     place.publish()?;
     report.written = new.display().to_string();
@@ -172,6 +173,7 @@ pub fn derive_storage(
         .manifest()
         .map(|m| m.counters.clone())
         .unwrap_or_default();
+    let target = &Keyed::own(target, &info);
     let mut write = Target::create(Arc::clone(target), info)?;
     if let Some(compaction) = &packed {
         compaction.apply(&mut write)?;

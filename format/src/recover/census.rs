@@ -131,9 +131,9 @@ impl<'a> Census<'a> {
                     frame.header.step,
                 ));
             }
-            let bytes = frame.meta_bytes()?;
+            let bytes = frame.meta_bytes(self.trace.context.secret.as_ref())?;
             crate::memory::metadata(self.trace.storage().as_ref(), bytes.len() as u64)?;
-            crate::wire::decode(known.step, bytes)
+            crate::wire::decode(known.step, &bytes)
         };
         match read() {
             Ok((meta, digest)) => Ok(meta.fits(self.trace.layout()).then_some((meta, digest))),

@@ -17,14 +17,15 @@ pub(super) struct Partial {
 pub(super) fn key_of(frame: &Frame<'_>, context: &Context) -> Partial {
     let chunks = &context.chunks;
     let (Ok(mut table), Ok(mut decoder)) = (
-        frame.table(&[&chunks.state, &chunks.key]),
+        frame.table(&[&chunks.state, &chunks.key], context.secret.as_ref()),
         Decoder::new(context.clone()),
     ) else {
         return Partial::default();
     };
+    let mut plain = Vec::new();
     for chunk in &chunks.state {
         // A damaged chunk is skipped. An unusable table ends the reading.
-        if table.next(chunk).is_err() {
+        if table.next(chunk, &mut plain).is_err() {
             return Partial::default();
         }
     }
@@ -32,7 +33,7 @@ pub(super) fn key_of(frame: &Frame<'_>, context: &Context) -> Partial {
     let buffers_end = context.layout.buffer_bytes();
     let (mut buffers, mut optimizer) = (true, true);
     for chunk in &chunks.key {
-        let Ok(stored) = table.next(chunk) else {
+        let Ok(stored) = table.next(chunk, &mut plain) else {
             return Partial::default();
         };
         let values = key

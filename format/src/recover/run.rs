@@ -14,7 +14,7 @@ use crate::FormatError;
 use crate::manifest::Status;
 use crate::memory::Work;
 use crate::place::Place;
-use crate::storage::{FsStorage, Storage};
+use crate::storage::{Access, FsStorage, Keyed, Storage};
 use crate::trace::{Part, Reading, Trace};
 use crate::verify::{Finding, FindingKind, Severity, VerifyReport, verify_storage};
 
@@ -32,22 +32,22 @@ pub fn recover(
     new: impl AsRef<Path>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<RecoverReport, FormatError> {
-    recover_within(run, new, None, progress)
+    recover_within(run, new, &Access::default(), progress)
 }
 
-/// Like [`recover`], in at most `memory` bytes if a limit is given. A run that may need more ([`Work::bound`](crate::Work::bound)) is
-/// refused before anything of that size is allocated.
+/// Like [`recover`], with that access to the run. A run that may need more memory ([`Work::bound`](crate::Work::bound)) than it allows is
+/// refused before anything of that size is allocated. A run that is recovered from an encrypted one has the same key.
 ///
 /// # Errors
-/// As [`recover`], and [`FormatError::Memory`].
+/// As [`recover`], [`FormatError::Memory`], and [`FormatError::Locked`].
 pub fn recover_within(
     run: impl AsRef<Path>,
     new: impl AsRef<Path>,
-    memory: Option<u64>,
+    access: &Access,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<RecoverReport, FormatError> {
     let (run, new) = (run.as_ref(), new.as_ref());
-    let source: Arc<dyn Storage> = Arc::new(FsStorage::new(run).within(memory));
+    let source = access.folder(run);
     let place = Place::beside(run, new, "recovering")?;
     let target: Arc<dyn Storage> = Arc::new(FsStorage::new(&place.temporary));
     let mut report = recover_storage(&source, &target, progress)?;
@@ -104,6 +104,7 @@ pub fn recover_storage(
     refuse_if_changing(source, &trace, &losses)?;
 
     let info = origin::describe(&trace, &checked, &losses);
+    let target = &Keyed::own(target, &info);
     let mut write = Target::create(Arc::clone(target), info)?;
     let (end, again) = Salvage::new(&trace, &checked)
         .and_then(|survey| {

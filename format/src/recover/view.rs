@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+use crate::secret::Keys;
 use crate::storage::{Claim, FileEntry, Mapped, ReadFile, Storage, WriteFile};
 
 /// A folder whose files have other names. It is read-only.
@@ -53,6 +54,10 @@ impl Storage for View {
 
     fn memory(&self) -> Option<u64> {
         self.source.memory()
+    }
+
+    fn keys(&self) -> Option<Arc<dyn Keys>> {
+        self.source.keys()
     }
 
     fn list(&self) -> io::Result<Vec<FileEntry>> {

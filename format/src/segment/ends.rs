@@ -21,7 +21,10 @@ pub(super) fn read_start(
     let length = read_prefix(source.bytes(0, first, &mut scratch)?)?;
     crate::memory::json(storage, "the header of a segment", length as u64)?;
     let have = (length as u64).min(source.length()) as usize;
-    let (mut header, length) = read_header(source.bytes(0, have, &mut scratch)?)?;
+    let bytes = source.bytes(0, have, &mut scratch)?;
+    let keys = storage.keys();
+    let (mut header, length) = read_header(bytes, keys.as_deref(), known.map(|known| &**known))
+        .map_err(|e| e.of_run(|| storage.location()))?;
     // Every segment repeats the description, so one copy is enough.
     if let Some(known) = known.filter(|known| ***known == *header.info) {
         header.info = Arc::clone(known);

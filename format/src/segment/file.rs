@@ -346,11 +346,7 @@ fn header_or_damage(
 ) -> Result<Result<(Header, usize), FormatError>, FormatError> {
     match read_start(source, storage, known) {
         Ok(start) => Ok(Ok(start)),
-        Err(
-            e @ (FormatError::NewerVersion { .. }
-            | FormatError::Io { .. }
-            | FormatError::Memory { .. }),
-        ) => Err(e),
+        Err(e) if e.is_refusal() || matches!(e, FormatError::Io { .. }) => Err(e),
         Err(e @ FormatError::Incomplete { .. }) if !listed => Err(e),
         Err(_) if !listed && header_unwritten(source)? => Err(FormatError::Incomplete {
             file: String::new(),

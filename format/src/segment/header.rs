@@ -5,12 +5,11 @@ use std::sync::Arc;
 use crate::FormatError;
 use crate::bytes::{u32_at, u64_at};
 use crate::error::hex32;
-use crate::info::RunInfo;
+use crate::info::{ENCRYPTED, NEWEST, RunInfo};
+use crate::secret::{Keys, Locked, lock, unlock};
 
 /// First eight bytes of every segment: a byte that doesn't occur in text, a name, and line ends that a text-mode transfer would change.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89HCS\r\n\x1a\n";
-/// The format version that this build writes, and the newest that it reads.
-pub(crate) const VERSION: u32 = 1;
 /// Bytes of the prefix: magic, version, header length, and their checksum.
 pub(crate) const PREFIX: usize = 20;
 /// Bytes of the prefix and the fixed fields; the run's description follows.
@@ -33,8 +32,11 @@ pub(crate) struct Header {
 }
 
 pub(crate) fn write_header(header: &Header) -> Result<Vec<u8>, FormatError> {
-    let info = serde_json::to_vec(&*header.info)
-        .map_err(|e| FormatError::io("run description", "writing JSON", e.into()))?;
+    let info = match &header.info.encryption {
+        None => serde_json::to_vec(&*header.info),
+        Some(encryption) => serde_json::to_vec(&lock(&header.info, encryption)?),
+    };
+    let info = info.map_err(|e| FormatError::io("run description", "writing JSON", e.into()))?;
     let length = FIXED + info.len() + 4;
     if length > MAX_HEADER as usize {
         return Err(FormatError::Limit {
@@ -45,7 +47,7 @@ pub(crate) fn write_header(header: &Header) -> Result<Vec<u8>, FormatError> {
     }
     let mut out = Vec::with_capacity(length);
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&header.info.version().to_le_bytes());
     out.extend_from_slice(&(length as u32).to_le_bytes());
     out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
     out.extend_from_slice(&u32::from(header.is_final).to_le_bytes());
@@ -91,11 +93,11 @@ pub(crate) fn read_prefix(bytes: &[u8]) -> Result<usize, FormatError> {
         ));
     }
     let version = u32_at(prefix, 8);
-    if version == 0 || version > VERSION {
+    if version == 0 || version > NEWEST {
         return Err(FormatError::NewerVersion {
             file: String::new(),
             found: version,
-            supported: VERSION,
+            supported: NEWEST,
         });
     }
     let length = u32_at(prefix, 12);
@@ -109,8 +111,12 @@ pub(crate) fn read_prefix(bytes: &[u8]) -> Result<usize, FormatError> {
     Ok(length as usize)
 }
 
-/// Reads the header; returns it and its length in bytes.
-pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, usize), FormatError> {
+/// Reads the header; returns it and its length in bytes. `known` is the run's description, if the caller already has it.
+pub(crate) fn read_header(
+    bytes: &[u8],
+    keys: Option<&dyn Keys>,
+    known: Option<&RunInfo>,
+) -> Result<(Header, usize), FormatError> {
     let length = read_prefix(bytes)?;
     let Some(h) = bytes.get(..length) else {
         return Err(short("segment header", bytes.len(), length));
@@ -135,10 +141,25 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, usize), FormatError> 
             u32_at(h, 36),
         ));
     }
-    let info = serde_json::from_slice(info).map(Arc::new).map_err(|e| {
+    let json = |e| {
         let what = "run description in the segment header";
         FormatError::corrupt(what, "a run's description as JSON", e)
-    })?;
+    };
+    let info: RunInfo = if u32_at(h, 8) == ENCRYPTED {
+        let locked: Locked = serde_json::from_slice(info).map_err(json)?;
+        let encryption = known.and_then(|known| known.encryption.as_ref());
+        unlock(locked, keys, encryption).map_err(|e| match e {
+            // The key of the run is known, so this is a segment of another run.
+            FormatError::Locked { .. } if known.is_some() => FormatError::corrupt(
+                "run description",
+                "that of the run",
+                "that of another, encrypted run",
+            ),
+            e => e,
+        })?
+    } else {
+        serde_json::from_slice(info).map_err(json)?
+    };
     let mut previous = [0; 32];
     previous.copy_from_slice(&h[48..80]);
     let header = Header {
@@ -147,7 +168,7 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, usize), FormatError> 
         fork: u32_at(h, 32),
         first_step: u64_at(h, 40),
         previous,
-        info,
+        info: Arc::new(info),
     };
     Ok((header, length))
 }

@@ -85,7 +85,9 @@ pub fn sign(
     comment: Option<&str>,
 ) -> Result<Signature, SignatureError> {
     let bytes = manifest_bytes(storage)?;
-    let (manifest, _) = Manifest::from_bytes(&bytes)?;
+    let keys = storage.keys();
+    let manifest = Manifest::from_bytes(&bytes, keys.as_deref());
+    let (manifest, _) = manifest.map_err(|e| e.of_run(|| storage.location()))?;
     if manifest.status == Status::Open {
         return Err(SignatureError::Open {
             path: storage.location(),

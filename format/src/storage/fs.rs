@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, open};
@@ -46,6 +46,14 @@ impl FsStorage {
         self
     }
 
+    /// Permissions of a new file. In a folder that only its owner can use, as that of an encrypted run, a file is the owner's alone, too.
+    fn mode(&self) -> u32 {
+        match fs::metadata(&self.folder) {
+            Ok(folder) if folder.permissions().mode() & 0o077 == 0 => OWNER_FILE,
+            _ => ANY_FILE,
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(names::decode(name))
     }
@@ -59,8 +67,19 @@ impl FsStorage {
     }
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+/// Permissions of files and folders, before those that the process never gives (umask).
+const ANY_FILE: u32 = 0o666;
+const OWNER_FILE: u32 = 0o600;
+const ANY_FOLDER: u32 = 0o777;
+const OWNER_FOLDER: u32 = 0o700;
+
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -95,12 +114,9 @@ fn remove_half_created(parent: &Path, hidden: &std::ffi::OsStr) {
     }
 }
 
-impl Storage for FsStorage {
-    fn location(&self) -> String {
-        self.folder.display().to_string()
-    }
-
-    fn create_run(&self, manifest: &[u8]) -> io::Result<()> {
+impl FsStorage {
+    /// Creates the run, with these permissions of its folder and of its manifest.
+    fn create_with(&self, manifest: &[u8], folder_mode: u32, file_mode: u32) -> io::Result<()> {
         // An empty folder isn't a run; rename replaces it.
         if self.folder.exists() && fs::read_dir(&self.folder)?.next().is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -121,11 +137,12 @@ impl Storage for FsStorage {
             fs::remove_dir_all(&temporary)?;
         }
         let build = || {
-            fs::create_dir(&temporary)?;
+            fs::DirBuilder::new().mode(folder_mode).create(&temporary)?;
             // The lock shows other processes that this folder isn't abandoned.
             let folder = File::open(&temporary)?;
             let _ = flock(&folder, FlockOperation::NonBlockingLockExclusive);
-            write_whole(&temporary.join(crate::manifest::MANIFEST), manifest)?;
+            let file = temporary.join(crate::manifest::MANIFEST);
+            write_whole(&file, manifest, file_mode)?;
             sync_folder(&temporary)?;
             fs::rename(&temporary, &self.folder)?;
             // Closing the file isn't enough. A child that another thread has just forked still holds it, and the run would look claimed.
@@ -143,6 +160,20 @@ impl Storage for FsStorage {
                 e
             }
         })
+    }
+}
+
+impl Storage for FsStorage {
+    fn location(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    fn create_run(&self, manifest: &[u8]) -> io::Result<()> {
+        self.create_with(manifest, ANY_FOLDER, ANY_FILE)
+    }
+
+    fn create_private_run(&self, manifest: &[u8]) -> io::Result<()> {
+        self.create_with(manifest, OWNER_FOLDER, OWNER_FILE)
     }
 
     fn remove_run(&self) -> io::Result<()> {
@@ -215,6 +246,7 @@ impl Storage for FsStorage {
             .write(true)
             .create(true)
             .truncate(true)
+            .mode(self.mode())
             .open(self.path(name))?;
         Ok(Box::new(SegmentFile::new(file, 0, self.map)))
     }
@@ -233,8 +265,8 @@ impl Storage for FsStorage {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.path(&format!("{name}.tmp"));
-        let replaced =
-            write_whole(&temporary, bytes).and_then(|()| fs::rename(&temporary, self.path(name)));
+        let replaced = write_whole(&temporary, bytes, self.mode())
+            .and_then(|()| fs::rename(&temporary, self.path(name)));
         if replaced.is_err() {
             // The old file is unchanged, and the incomplete new one is useless.
             let _ = fs::remove_file(&temporary);

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use super::map::Mapped;
+use crate::secret::Keys;
 
 /// A file in a run folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] if something exists there.
     fn create_run(&self, manifest: &[u8]) -> io::Result<()>;
+
+    /// Like [`create_run`](Storage::create_run), for an encrypted run: its files are for their owner only, where the storage has owners.
+    ///
+    /// # Errors
+    /// As [`create_run`](Storage::create_run).
+    fn create_private_run(&self, manifest: &[u8]) -> io::Result<()> {
+        self.create_run(manifest)
+    }
 
     /// Removes a run that contains only a manifest, so that another can be created in its place.
     ///
@@ -55,6 +65,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Limit in bytes on the memory of the run's readers, if there is one.
     fn memory(&self) -> Option<u64> {
+        None
+    }
+
+    /// The keys of the run's readers, for a run that is encrypted.
+    fn keys(&self) -> Option<Arc<dyn Keys>> {
         None
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::crash::{Crash, Files, Op, apply, killed, power_lost};
 use super::interface::{FileEntry, ReadFile, Storage, WriteFile};
 use super::map::Mapped;
+use crate::secret::Keys;
 
 /// A run in memory. Clones share the files.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,7 @@ struct Shared {
     /// Delay of every write. Slow or failing reads are not modelled.
     delay: std::time::Duration,
     memory: Option<u64>,
+    keys: Option<Arc<dyn Keys>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +108,11 @@ impl MemStorage {
     /// Makes every write take this long.
     pub fn slow_down(&self, delay: std::time::Duration) {
         self.lock().delay = delay;
+    }
+
+    /// Gives readers of an encrypted run these keys.
+    pub fn give_keys(&self, keys: Arc<dyn Keys>) {
+        self.lock().keys = Some(keys);
     }
 
     /// Limits readers to `bytes` of memory.
@@ -208,6 +215,10 @@ impl Storage for MemStorage {
 
     fn memory(&self) -> Option<u64> {
         self.lock().memory
+    }
+
+    fn keys(&self) -> Option<Arc<dyn Keys>> {
+        self.lock().keys.clone()
     }
 
     fn remove_run(&self) -> io::Result<()> {

@@ -189,9 +189,9 @@ impl Trace {
         let bytes = segment.frame(entry, scratch)?;
         let read = || {
             let frame = Frame::read(bytes, self.context.salt)?;
-            let bytes = frame.meta_bytes()?;
+            let bytes = frame.meta_bytes(self.context.secret.as_ref())?;
             crate::memory::metadata(self.storage.as_ref(), bytes.len() as u64)?;
-            let (meta, digest) = crate::wire::decode(entry.step, bytes)?;
+            let (meta, digest) = crate::wire::decode(entry.step, &bytes)?;
             if meta.fits(self.layout()) {
                 Ok((meta, digest))
             } else {

@@ -20,7 +20,9 @@ type ReadManifest = Result<(Manifest, [u8; 32]), FormatError>;
 const ATTEMPTS: usize = 5;
 
 pub(crate) fn read_manifest(storage: &dyn Storage) -> ReadManifest {
-    Manifest::from_bytes(&manifest_bytes(storage)?)
+    let bytes = manifest_bytes(storage)?;
+    Manifest::from_bytes(&bytes, storage.keys().as_deref())
+        .map_err(|e| e.of_run(|| storage.location()))
 }
 
 /// The bytes of the manifest's file. They aren't checked.
@@ -117,7 +119,7 @@ impl Trace {
                 trace.note_final();
                 Ok(trace)
             }
-            Err(e @ (FormatError::NewerVersion { .. } | FormatError::Memory { .. })) => Err(e),
+            Err(e) if e.is_refusal() => Err(e),
             Err(e) => {
                 let found: Vec<(u64, u32)> = files
                     .keys()
@@ -219,9 +221,7 @@ fn prefer_content(
         let trust = Trust::Listed { bytes: p.bytes };
         let segment = match Segment::load(storage, &p.name, Some(&info), trust) {
             Ok(segment) => segment,
-            Err(e @ (FormatError::NewerVersion { .. } | FormatError::Memory { .. })) => {
-                return Err(e);
-            }
+            Err(e) if e.is_refusal() => return Err(e),
             // Reading its steps reports what is wrong with it.
             Err(_) => continue,
         };

@@ -48,9 +48,7 @@ impl Trace {
                     problems.extend(copies(&segment.problems));
                     parts.push(part(number, segment));
                 }
-                Err(e @ (FormatError::NewerVersion { .. } | FormatError::Memory { .. })) => {
-                    return Err(e);
-                }
+                Err(e) if e.is_refusal() => return Err(e),
                 Err(e) => problems.push(e),
             }
         }

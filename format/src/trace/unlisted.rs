@@ -97,11 +97,7 @@ impl Trace {
             Err(FormatError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
             }
-            Err(
-                e @ (FormatError::NewerVersion { .. }
-                | FormatError::Io { .. }
-                | FormatError::Memory { .. }),
-            ) => return Err(e),
+            Err(e) if e.is_refusal() || matches!(e, FormatError::Io { .. }) => return Err(e),
             Err(e) => {
                 self.problems.push(e);
                 return Ok(None);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::report::{FindingKind, Severity, VerifyReport};
 use crate::FormatError;
-use crate::manifest::{MANIFEST, Manifest, SIGNATURE};
+use crate::manifest::{MANIFEST, Manifest, SIGNATURE, TIMESTAMP};
 use crate::trace::Trace;
 
 impl VerifyReport {
@@ -28,7 +28,9 @@ impl VerifyReport {
         {
             if known.contains(entry.name.as_str()) {
                 self.bytes += entry.length;
-            } else if before.contains(&entry.name) && entry.name != SIGNATURE {
+            } else if before.contains(&entry.name)
+                && ![SIGNATURE, TIMESTAMP].contains(&entry.name.as_str())
+            {
                 let text = format!(
                     "{}: not part of the run: neither the manifest nor a segment refers to it",
                     entry.name

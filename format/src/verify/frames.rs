@@ -5,6 +5,7 @@ use super::report::{FindingKind, Severity, VerifyReport, finding_kind};
 use crate::FormatError;
 use crate::codec::Direction;
 use crate::frame::{Frame, FrameKind};
+use crate::secret::Secret;
 use crate::segment::{FrameEntry, Segment};
 use crate::state::{KeyState, State};
 use crate::trace::Part;
@@ -61,7 +62,13 @@ impl Checker<'_> {
             let storage = self.trace.storage().as_ref();
             crate::memory::metadata(storage, u64::from(frame.header.meta_length))?;
             let damage = self.decoder.check(&frame);
-            let rows = rows_of(&frame, &damage, storage.memory(), &mut self.rows);
+            let rows = rows_of(
+                &frame,
+                self.decoder.context.secret.as_ref(),
+                &damage,
+                storage.memory(),
+                &mut self.rows,
+            );
             for e in damage.iter().chain(&rows) {
                 decoding.hurt |= rows.is_none();
                 let e = match e {
@@ -211,6 +218,7 @@ fn listed_frame<'a>(
 /// Damage in the rows that a step's metadata holds. `damage` is what was found in the frame before. Notes in `seen` that there are any.
 fn rows_of(
     frame: &Frame<'_>,
+    secret: Option<&Secret>,
     damage: &[FormatError],
     memory: Option<u64>,
     seen: &mut bool,
@@ -219,7 +227,7 @@ fn rows_of(
         return None;
     }
     let step = frame.header.step;
-    let (meta, _) = crate::wire::decode(step, frame.meta_bytes().ok()?).ok()?;
+    let (meta, _) = crate::wire::decode(step, &frame.meta_bytes(secret).ok()?).ok()?;
     *seen |= crate::rows::records(&meta).next().is_some();
     let checked = crate::rows::check(&meta, memory);
     checked.err().map(|e| e.at_step(step))

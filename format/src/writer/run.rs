@@ -52,14 +52,17 @@ impl RunWriter {
         let location = storage.location();
         let context = Context::new(&info)?;
         let manifest = Manifest::new(info);
-        storage
-            .create_run(&manifest.to_bytes()?)
-            .map_err(|e| match e.kind() {
-                std::io::ErrorKind::AlreadyExists => FormatError::AlreadyExists {
-                    path: location.clone(),
-                },
-                _ => FormatError::io(location.clone(), "creating the run", e),
-            })?;
+        let bytes = manifest.to_bytes()?;
+        let created = match manifest.run.encryption {
+            Some(_) => storage.create_private_run(&bytes),
+            None => storage.create_run(&bytes),
+        };
+        created.map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => FormatError::AlreadyExists {
+                path: location.clone(),
+            },
+            _ => FormatError::io(location.clone(), "creating the run", e),
+        })?;
         let claim = claim(storage.as_ref())?;
         Ok(RunWriter {
             state: Ok(Live::new(storage, claim, manifest, context, durability)),

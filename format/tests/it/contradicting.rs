@@ -40,7 +40,7 @@ fn bytes(storage: &MemStorage, name: &str) -> Vec<u8> {
 fn edited(storage: &MemStorage, edit: impl FnOnce(&mut Manifest)) -> MemStorage {
     let image = MemStorage::from_files(storage.files());
     image.edit(MANIFEST, |b| {
-        let (mut manifest, _) = Manifest::from_bytes(b).unwrap();
+        let (mut manifest, _) = Manifest::from_bytes(b, None).unwrap();
         edit(&mut manifest);
         *b = manifest.to_bytes().unwrap();
     });

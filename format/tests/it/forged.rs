@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hindcast_format::{
-    BatchWeights, Chunking, DType, Durability, FormatError, FsStorage, KeyState, Layout, MANIFEST,
-    Role, RunInfo, RunWriter, State, StepMeta, Storage, Trace, Work, recover_within,
+    Access, BatchWeights, Chunking, DType, Durability, FormatError, FsStorage, KeyState, Layout,
+    MANIFEST, Role, RunInfo, RunWriter, State, StepMeta, Storage, Trace, Work, recover_within,
     verify_storage,
 };
 
@@ -239,8 +239,14 @@ fn forged_folders_take_no_more_memory_than_is_stated() {
         let (verifying, report) = peak(|| verify_storage(&storage).unwrap());
         let damaged = !report.is_ok();
         drop(report);
-        let (recovering, report) =
-            peak(|| recover_within(&run, dir.path().join("new"), None, &mut |_, _| {}));
+        let (recovering, report) = peak(|| {
+            recover_within(
+                &run,
+                dir.path().join("new"),
+                &Access::default(),
+                &mut |_, _| {},
+            )
+        });
         assert_eq!(report.is_ok_and(|r| r.is_lossless()), !damaged, "{what}");
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         println!(
@@ -275,7 +281,15 @@ fn forged_folders_take_no_more_memory_than_is_stated() {
                 Work::Verify => verify_storage(&storage).map(drop),
                 Work::Recover => {
                     let new = dir.path().join("refused");
-                    let report = recover_within(&run, &new, Some(limit), &mut |_, _| {});
+                    let report = recover_within(
+                        &run,
+                        &new,
+                        &Access {
+                            memory: Some(limit),
+                            keys: None,
+                        },
+                        &mut |_, _| {},
+                    );
                     assert!(!new.exists());
                     report.map(drop)
                 }
@@ -311,7 +325,16 @@ fn metadata_that_does_not_fit_is_refused_by_its_length() {
     for result in [
         read(&storage),
         verify_storage(&storage).map(drop),
-        recover_within(&run, dir.path().join("new"), Some(limit), &mut |_, _| {}).map(drop),
+        recover_within(
+            &run,
+            dir.path().join("new"),
+            &Access {
+                memory: Some(limit),
+                keys: None,
+            },
+            &mut |_, _| {},
+        )
+        .map(drop),
     ] {
         let error = result.unwrap_err();
         assert!(
@@ -323,7 +346,16 @@ fn metadata_that_does_not_fit_is_refused_by_its_length() {
     let storage: Arc<dyn Storage> = Arc::new(FsStorage::new(&run).within(enough));
     read(&storage).unwrap();
     assert!(verify_storage(&storage).unwrap().is_ok());
-    recover_within(&run, dir.path().join("new"), enough, &mut |_, _| {}).unwrap();
+    recover_within(
+        &run,
+        dir.path().join("new"),
+        &Access {
+            memory: enough,
+            keys: None,
+        },
+        &mut |_, _| {},
+    )
+    .unwrap();
 }
 
 /// No version of Hindcast ever wrote version 0.

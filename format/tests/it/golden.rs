@@ -32,6 +32,54 @@ fn the_golden_trace_of_version_1_is_read() {
     assert_eq!(trace.info(), &info(&plan.layout));
 }
 
+/// The keys of the golden run of version 2.
+#[cfg(feature = "encrypt")]
+fn golden_keys() -> PathBuf {
+    folder(2).with_extension("key")
+}
+
+#[cfg(feature = "encrypt")]
+#[test]
+fn the_golden_trace_of_version_2_is_read() {
+    let keys = std::fs::read_to_string(golden_keys()).unwrap();
+    let keys = Arc::new(hindcast_format::Identities::read(&keys).unwrap());
+    let plan = golden_plan();
+    let truth = truth(&plan);
+    let storage: Arc<dyn hindcast_format::Storage> = Arc::new(hindcast_format::Keyed::new(
+        Arc::new(FsStorage::new(folder(2))),
+        keys,
+    ));
+    let trace = Trace::open_storage(Arc::clone(&storage)).unwrap();
+    assert_eq!(check_forward(&trace, &truth), [0, 1, 3, 4, 5, 6, 7]);
+    assert_eq!(trace.gap_digest(2).unwrap(), Some(truth.states[2].digest()));
+    assert!(trace.final_state().unwrap().unwrap().0 == truth.states[8]);
+    assert!(hindcast_format::verify_storage(&storage).unwrap().is_ok());
+    let described = hindcast_format::RunInfo {
+        encryption: trace.info().encryption.clone(),
+        ..info(&plan.layout)
+    };
+    assert_eq!(trace.info(), &described);
+}
+
+#[cfg(feature = "encrypt")]
+#[test]
+#[ignore = "writes the golden trace of version 2; those of released versions are never written again"]
+fn write_the_golden_trace_of_version_2() {
+    let folder = folder(2);
+    assert!(!folder.exists(), "a golden trace is written once");
+    let (secret, public) = hindcast_format::Identities::generate();
+    std::fs::write(golden_keys(), secret).unwrap();
+    let recipients = hindcast_format::Recipients::read(&public).unwrap();
+    let (plan, truth) = (golden_plan(), truth(&golden_plan()));
+    let described = hindcast_format::RunInfo {
+        encryption: Some(recipients.encryption().unwrap()),
+        ..info(&plan.layout)
+    };
+    let storage = Arc::new(FsStorage::new(folder));
+    let writer = hindcast_format::RunWriter::create(storage, described, plan.durability).unwrap();
+    record_from(writer, &plan, &truth, 0, |_, _| {}).unwrap();
+}
+
 #[test]
 #[ignore = "writes the golden trace of a new format version; those of released versions are never written again"]
 fn write_the_golden_trace() {
@@ -55,7 +103,7 @@ fn a_newer_version_is_refused_by_its_number() {
     });
     let error = open(&newer).unwrap_err();
     assert!(
-        matches!(&error, FormatError::NewerVersion { found: 9, supported: 1, file } if file == MANIFEST),
+        matches!(&error, FormatError::NewerVersion { found: 9, supported: 2, file } if file == MANIFEST),
         "{error}"
     );
     // A segment of version 7 with a valid checksum over its first 16 bytes, next to a lost manifest.
@@ -68,7 +116,7 @@ fn a_newer_version_is_refused_by_its_number() {
     });
     let error = open(&newer).unwrap_err();
     assert!(
-        matches!(&error, FormatError::NewerVersion { found: 7, supported: 1, file } if file == name),
+        matches!(&error, FormatError::NewerVersion { found: 7, supported: 2, file } if file == name),
         "{error}"
     );
     // A flipped bit in the version is damage, not a newer version.

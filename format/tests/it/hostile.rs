@@ -106,13 +106,13 @@ fn with_manifest(
     change: impl FnOnce(&mut Manifest),
 ) -> Result<Manifest, FormatError> {
     let files: std::collections::BTreeMap<_, _> = storage.files().into_iter().collect();
-    let (mut manifest, _) = Manifest::from_bytes(&files[MANIFEST]).unwrap();
+    let (mut manifest, _) = Manifest::from_bytes(&files[MANIFEST], None).unwrap();
     change(&mut manifest);
     let bytes = manifest.to_bytes().unwrap();
     let image = MemStorage::from_files(files);
     image.edit(MANIFEST, |b| b.clone_from(&bytes));
     bounded(&image, "a manifest by hand");
-    Manifest::from_bytes(&bytes).map(|(manifest, _)| manifest)
+    Manifest::from_bytes(&bytes, None).map(|(manifest, _)| manifest)
 }
 
 /// Lists that no writer makes are refused: one that leads out of the folder, from which a resumed run would remove files, and ones whose

@@ -9,6 +9,8 @@ mod crash;
 mod damage;
 mod derive;
 mod describe;
+#[cfg(feature = "encrypt")]
+mod encrypted;
 mod faults;
 mod forged;
 mod golden;

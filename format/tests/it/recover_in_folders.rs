@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hindcast_format::{
-    Derive, FormatError, MemStorage, Storage, Trace, derive, derive_storage, recover,
+    Access, Derive, FormatError, MemStorage, Storage, Trace, derive, derive_storage, recover,
     recover_storage,
 };
 
@@ -141,7 +141,8 @@ fn a_pruned_run_appears_whole_or_not_at_all() {
         .path()
         .join(format!("out/.new.pruning-{}", number_of_an_ended_process()));
     std::fs::create_dir_all(&left).unwrap();
-    let pruned = |new: &std::path::Path| derive(&run, new, &what, None, None, &mut |_, _| {});
+    let pruned =
+        |new: &std::path::Path| derive(&run, new, &what, None, &Access::default(), &mut |_, _| {});
     let report = pruned(&new).unwrap();
     assert_eq!(report.written, new.display().to_string());
     let there: Vec<_> = std::fs::read_dir(dir.path().join("out")).unwrap().collect();
@@ -157,7 +158,15 @@ fn a_pruned_run_appears_whole_or_not_at_all() {
     assert!(error.to_string().contains("inside the run"), "{error}");
     let what = Derive::Prune("90..95".parse().unwrap());
     let other = dir.path().join("out/other");
-    derive(&run, &other, &what, None, None, &mut |_, _| {}).unwrap_err();
+    derive(
+        &run,
+        &other,
+        &what,
+        None,
+        &Access::default(),
+        &mut |_, _| {},
+    )
+    .unwrap_err();
     assert_eq!(
         std::fs::read_dir(dir.path().join("out")).unwrap().count(),
         1

@@ -145,7 +145,7 @@ fn a_kill_or_power_cut_while_a_ring_drops_segments_leaves_a_valid_run() {
 fn drop_oldest(storage: &MemStorage) {
     let mut oldest = String::new();
     storage.edit(MANIFEST, |bytes| {
-        let (mut manifest, _) = Manifest::from_bytes(bytes).unwrap();
+        let (mut manifest, _) = Manifest::from_bytes(bytes, None).unwrap();
         let record = manifest.segments.iter_mut().find(|s| !s.dropped).unwrap();
         record.dropped = true;
         oldest.clone_from(&record.file);

@@ -2,6 +2,7 @@
 
 mod adamw;
 mod common;
+mod encrypted;
 mod ends;
 mod example;
 mod frozen;

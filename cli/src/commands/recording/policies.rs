@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use hindcast_format::Durability;
+use hindcast_format::Recipients;
 use hindcast_model::task::Task;
 use hindcast_recorder::{Builder, Keep, OnError, Recorder, WhenFull};
 
 use super::labels;
 use crate::args::{OnErrorPolicy, Record, WhenFullPolicy};
-use crate::commands::Usage;
+use crate::commands::{Usage, keys};
 use hindcast_analyzer::run::LABELS_NOTE;
 
 /// What a recording does about slow storage, failing storage and power cuts.
@@ -16,10 +17,12 @@ pub(super) struct Policies {
     durability: Durability,
     when_full: WhenFull,
     on_error: OnError,
+    /// Who may read a new run, if it is encrypted.
+    readers: Option<Recipients>,
 }
 
 impl Policies {
-    pub(super) fn of(args: &Record) -> Result<Self, Usage> {
+    pub(super) fn of(args: &Record) -> anyhow::Result<Self> {
         Ok(Self {
             durability: durability(&args.durability)?,
             when_full: match args.when_full {
@@ -31,10 +34,16 @@ impl Policies {
                 OnErrorPolicy::Fail => OnError::Fail,
                 OnErrorPolicy::TrainOn => OnError::TrainOn,
             },
+            readers: keys::recipients(&args.encrypt_to)?,
         })
     }
 
-    pub(super) fn apply(&self, builder: Builder) -> Builder {
+    /// The recorder of a run in that folder, new or resumed.
+    pub(super) fn of_run(&self, run: &Path) -> Builder {
+        let builder = match keys::given() {
+            Some(keys) => Recorder::builder(run).keys(keys),
+            None => Recorder::builder(run),
+        };
         builder
             .durability(self.durability)
             .when_full(self.when_full)
@@ -49,7 +58,10 @@ impl Policies {
         out: &Path,
         keep: Keep,
     ) -> anyhow::Result<Builder> {
-        let mut builder = self.apply(Recorder::builder(out)).keep(keep);
+        let mut builder = self.of_run(out).keep(keep);
+        if let Some(readers) = &self.readers {
+            builder = builder.encrypt(readers.encryption()?);
+        }
         for note in &args.note {
             let pair = note.split_once('=');
             let Some((key, value)) = pair.filter(|(key, _)| !key.trim().is_empty()) else {

@@ -12,7 +12,7 @@ use super::policies::Policies;
 use super::recorded::{Ended, Losses, show, stopped};
 use super::{labels, resume, seeds, task};
 use crate::args::Record;
-use crate::commands::context::{device, memory};
+use crate::commands::context::{device, memory, storage};
 use crate::commands::interrupt::Interrupts;
 use crate::commands::{Outcome, Usage, progress};
 use crate::terminal::{field, say};
@@ -101,7 +101,7 @@ fn check_new(out: &Path) -> anyhow::Result<()> {
     // The recorder also accepts an empty folder.
     let empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
     if out.exists() && !empty {
-        let remedy = match Trace::open(out).map(|trace| trace.status()) {
+        let remedy = match Trace::open_storage(storage(out, None)).map(|trace| trace.status()) {
             Ok(Status::Open | Status::Unfinished) => format!(
                 "; to resume the run in it: hindcast record --resume {}",
                 out.display()

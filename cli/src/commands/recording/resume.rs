@@ -7,7 +7,6 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use candle_core::Device;
 use hindcast_model::task::Task;
-use hindcast_recorder::Recorder;
 
 use super::policies::Policies;
 use super::recorded::{Ended, Losses, show, stopped};
@@ -40,7 +39,7 @@ pub(super) fn run(
     let summary = resume_watched(
         &subject,
         device,
-        policies.apply(Recorder::builder(run)),
+        policies.of_run(run),
         &mut Watch {
             again: &mut |now, total| {
                 bar.at(now, total);

@@ -106,13 +106,12 @@ fn run(args: &Derived, what: &Derive, names: Option<Names>) -> anyhow::Result<Ou
     }
     let signer = signer(args, &context::storage(&args.run, memory))?;
     let bar = progress::bar(0, what.kind().name(), "steps");
-    let limit = crate::commands::memory::limit(memory);
     let report = hindcast_format::derive(
         &args.run,
         &args.out,
         what,
         signer.as_ref(),
-        limit,
+        &context::access(memory),
         &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);

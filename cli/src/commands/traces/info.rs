@@ -55,6 +55,8 @@ struct Report<'a> {
     #[serde(skip)]
     rows_unknown: bool,
     info: &'a RunInfo,
+    /// Whether its content is encrypted.
+    encrypted: bool,
     segments: Vec<SegmentSize>,
     manifest: Option<&'a Manifest>,
     /// Damage found while the run was read. Only `verify` checks everything.
@@ -147,6 +149,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         rows,
         rows_unknown,
         info: trace.info(),
+        encrypted: trace.info().encryption.is_some(),
         segments: trace.sizes(),
         manifest: trace.manifest(),
         damage,
@@ -195,6 +198,12 @@ fn print(
     )?;
     writeln!(out, "  task        {}", field(task))?;
     writeln!(out, "  kept        {}", field(&info.keep))?;
+    if report.encrypted {
+        writeln!(
+            out,
+            "  encrypted   for the holders of its keys; everyone else sees times, sizes and the number of steps"
+        )?;
+    }
     steps(out, report, epochs_known)?;
     size(out, report, trace)?;
     if let Some(text) = frozen(info) {

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use hindcast_format::{KeyPair, VerifyingKey};
+use hindcast_format::{Identities, KeyPair, VerifyingKey};
 
 use super::password;
 use crate::args::Keygen;
@@ -24,6 +24,9 @@ pub(crate) fn run(args: &Keygen) -> anyhow::Result<Outcome> {
         }
         hindcast_analyzer::output::outside_of_runs(path)
             .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if args.encrypt {
+        return for_encryption(&args.key, &public);
     }
     let password = if args.no_password {
         None
@@ -44,6 +47,26 @@ pub(crate) fn run(args: &Keygen) -> anyhow::Result<Outcome> {
     writeln!(
         out,
         "{}: the public key; give it to everyone who checks signatures, by a way that nobody can forge",
+        field(public.display())
+    )?;
+    Ok(Outcome::Fine)
+}
+
+/// Makes keys of age.
+fn for_encryption(key: &Path, public: &Path) -> anyhow::Result<Outcome> {
+    let (secret, shared) = Identities::generate();
+    write(key, &secret, 0o600)?;
+    write(public, &format!("{shared}\n"), 0o644)?;
+    let mut out = terminal::stdout();
+    writeln!(out, "key {shared}")?;
+    writeln!(
+        out,
+        "{}: the secret key; it reads every run that is encrypted for it, and nothing else does: keep it safe, and keep a copy",
+        field(key.display())
+    )?;
+    writeln!(
+        out,
+        "{}: the public key; whoever records needs only this",
         field(public.display())
     )?;
     Ok(Outcome::Fine)

@@ -21,17 +21,22 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
             .with_context(|| format!("cannot write {}", args.out.display()))?;
     }
     let bar = progress::bar(0, "recovering", "steps");
-    let limit = crate::commands::memory::limit(memory);
-    let report =
-        hindcast_format::recover_within(&args.run, &args.out, limit, &mut |done, total| {
+    let report = hindcast_format::recover_within(
+        &args.run,
+        &args.out,
+        &context::access(memory),
+        &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);
-        });
+        },
+    );
     bar.finish_and_clear();
     // Exit code 3 means that a new run was written, so an error about damage must not lead to it.
     let report = report.map_err(|e| {
         // That there is no run is the first thing to know, whatever else is wrong.
-        if let Err(none @ FormatError::NotARun { .. }) = Trace::open(&args.run) {
+        if let Err(none @ FormatError::NotARun { .. }) =
+            Trace::open_storage(context::storage(&args.run, memory))
+        {
             return unopened(&args.run, none);
         }
         if e.is_damage() {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use hindcast_format::{
-    MANIFEST, SIGNATURE, Signature, SignatureError, SigningKey, Status, Storage, store_signature,
-    stored_signature, verify_storage_with,
+    MANIFEST, SIGNATURE, Signature, SignatureError, SigningKey, Status, Storage, TIMESTAMP,
+    store_signature, stored_signature, verify_storage_with,
 };
 use hindcast_model::files::{self, KEY};
 use serde::Serialize;
@@ -74,6 +74,13 @@ fn place(args: &Sign, storage: &Arc<dyn Storage>) -> anyhow::Result<PathBuf> {
             bail!(
                 "{} is signed already, {by}: --replace replaces {SIGNATURE}, --out FILE writes another signature to a file of its own",
                 args.run.display()
+            );
+        }
+        let token = args.run.join(TIMESTAMP);
+        if token.symlink_metadata().is_ok() {
+            bail!(
+                "{} is the time-stamp token of another signature, and would not fit the new one: move it away first",
+                token.display()
             );
         }
         return Ok(place);

@@ -18,6 +18,8 @@ mod damage;
 #[cfg(feature = "record")]
 mod derived;
 mod dynamics;
+#[cfg(all(unix, feature = "record"))]
+mod encrypted;
 #[cfg(unix)]
 mod engines;
 mod everyday;

@@ -241,3 +241,66 @@ fn keys_and_passwords_that_do_not_fit_are_named() {
         &["text is a file of another kind"],
     );
 }
+
+/// A local time-stamp authority dates the signature. openssl checks the token, where it is installed.
+#[test]
+fn a_time_stamp_token_lies_beside_the_signature() {
+    let dir = signer();
+    let dir = dir.path();
+    fine(dir, &SIGN);
+    let openssl = |line: &str| {
+        let mut openssl = std::process::Command::new("openssl");
+        openssl.args(line.split(' ')).current_dir(dir).output()
+    };
+    if openssl("version").is_err() {
+        println!("skipped: the program openssl is not installed");
+        return;
+    }
+    let config = "[tsa]\ndefault_tsa = t\n[t]\nserial = serial\nsigner_cert = tsa.pem\nsigner_key = tsa.key\n\
+                  signer_digest = sha256\ndefault_policy = 1.2.3.4.1\ndigests = sha256\n";
+    fs::write(dir.join("tsa.cnf"), config).unwrap();
+    fs::write(dir.join("serial"), "01\n").unwrap();
+    let usage = "keyUsage=digitalSignature\nextendedKeyUsage=critical,timeStamping\n";
+    fs::write(dir.join("usage"), usage).unwrap();
+    for line in [
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 30 -subj /CN=CA",
+        "req -newkey rsa:2048 -nodes -keyout tsa.key -out tsa.csr -subj /CN=TSA",
+        "x509 -req -in tsa.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile usage -out tsa.pem",
+        "ts -query -data run/manifest.json.minisig -sha256 -cert -out request.tsq",
+        "ts -reply -config tsa.cnf -queryfile request.tsq -out run/manifest.json.minisig.tsr",
+        "ts -verify -data run/manifest.json.minisig -in run/manifest.json.minisig.tsr -CAfile ca.pem",
+    ] {
+        let output = openssl(line).unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+    // The command that `verify` prints, with the authority's certificate.
+    let text = fine(dir, &CHECK);
+    let (_, command) = text.split_once("`openssl ").expect(&text);
+    let (command, _) = command.split_once('`').unwrap();
+    let command = command.replace("AUTHORITY.pem", "ca.pem");
+    let output = openssl(&command).unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
+    let json = fine(dir, &[&CHECK[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        json["signature"]["timestamp"],
+        "run/manifest.json.minisig.tsr"
+    );
+    assert_eq!(json["findings"].as_array().unwrap().len(), 0, "{json}");
+    let again = [&SIGN[..], &["--replace"]].concat();
+    says(
+        dir,
+        &again,
+        1,
+        &["is the time-stamp token of another signature"],
+    );
+    // The token says nothing about another signature.
+    fs::rename(
+        dir.join("run/manifest.json.minisig.tsr"),
+        dir.join("old.tsr"),
+    )
+    .unwrap();
+    fine(dir, &["sign", "run", "--key", "own.key", "--replace"]);
+    let check = "ts -verify -data run/manifest.json.minisig -in old.tsr -CAfile ca.pem";
+    assert!(!openssl(check).unwrap().status.success());
+}

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use hindcast_format::{
-    Compaction, Derive, Durability, FsStorage, KeyPair, KeyState, Redaction, RunInfo, RunWriter,
-    State as Weights, StepMeta, Trace,
+    Access, Compaction, Derive, Durability, FsStorage, Identities, KeyPair, KeyState, Keyed, Keys,
+    Recipients, Redaction, RunInfo, RunWriter, State as Weights, StepMeta, Storage, Trace,
 };
 use hindcast_model::task::Task;
 
@@ -19,6 +19,8 @@ pub struct World {
     end: (Weights, KeyState),
     /// The signer's keys.
     keys: KeyPair,
+    /// The secret key of a reader of encrypted runs, and the public key.
+    reader: (String, String),
 }
 
 const STEPS: u64 = 12;
@@ -55,11 +57,28 @@ pub struct Setup {
     pub data: &'static str,
     /// A writer that is still writing the run.
     pub writer: Option<RunWriter>,
+    /// The text of a reader's secret key, if the commands get it.
+    pub reader: Option<String>,
 }
 
 impl Setup {
     pub fn run(&self) -> PathBuf {
         self.dir.path().join("run")
+    }
+
+    /// The keys that commands get.
+    pub fn keys(&self) -> Option<Arc<dyn Keys>> {
+        let text = self.reader.as_ref()?;
+        Some(Arc::new(Identities::read(text).unwrap()))
+    }
+
+    /// A folder beside the run, with the keys that commands get.
+    pub fn storage(&self, name: &str) -> Arc<dyn Storage> {
+        let storage = Arc::new(FsStorage::new(self.dir.path().join(name)));
+        match self.keys() {
+            Some(keys) => Arc::new(Keyed::new(storage, keys)),
+            None => storage,
+        }
     }
 }
 
@@ -120,6 +139,7 @@ impl World {
             steps,
             end,
             keys: KeyPair::new(None).unwrap(),
+            reader: Identities::generate(),
             dir,
         }
     }
@@ -156,6 +176,7 @@ impl World {
             dir,
             data: "data",
             writer: None,
+            reader: None,
         }
     }
 
@@ -213,6 +234,29 @@ impl World {
     pub fn finished(&self) -> Setup {
         let setup = self.empty();
         let mut writer = self.writer(&setup);
+        self.append(&mut writer, 0..STEPS);
+        self.finish(writer);
+        setup
+    }
+
+    /// The finished run, encrypted, and the key in a file.
+    pub fn encrypted(&self) -> Setup {
+        let mut setup = self.locked();
+        fs::write(setup.dir.path().join("reader.key"), &self.reader.0).unwrap();
+        setup.reader = Some(self.reader.0.clone());
+        setup
+    }
+
+    /// The finished run, encrypted.
+    pub fn locked(&self) -> Setup {
+        let setup = self.empty();
+        let recipients = Recipients::read(&self.reader.1).unwrap();
+        let info = RunInfo {
+            encryption: Some(recipients.encryption().unwrap()),
+            ..self.info.clone()
+        };
+        let storage = Arc::new(FsStorage::new(setup.run()));
+        let mut writer = RunWriter::create(storage, info, Durability::Seals).unwrap();
         self.append(&mut writer, 0..STEPS);
         self.finish(writer);
         setup
@@ -423,7 +467,8 @@ impl World {
         let aside = setup.dir.path().join("aside");
         fs::rename(setup.run(), &aside).unwrap();
         let ignore = &mut |_, _| {};
-        hindcast_format::derive(&aside, setup.run(), what, None, None, ignore).unwrap();
+        hindcast_format::derive(&aside, setup.run(), what, None, &Access::default(), ignore)
+            .unwrap();
         fs::remove_dir_all(aside).unwrap();
         setup
     }

@@ -24,10 +24,14 @@ const DERIVED: [&str; 4] = ["recover", "prune", "compact", "redact"];
 /// Runs a command in a fresh copy of the state. Returns its exit code and its whole output.
 fn outcome(world: &World, setup: &Setup, command: &str, line: &str) -> (i32, String) {
     if command == RESUME {
-        return resume(world, &setup.run());
+        return resume(world, setup);
     }
     let line = line.replace("--data data", &format!("--data {}", setup.data));
-    let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+    let mut hindcast = Command::new(env!("CARGO_BIN_EXE_hindcast"));
+    if setup.reader.is_some() {
+        hindcast.env("HINDCAST_IDENTITY", "reader.key");
+    }
+    let output = hindcast
         .args(line.split(' ').skip(1))
         .current_dir(setup.dir.path())
         .output()
@@ -41,7 +45,7 @@ fn outcome(world: &World, setup: &Setup, command: &str, line: &str) -> (i32, Str
 }
 
 /// A training loop that resumes at step 6 with the trace's state.
-fn resume(world: &World, run: &Path) -> (i32, String) {
+fn resume(world: &World, setup: &Setup) -> (i32, String) {
     let vars: Vec<(String, Var)> = world
         .tensors()
         .into_iter()
@@ -50,7 +54,10 @@ fn resume(world: &World, run: &Path) -> (i32, String) {
     let named = vars
         .iter()
         .map(|(name, var)| Named::parameter(name.as_str(), var));
-    let builder = Recorder::builder(run).restore_variables();
+    let mut builder = Recorder::builder(setup.run()).restore_variables();
+    if let Some(keys) = setup.keys() {
+        builder = builder.keys(keys);
+    }
     match builder.resume_from(named.collect(), 6) {
         Ok((_, resumed)) => (
             0,
@@ -117,7 +124,8 @@ fn every_command_in_every_state_ends_as_the_table_says() {
                 _ => false,
             };
             if copies {
-                let verified = hindcast_format::verify(setup.dir.path().join("new")).unwrap();
+                let new = setup.storage("new");
+                let verified = hindcast_format::verify_storage(&new).unwrap();
                 assert!(verified.is_ok(), "{}: {verified:#?}", state.name);
             } else if DERIVED.contains(command) {
                 let new = setup.dir.path().join("new");

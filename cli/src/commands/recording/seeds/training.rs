@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use hindcast_model::batches::Batches;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
-use hindcast_recorder::{Estimate, Recorder, Summary};
+use hindcast_recorder::{Estimate, Summary};
 
 use super::job::{Found, Job, Plan};
 use crate::commands::context::{memory, open_trace_within};
@@ -144,7 +144,7 @@ impl Work<'_> {
                 let memory = memory(plan.args.memory.as_deref())?;
                 let trace = open_trace_within(run, memory)?;
                 let subject = RecordedRun::of_trace(trace, run, plan.given())?;
-                let builder = plan.policies.apply(Recorder::builder(run));
+                let builder = plan.policies.of_run(run);
                 let mut watch = Watch {
                     again: &mut |_, _| self.interrupts.flow(),
                     begun: &mut |_, from| {

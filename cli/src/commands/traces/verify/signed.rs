@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use hindcast_format::{
-    SIGNATURE, Signature, SignatureError, Storage, VerifyingKey, check_signature, stored_signature,
+    SIGNATURE, Signature, SignatureError, Storage, TIMESTAMP, VerifyingKey, check_signature,
+    stored_signature,
 };
 use hindcast_model::files::{self, KEY};
 use serde::Serialize;
 
 use crate::args::Verify;
 use crate::terminal::field;
+use crate::words;
 
 /// A signature, and whether it holds.
 #[derive(Serialize)]
@@ -28,6 +30,12 @@ pub(super) struct Signed {
     /// Why it doesn't.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    /// The file of a time-stamp token of the signature, if there is one. It isn't checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    /// The file of the signature, for the command that checks the token.
+    #[serde(skip)]
+    file: String,
 }
 
 /// Reads and checks the run's signature. `None` if it has none and none is asked for.
@@ -47,10 +55,15 @@ pub(super) fn signed(args: &Verify, storage: &Arc<dyn Storage>) -> anyhow::Resul
             args.run.display()
         ),
         (Some(Err(error)), _) => Ok(Some(unreadable(&error))),
-        (Some(Ok(signature)), None) => Ok(Some(Signed::of(&signature, None))),
-        (Some(Ok(signature)), Some(key)) => {
-            let checked = check_signature(storage.as_ref(), &signature, &key);
-            Ok(Some(Signed::of(&signature, Some(checked))))
+        (Some(Ok(signature)), key) => {
+            let checked = key.map(|key| check_signature(storage.as_ref(), &signature, &key));
+            let mut signed = Signed::of(&signature, checked);
+            let beside = args.run.join(TIMESTAMP);
+            if args.signature.is_none() && beside.is_file() {
+                signed.timestamp = Some(beside.display().to_string());
+                signed.file = args.run.join(SIGNATURE).display().to_string();
+            }
+            Ok(Some(signed))
         }
     }
 }
@@ -82,6 +95,8 @@ fn unreadable(error: &SignatureError) -> Signed {
         comment: String::new(),
         holds: Some(false),
         problem: Some(error.to_string()),
+        timestamp: None,
+        file: String::new(),
     }
 }
 
@@ -93,6 +108,8 @@ impl Signed {
             comment: signature.remark().to_owned(),
             holds: checked.as_ref().map(Result::is_ok),
             problem: checked.and_then(Result::err).map(|e| e.to_string()),
+            timestamp: None,
+            file: String::new(),
         }
     }
 
@@ -109,18 +126,29 @@ impl Signed {
             comment => format!(": {comment}"),
         };
         if self.holds == Some(true) {
-            return writeln!(
+            writeln!(
                 out,
                 "signed with the key {}{time}{}",
                 self.key,
                 field(remark)
-            );
+            )?;
+        } else {
+            writeln!(
+                out,
+                "note: a signature says that it was made with the key {}{time}; it was not checked, because that takes --pubkey{}",
+                field(&self.key),
+                field(remark)
+            )?;
         }
-        writeln!(
-            out,
-            "note: a signature says that it was made with the key {}{time}; it was not checked, because that takes --pubkey{}",
-            field(&self.key),
-            field(remark)
-        )
+        if let Some(token) = &self.timestamp {
+            writeln!(
+                out,
+                "note: {} says when the signature was there at the latest; `openssl ts -verify -data {} -in {} -CAfile AUTHORITY.pem` checks it",
+                field(token),
+                field(words::quoted(&self.file)),
+                field(words::quoted(token))
+            )?;
+        }
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ fn with_data(w: &World, data: &'static str) -> Setup {
 const HOLE: &str = "needs every step of 0..12, but 1 of them is not in the trace: 5; the newest contiguous steps are 6..12; use --window 6..12";
 const WALKED: &str = "every step of 0..12 is replayed, but 1 of them is not in the trace: 5; the longest range without a gap is 6..12; use --window 6..12";
 const FUTURE: &str =
-    "manifest.json: format version 9, and this build reads up to version 1; use a newer hindcast";
+    "manifest.json: format version 9, and this build reads up to version 2; use a newer hindcast";
 const OTHER: Words = &[
     "this is not the data that the run was trained on",
     "was recorded, the data has",

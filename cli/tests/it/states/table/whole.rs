@@ -7,6 +7,8 @@ pub(super) fn whole() -> Vec<State> {
     vec![
         finished(),
         signed_run(),
+        encrypted(),
+        locked(),
         unfinished(),
         ring_dropped(),
         resumed(),
@@ -75,6 +77,39 @@ fn signed_run() -> State {
             "resume a copy of the run without its manifest.json.minisig",
         ]),
     );
+    state
+}
+
+fn encrypted() -> State {
+    let mut state = finished();
+    state.name = "encrypted";
+    state.meaning = "Finished and encrypted; the key is given with `HINDCAST_IDENTITY`, or to the library's builder.";
+    state.build = World::encrypted;
+    state.cells[0] = ok(&[
+        "finished",
+        "12 steps in 0..12, 3 epochs",
+        "encrypted   for the holders of its keys",
+    ]);
+    state
+}
+
+fn locked() -> State {
+    const LOCKED: Words = &[
+        "run: the run is encrypted, and no key was given",
+        "--identity FILE",
+    ];
+    let mut state = finished();
+    state.name = "encrypted, without its key";
+    state.meaning = "The same, without the key.";
+    state.build = World::locked;
+    for ((command, _), cell) in COMMANDS.iter().zip(&mut state.cells) {
+        *cell = match *command {
+            "record" => taken(),
+            // The library knows no options.
+            RESUME => fails(&LOCKED[..1]),
+            _ => fails(LOCKED),
+        };
+    }
     state
 }
 
