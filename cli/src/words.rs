@@ -157,6 +157,17 @@ pub(crate) fn quoted(word: &str) -> String {
     }
 }
 
+/// A number with this many decimals. It has an exponent from ten million on, and below a ten-thousandth, where decimals would show
+/// nothing of it.
+pub(crate) fn decimal(x: f64, decimals: usize) -> String {
+    let size = x.abs();
+    if size.is_finite() && size != 0.0 && !(1e-4..1e7).contains(&size) {
+        return format!("{x:.3e}");
+    }
+    // Minus zero is zero.
+    format!("{:.decimals$}", x + 0.0)
+}
+
 /// A number's text with a real minus sign, which is as wide as a plus.
 pub(crate) fn minus(text: &str) -> String {
     text.replace('-', "\u{2212}")
@@ -192,6 +203,23 @@ mod tests {
         assert_eq!(about(Duration::from_secs(59)), "59 s");
         assert_eq!(about(Duration::from_secs(245)), "4 min 05 s");
         assert_eq!(about(Duration::from_secs(7384)), "2 h 03 min");
+    }
+
+    #[test]
+    fn numbers_that_decimals_would_hide_or_fill_lines_with_have_exponents() {
+        for (x, text) in [
+            (0.386_123_4, "0.386123"),
+            (-0.0, "0.000000"),
+            (0.0001, "0.000100"),
+            (-3.2e-9, "-3.200e-9"),
+            (9_999_999.0, "9999999.000000"),
+            (1.5e30, "1.500e30"),
+            (f64::INFINITY, "inf"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(decimal(x, 6), text);
+        }
+        assert_eq!(decimal(0.25, 4), "0.2500");
     }
 
     #[test]
