@@ -48,7 +48,7 @@ pub enum CsvError {
         line: u64,
     },
     /// The number of cells in a row differs from the number of columns.
-    #[error("line {line} has {cells} cells, expected {columns}")]
+    #[error("line {line} has {cells} {}, expected {columns}", if *cells == 1 { "cell" } else { "cells" })]
     Length {
         /// The line on which the row begins.
         line: u64,
@@ -57,6 +57,9 @@ pub enum CsvError {
         /// The number of columns.
         columns: usize,
     },
+    /// There is no row.
+    #[error("the file is empty")]
+    Empty,
     /// A cell isn't UTF-8 text.
     #[error("line {line}, cell {cell} is not UTF-8 text. Save the file as UTF-8")]
     Text {
@@ -92,6 +95,14 @@ impl<R: Read> CsvRows<R> {
             reader,
             record: csv::ByteRecord::new(),
         }
+    }
+
+    /// The first row, with the names of the columns.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and [`CsvError::Empty`] if there is none.
+    pub fn header(&mut self) -> Result<CsvRow<'_>, CsvError> {
+        self.read()?.ok_or(CsvError::Empty)
     }
 
     /// The next row, or `None` at the end. The header counts as a row. Empty lines are skipped.

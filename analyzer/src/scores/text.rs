@@ -69,9 +69,8 @@ pub(super) fn read_csv(
     metadata: Option<&ScoreMetadata>,
 ) -> Result<(Header, Vec<ScoreRow>), String> {
     let mut csv = CsvRows::new(from);
-    let names = csv.read().map_err(|e| e.to_string())?;
-    let names = names.map(|row| row.texts()).transpose();
-    let names = names.map_err(|e| e.to_string())?.unwrap_or_default();
+    let names = csv.header().and_then(|row| row.texts());
+    let names = names.map_err(|e| e.to_string())?;
     let header = Header::read(names, metadata)?;
     let mut rows = Vec::new();
     while let Some(record) = csv.read().map_err(|e| e.to_string())? {

@@ -278,9 +278,8 @@ fn number<T: std::str::FromStr>(cell: &str, what: &str, line: u64) -> Result<T, 
 
 fn read_csv(from: impl BufRead, wanted: &BTreeSet<u64>) -> Result<TokenTable, String> {
     let mut csv = CsvRows::new(from);
-    let names = csv.read().map_err(|e| e.to_string())?;
-    let names = names.map(|row| row.texts()).transpose();
-    let names = names.map_err(|e| e.to_string())?.unwrap_or_default();
+    let names = csv.header().and_then(|row| row.texts());
+    let names = names.map_err(|e| e.to_string())?;
     let columns = names.len();
     let header = Header::of(&names)?;
     let mut table = header.table();

@@ -134,9 +134,8 @@ pub fn read_decisions(path: &Path, data: &dyn DataSet) -> Result<Decisions> {
     let text = files::open_text(path, files::DECISIONS)
         .map_err(|e| failed(path, e.problem.to_string()))?;
     let mut rows = CsvRows::new(text);
-    let header = rows.read().map_err(problem)?;
-    let header = header.map(|row| row.cells()).transpose().map_err(problem)?;
-    let columns = Columns::of(&header.unwrap_or_default()).map_err(|e| failed(path, e))?;
+    let header = rows.header().and_then(|row| row.cells()).map_err(problem)?;
+    let columns = Columns::of(&header).map_err(|e| failed(path, e))?;
     let mut reading = Reading {
         data,
         columns,

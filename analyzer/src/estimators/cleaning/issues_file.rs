@@ -27,9 +27,7 @@ pub fn read_issues(path: &Path) -> Result<Vec<IssueRow>> {
     let text =
         files::open_text(path, files::DECISIONS).map_err(|e| failed(e.problem.to_string()))?;
     let mut rows = CsvRows::new(text);
-    let header = rows.read().map_err(broken)?;
-    let header = header.map(|row| row.cells()).transpose().map_err(broken)?;
-    let header = header.unwrap_or_default();
+    let header = rows.header().and_then(|row| row.cells()).map_err(broken)?;
     let places: HashMap<String, usize> = header.iter().map(|c| (*c).to_owned()).zip(0..).collect();
     if let Some(lacking) = ISSUES.split(',').find(|name| !places.contains_key(*name)) {
         return Err(failed(format!(

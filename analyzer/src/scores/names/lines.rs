@@ -72,14 +72,9 @@ pub(super) fn csv_lines(
     wanted: Option<&str>,
 ) -> Result<Lines, BadNames> {
     let mut rows = CsvRows::new(from);
-    let header = rows.read().map_err(|e| e.to_string())?;
-    let header = header.map(|row| row.cells()).transpose();
-    let columns: Vec<String> = header
-        .map_err(|e| e.to_string())?
-        .into_iter()
-        .flatten()
-        .map(str::to_owned)
-        .collect();
+    let header = rows.header().and_then(|row| row.cells());
+    let header = header.map_err(|e| e.to_string())?;
+    let columns: Vec<String> = header.into_iter().map(str::to_owned).collect();
     let NameColumns {
         key,
         number: key_at,

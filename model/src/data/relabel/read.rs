@@ -92,9 +92,8 @@ fn csv(
         CsvError::Io(e) => files::unpacking(path, e),
         e => DataError::malformed(path, e.to_string()),
     };
-    let header = rows.read().map_err(broken)?;
-    let header = header.map(|row| row.cells()).transpose().map_err(broken)?;
-    let header: Vec<String> = header.into_iter().flatten().map(str::to_owned).collect();
+    let header = rows.header().and_then(|row| row.cells()).map_err(broken)?;
+    let header: Vec<String> = header.into_iter().map(str::to_owned).collect();
     let find = |name: &str| {
         header
             .iter()
