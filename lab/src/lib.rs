@@ -12,7 +12,7 @@ pub mod protocols;
 mod record;
 mod resume;
 
-pub use dry_run::{DryRun, dry_run};
+pub use dry_run::{Divergence, DryRun, GROWS, dry_run};
 pub use paired::{PairedTest, paired_t_test};
 pub use record::{can_be_resumed, record_task, record_watched};
 pub use resume::{Watch, check_resumable, resume_watched};

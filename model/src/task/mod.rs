@@ -15,6 +15,7 @@
 //! ```
 
 mod builtin;
+mod doubts;
 mod edit;
 mod error;
 mod fit;
@@ -32,6 +33,7 @@ mod training;
 mod validate;
 
 pub use builtin::Builtin;
+pub use doubts::{Doubt, class_counts};
 pub use error::TaskError;
 pub use keys::{Choice, Key, KeyTable, Presence};
 pub use layers::{Layer, ModelSpec, Size};

@@ -58,6 +58,7 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     let data = load_data(&task, given, task.train.seed)?;
     say!("task {}: {}", field(&task.name), data.describe().trim_end());
     task::note_rule(&task);
+    task::note_doubts(&task, data.as_ref());
 
     let begun = Instant::now();
     let interrupts = Interrupts::listen();

@@ -19,7 +19,7 @@ use hindcast_lab::can_be_resumed;
 pub(super) fn show(bar: &progress::Bar, done: u64, total: u64, loss: f64) {
     bar.at(done, total);
     if done.is_multiple_of(16) || done == total {
-        bar.set_message(format!("loss {loss:.4}"));
+        bar.set_message(format!("loss {}", words::decimal(loss, 4)));
     }
 }
 
@@ -29,6 +29,8 @@ pub(super) struct Losses {
     epochs: u64,
     first: Mean,
     last: Mean,
+    /// The first step whose loss isn't finite.
+    diverged: Option<u64>,
 }
 
 /// A running mean over one epoch.
@@ -76,16 +78,34 @@ impl Losses {
             };
         }
         self.last.add(loss);
+        if !loss.is_finite() && self.diverged.is_none() {
+            self.diverged = Some(done.saturating_sub(1));
+        }
     }
 
-    /// The mean losses in words; empty without a step.
+    /// What to know about a training that diverged.
+    pub fn warning(&self) -> Option<String> {
+        let step = self.diverged?;
+        Some(format!(
+            "warning: the training diverged: the loss is not finite from step {step} on. Its model predicts nothing and its scores mean \
+             nothing: train again with a lower schedule.learning_rate, or with standardised inputs"
+        ))
+    }
+
+    /// The mean losses in words; empty without a step, and if the training diverged.
     fn words(&self) -> String {
+        if self.diverged.is_some() {
+            return String::new();
+        }
         match (self.first.value(), self.last.value()) {
             (Some(first), Some(last)) if self.first.epoch != self.last.epoch => format!(
-                "; mean loss {first:.4} in epoch {} and {last:.4} in epoch {}",
-                self.first.epoch, self.last.epoch
+                "; mean loss {} in epoch {} and {} in epoch {}",
+                words::decimal(first, 4),
+                self.first.epoch,
+                words::decimal(last, 4),
+                self.last.epoch
             ),
-            (Some(only), _) => format!("; mean loss {only:.4}"),
+            (Some(only), _) => format!("; mean loss {}", words::decimal(only, 4)),
             _ => String::new(),
         }
     }
@@ -133,6 +153,9 @@ impl Ended<'_> {
         } else {
             Outcome::Damaged
         };
+        if let Some(warning) = self.losses.warning() {
+            say!("{warning}");
+        }
         let mut out = terminal::stdout();
         if as_json {
             serde_json::to_writer_pretty(&mut out, &report(self))?;
@@ -215,6 +238,7 @@ pub(super) fn report(ended: &Ended<'_>) -> Value {
         "seconds": ended.time.as_secs_f64(),
         "first_epoch_loss": ended.losses.first.value(),
         "last_epoch_loss": ended.losses.last.value(),
+        "diverged_at": ended.losses.diverged,
         "head_digest": summary.head.as_ref().map(|head| hex(head)),
         "written": counted.written,
         "skipped": counted.skipped,
@@ -254,5 +278,21 @@ mod tests {
             "; mean loss 3.0000 in epoch 1 and 4.5000 in epoch 2"
         );
         assert_eq!(all(3, 6), "");
+    }
+
+    #[test]
+    fn a_training_that_diverged_has_no_mean_loss_and_a_warning_with_the_step() {
+        let mut losses = Losses::of(2);
+        for (step, loss) in [1.0, 50.0, f64::NAN, f64::NAN].into_iter().enumerate() {
+            assert_eq!(losses.warning(), None, "{step}");
+            losses.add(step as u64 + 1, 4, loss);
+            if step == 2 {
+                break;
+            }
+        }
+        losses.add(4, 4, f64::NAN);
+        let told = losses.warning().unwrap();
+        assert!(told.contains("not finite from step 2 on."), "{told}");
+        assert_eq!(losses.words(), "");
     }
 }

@@ -11,7 +11,7 @@ use hindcast_model::task::Task;
 use serde_json::{Value, json};
 
 use super::recorded::{Ended, loss, report};
-use super::task::note_rule;
+use super::task::{note_doubts, note_rule};
 use crate::commands::{Outcome, Usage};
 use crate::terminal;
 use crate::terminal::{field, say};
@@ -54,6 +54,7 @@ pub(super) fn run(plan: &Plan<'_>, seeds: &str, task: Task) -> anyhow::Result<Ou
         let data = load_data(&task, plan.given(), split)?;
         say!("task {}: {}", field(&task.name), data.describe().trim_end());
         note_rule(&task);
+        note_doubts(&task, data.as_ref());
         train_all(plan, &jobs, data.as_ref())?
     };
     tell(plan, &jobs, &trained, begun)

@@ -18,7 +18,7 @@ use crate::terminal;
 
 pub(crate) use find::find;
 #[cfg(feature = "record")]
-pub(super) use find::note_rule;
+pub(super) use find::{note_doubts, note_rule};
 
 pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
     let mut out = terminal::stdout();

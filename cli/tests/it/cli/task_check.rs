@@ -228,3 +228,85 @@ fn a_text_that_is_not_toml_and_a_missing_file_are_problems() {
     assert_eq!(code(&unknown), 2, "{}", stderr(&unknown));
     assert!(stderr(&unknown).contains("did you mean \"digits\"?"));
 }
+
+/// What `task check` and its JSON say about a task that can be trained.
+fn warned(task: &str, lines: &[String]) -> (String, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), task, lines);
+    let said = fine(dir.path(), &CHECK);
+    let json = fine(dir.path(), &[&CHECK[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["problems"].as_array().unwrap().len(), 0);
+    let warnings = json["warnings"].as_array().unwrap();
+    let text = |warning: &serde_json::Value| warning.as_str().unwrap().to_owned();
+    (said, warnings.iter().map(text).collect())
+}
+
+#[test]
+fn a_task_that_can_be_trained_and_is_rarely_meant_has_a_warning() {
+    let (said, warnings) = warned(TASK, &table());
+    assert!(
+        said.starts_with("flowers.toml: no problem was found\n"),
+        "{said}"
+    );
+    assert_eq!(warnings, [""; 0]);
+    // One class.
+    let mut lines = table();
+    for line in &mut lines[1..] {
+        line.truncate(line.len() - 1);
+        line.push('a');
+    }
+    let (said, warnings) = warned(TASK, &lines);
+    let head = "flowers.toml: no error was found, but there is 1 warning\n- warning: all training examples have the label \"a\"";
+    assert!(said.starts_with(head), "{said}");
+    assert_eq!(warnings.len(), 1);
+    // Identifiers as labels.
+    for (i, line) in lines[1..].iter_mut().enumerate() {
+        line.push_str(&i.to_string());
+    }
+    let (_, warnings) = warned(&TASK.replace("out = 3", "out = 60"), &lines);
+    assert!(
+        warnings[0].contains("for 40 training examples"),
+        "{warnings:?}"
+    );
+    // A batch of more than all examples.
+    let (_, warnings) = warned(&TASK.replace("batch = 8", "batch = 800"), &table());
+    assert!(
+        warnings[0].starts_with("train.batch = 800 is more than the 40"),
+        "{warnings:?}"
+    );
+    // A rate at which the first steps already diverge.
+    let squares = TASK
+        .replace("{ kind = \"tanh\" },\n", "")
+        .replace("learning_rate = 0.1", "learning_rate = 1e30")
+        .replace("epochs = 2", "epochs = 30");
+    let (_, warnings) = warned(&squares, &table());
+    assert!(warnings[0].contains("the training "), "{warnings:?}");
+    assert!(warnings[0].contains("diverges: the loss"), "{warnings:?}");
+}
+
+#[test]
+fn a_recording_whose_training_diverges_says_from_which_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let squares = TASK
+        .replace("{ kind = \"tanh\" },\n", "")
+        .replace("learning_rate = 0.1", "learning_rate = 1e30");
+    write(dir.path(), &squares, &table());
+    let words = [
+        "record",
+        "flowers.toml",
+        "--data",
+        ".",
+        "--out",
+        "run",
+        "--json",
+    ];
+    let ended = hindcast(dir.path(), &words);
+    let said = stderr(&ended);
+    assert_eq!(code(&ended), 0, "{said}");
+    let json: serde_json::Value = serde_json::from_str(&stdout(&ended)).unwrap();
+    let step = json["diverged_at"].as_u64().unwrap();
+    let told =
+        format!("warning: the training diverged: the loss is not finite from step {step} on.");
+    assert!(said.contains(&told), "{said}");
+}

@@ -177,6 +177,10 @@ impl Work<'_> {
             field(run.display()),
             duration(time)
         ));
+        if let Some(warning) = losses.warning() {
+            self.bar
+                .say(&format!("{}: {warning}", field(run.display())));
+        }
         Ok(Trained {
             summary,
             resumed_at,

@@ -1,5 +1,7 @@
 //! `hindcast task check`: all problems of a task and its data, or what its run would take.
 
+mod print;
+
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -16,17 +18,14 @@ use hindcast_model::task::Task;
 use hindcast_recorder::Keep;
 use serde_json::{Value, json};
 
-use super::find::{change, looks_like_file, note_rule};
+use super::find::{change, looks_like_file, note_rule, unknown};
 use crate::args::TaskCheck;
 use crate::commands::recording::disk;
 use crate::commands::{Outcome, Usage, in_one_line, memory};
-use crate::terminal::{self, field, say};
-use crate::words;
+use crate::terminal::{self, say};
 
 /// How long the first steps are trained.
 const MEASURED_FOR: Duration = Duration::from_secs(2);
-/// Most classes whose sizes are printed.
-const CLASSES: usize = 12;
 
 /// A problem of the task or of its data.
 struct Problem {
@@ -66,6 +65,8 @@ struct Checked {
     more: bool,
     task: Option<Task>,
     data: Option<Box<dyn DataSet>>,
+    /// What can be trained and is rarely meant.
+    warnings: Vec<String>,
 }
 
 pub(super) fn run(args: &TaskCheck) -> anyhow::Result<Outcome> {
@@ -73,7 +74,7 @@ pub(super) fn run(args: &TaskCheck) -> anyhow::Result<Outcome> {
         .keep
         .parse()
         .map_err(|e| Usage(format!("--keep: {e}")))?;
-    let checked = check(args)?;
+    let mut checked = check(args)?;
     let measured = match (&checked.problems[..], &checked.task, &checked.data) {
         ([], Some(task), Some(data)) => {
             note_rule(task);
@@ -82,12 +83,14 @@ pub(super) fn run(args: &TaskCheck) -> anyhow::Result<Outcome> {
         }
         _ => None,
     };
+    let diverged = measured.as_ref().and_then(|measured| measured.diverged);
+    checked.warnings.extend(diverged.map(|how| how.to_string()));
     let mut out = terminal::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &as_json(args, &checked, measured.as_ref()))?;
         writeln!(out)?;
     } else {
-        tell(&mut out, args, &checked, measured.as_ref())?;
+        checked.tell(&mut out, args, measured.as_ref())?;
     }
     Ok(if checked.problems.is_empty() {
         Outcome::Fine
@@ -142,8 +145,14 @@ fn check(args: &TaskCheck) -> anyhow::Result<Checked> {
         let misfits = task.misfits(data.as_ref(), args.most);
         problems.extend(misfits.into_iter().map(Problem::of));
     }
+    let mut warnings = Vec::new();
+    if let (Some(task), Some(data), true) = (&task, &data, problems.is_empty()) {
+        let doubts = task.doubts(data.as_ref());
+        warnings.extend(doubts.iter().map(ToString::to_string));
+    }
     Ok(Checked {
         problems,
+        warnings,
         more,
         task,
         data,
@@ -162,147 +171,9 @@ fn text(name: &str) -> anyhow::Result<String> {
         None => {
             let error = Task::builtin(name).err();
             let problem = error.map(|e| e.to_string()).unwrap_or_default();
-            Err(Usage(format!("{problem}; or name a TOML file")).into())
+            Err(unknown(name, &problem).into())
         }
     }
-}
-
-fn tell(
-    out: &mut impl Write,
-    args: &TaskCheck,
-    checked: &Checked,
-    measured: Option<&DryRun>,
-) -> anyhow::Result<()> {
-    let name = field(&args.task);
-    match checked.problems.len() {
-        0 => writeln!(out, "{name}: no problem was found")?,
-        1 => writeln!(out, "{name}: 1 problem")?,
-        n => writeln!(out, "{name}: {n} problems")?,
-    }
-    for problem in &checked.problems {
-        let Some(told) = &problem.told else {
-            continue;
-        };
-        let place = match (problem.line, &problem.key) {
-            (Some(line), Some(key)) => format!("line {line}: {key}: "),
-            (Some(line), None) => format!("line {line}: "),
-            (None, Some(key)) => format!("{key}: "),
-            (None, None) => String::new(),
-        };
-        writeln!(out, "- {place}{}", field(told))?;
-    }
-    if checked.more {
-        writeln!(
-            out,
-            "the check of the rows stopped there; --most N finds more than {}",
-            args.most
-        )?;
-    }
-    if let Some(data) = &checked.data {
-        let sizes = Split::ALL.map(|split| format!("{} {}", data.len(split), split.name()));
-        let shape = data.shape();
-        writeln!(
-            out,
-            "data    {} examples of shape {shape:?}",
-            sizes.join(", ")
-        )?;
-        if let Some(classes) = classes(data.as_ref()) {
-            writeln!(out, "classes {classes}")?;
-        }
-        if let Some(scale) = data.target_scale() {
-            writeln!(out, "target  {}", scale.describe())?;
-        }
-    }
-    if let (Some(task), Some(measured)) = (&checked.task, measured) {
-        tell_run(out, task, args, measured)?;
-    } else if !checked.problems.is_empty() {
-        writeln!(
-            out,
-            "size, memory and time of the run are measured when no problem is left"
-        )?;
-    }
-    Ok(())
-}
-
-/// The classes with their numbers of training examples.
-fn classes(data: &dyn DataSet) -> Option<String> {
-    let names = data.class_names();
-    let mut counts = vec![0u64; names.len()];
-    for index in 0..data.len(Split::Train) {
-        let class = data.class(Split::Train, index)?;
-        *counts.get_mut(class)? += 1;
-    }
-    let shown = names.iter().zip(&counts).take(CLASSES);
-    let shown: Vec<String> = shown
-        .map(|(name, count)| format!("{} {count}", field(name)))
-        .collect();
-    let more = match names.len().saturating_sub(CLASSES) {
-        0 => String::new(),
-        more => format!(", {more} more"),
-    };
-    (!names.is_empty()).then(|| {
-        format!(
-            "{} ({}{more}: number of training examples)",
-            names.len(),
-            shown.join(", ")
-        )
-    })
-}
-
-/// What the run would take.
-fn tell_run(
-    out: &mut impl Write,
-    task: &Task,
-    args: &TaskCheck,
-    measured: &DryRun,
-) -> anyhow::Result<()> {
-    let parameters = Net::new(&task.model, &task.loss)?.parameter_values();
-    writeln!(out, "model   {parameters} parameters")?;
-    writeln!(
-        out,
-        "steps   {} ({} epochs of {})",
-        measured.steps,
-        task.train.epochs,
-        measured.steps / task.train.epochs.max(1)
-    )?;
-    writeln!(
-        out,
-        "time    about {} on this machine ({:.2} ms per step, the mean of {} steps)",
-        words::duration(measured.time()),
-        measured.per_step.as_secs_f64() * 1e3,
-        measured.measured
-    )?;
-    if let Some(peak) = memory::peak() {
-        writeln!(
-            out,
-            "memory  about {} (the most that this check used)",
-            words::bytes(peak)
-        )?;
-    }
-    let estimate = &measured.estimate;
-    if let (Some(run), Some(most)) = (estimate.stored_run, estimate.disk_peak) {
-        let at_most = if most > run {
-            format!(", at most {}", words::bytes(most))
-        } else {
-            String::new()
-        };
-        let free = disk::free_space(Path::new("."));
-        let free = free.map_or(String::new(), |free| {
-            format!("; {} free here", words::bytes(free))
-        });
-        writeln!(
-            out,
-            "disk    about {}{at_most} (--keep {}: {} of tensors per step, about {} stored){free}",
-            words::bytes(run),
-            args.keep,
-            words::bytes(estimate.raw_step),
-            words::bytes(estimate.stored_step)
-        )?;
-        if let Some(warning) = disk::warning(estimate, 1, Path::new(".")) {
-            writeln!(out, "{warning}")?;
-        }
-    }
-    Ok(())
 }
 
 fn as_json(args: &TaskCheck, checked: &Checked, measured: Option<&DryRun>) -> Value {
@@ -319,6 +190,7 @@ fn as_json(args: &TaskCheck, checked: &Checked, measured: Option<&DryRun>) -> Va
     json!({
         "task": args.task,
         "problems": problems,
+        "warnings": checked.warnings,
         "examples": data.map(|data| json!({
             "train": data.len(Split::Train),
             "validation": data.len(Split::Validation),

@@ -3,21 +3,35 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+#[cfg(feature = "record")]
+use hindcast_model::data::DataSet;
 use hindcast_model::task::Task;
 
 use crate::commands::Usage;
 #[cfg(feature = "record")]
-use crate::terminal::say;
+use crate::terminal::{field, say};
 
 /// Finds a built-in task by its name, or reads one from a TOML file; then changes keys by `KEY=VALUE`, and validates it.
 pub(crate) fn find(name: &str, set: &[String]) -> anyhow::Result<Task> {
     let mut task = if looks_like_file(name) {
         Task::from_file(Path::new(name)).with_context(|| format!("task {name}"))?
     } else {
-        Task::builtin(name).map_err(|e| Usage(format!("{e}; or name a TOML file")))?
+        Task::builtin(name).map_err(|e| unknown(name, &e.to_string()))?
     };
     change(&mut task, set)?;
     Ok(task)
+}
+
+/// The error for a name that no built-in task has.
+pub(super) fn unknown(name: &str, problem: &str) -> Usage {
+    let file = format!("{name}.toml");
+    if Path::new(&file).is_file() {
+        Usage(format!(
+            "{problem}; the file {file} exists: name it with its ending"
+        ))
+    } else {
+        Usage(format!("{problem}; or name a TOML file"))
+    }
 }
 
 /// Changes keys by `KEY=VALUE`, and validates the task.
@@ -44,6 +58,14 @@ pub(crate) fn note_rule(task: &Task) {
              `counterfactual` work as for every rule",
             task.optimizer.describe()
         );
+    }
+}
+
+/// Notes what can be trained and is rarely meant.
+#[cfg(feature = "record")]
+pub(crate) fn note_doubts(task: &Task, data: &dyn DataSet) {
+    for doubt in task.doubts(data) {
+        say!("warning: {}", field(doubt));
     }
 }
 
