@@ -95,7 +95,7 @@ pub const DATA: Kind = Kind {
 
 /// Error for an input file.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {}: {problem}", path.display())]
+#[error("cannot read {}: {}", path.display(), without_verb(problem))]
 pub struct FileError {
     /// The file.
     pub path: PathBuf,
@@ -103,12 +103,20 @@ pub struct FileError {
     pub problem: Problem,
 }
 
+/// The problem behind "cannot read", which says already that the file can't be read.
+fn without_verb(problem: &Problem) -> String {
+    match problem {
+        Problem::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
 /// The problem with a file, without its path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
     /// The system returned an error.
-    #[error("{0}")]
+    #[error("it can't be read: {0}")]
     Io(#[from] io::Error),
     /// It isn't a regular file.
     #[error("expected a regular file with {what}, but it is {found}{advice}")]
@@ -243,6 +251,53 @@ pub(crate) fn without_mark<R: Read>(mut from: R) -> io::Result<Chain<Cursor<Vec<
         start.clear();
     }
     Ok(Cursor::new(start).chain(from))
+}
+
+/// What a file is that isn't text, by its first bytes, and what to do. `None` if it may be text.
+pub fn not_a_text(bytes: &[u8]) -> Option<String> {
+    const KNOWN: [(&[u8], &str, &str); 8] = [
+        (
+            b"PK\x03\x04",
+            "an Excel file or a ZIP archive",
+            "save the table as CSV, or unpack the archive",
+        ),
+        (
+            b"\xd0\xcf\x11\xe0",
+            "an old Excel file",
+            "save the table as CSV",
+        ),
+        (b"PAR1", "a Parquet file", "save the table as CSV"),
+        (b"ARROW1", "an Arrow file", "save the table as CSV"),
+        (
+            b"SQLite format 3",
+            "an SQLite database",
+            "export the table as CSV",
+        ),
+        (b"%PDF", "a PDF file", "save the table as CSV"),
+        (
+            b"\x1f\x8b",
+            "compressed by gzip",
+            "give it a name that ends in .gz",
+        ),
+        (
+            b"\xfd7zXZ",
+            "compressed by xz",
+            "give it a name that ends in .xz",
+        ),
+    ];
+    let known = KNOWN.iter().find(|(mark, ..)| bytes.starts_with(mark));
+    if let Some((_, what, advice)) = known {
+        return Some(format!("this is {what}: {advice}"));
+    }
+    // Text has no zero byte, except in UTF-16, which begins with its byte order mark.
+    let wide = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    let start = &bytes[..bytes.len().min(1 << 16)];
+    let odd = |byte: &&u8| matches!(byte, 0..=8 | 14..=26 | 28..=31);
+    let few = start.iter().filter(odd).count() * 50 <= start.len();
+    let zero = start.contains(&0);
+    (!wide && (zero || !few)).then(|| {
+        "this is no text: expected a table of text with separators, such as CSV".to_owned()
+    })
 }
 
 /// The error for a text that isn't UTF-8, with the first bad line.
@@ -453,6 +508,24 @@ mod tests {
         }
         std::fs::write(&path, b"a\nb\xe9\n").unwrap();
         assert!(message(&path, NAMES).contains("line 2 is not UTF-8"));
+        for (bytes, said) in [
+            (&b"PK\x03\x04\x14\0"[..], "Excel"),
+            (b"\xd0\xcf\x11\xe0", "old Excel"),
+            (b"a,b\n1\x002\n", "no text"),
+            (b"\x01\x02\xa9\x03abc", "no text"),
+        ] {
+            let found = not_a_text(bytes).unwrap();
+            assert!(found.contains(said), "{found}");
+        }
+        for text in [
+            &b""[..],
+            b"a;b\r\n\t1",
+            b"caf\xe9",
+            b"\xff\xfea\0",
+            "größer".as_bytes(),
+        ] {
+            assert_eq!(not_a_text(text), None, "{text:?}");
+        }
         std::fs::write(&path, b"\xff\xfea\0").unwrap();
         assert!(message(&path, NAMES).contains("UTF-16"));
     }

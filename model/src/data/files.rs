@@ -54,7 +54,7 @@ impl<'a> Folder<'a> {
             "Give the folder that contains the file, or name the file in the task's [data] table"
                 .to_string()
         } else {
-            format!("There is no folder {}", self.dir.display())
+            no_folder(self.dir)
         };
         let name = names.first().copied().unwrap_or_default().to_string();
         Err(DataError::Missing {
@@ -63,6 +63,16 @@ impl<'a> Folder<'a> {
             tried,
             hint,
         })
+    }
+}
+
+/// What is said about a data folder that isn't one.
+fn no_folder(dir: &Path) -> String {
+    let shown = dir.display();
+    if dir.exists() {
+        format!("{shown} is a file: give the folder that contains the data files")
+    } else {
+        format!("There is no folder {shown}")
     }
 }
 
@@ -78,7 +88,7 @@ impl Folder<'_> {
         } else if self.dir.is_dir() {
             "Give the folder that contains it, or name it in the task's [data] table"
         } else {
-            "The data folder doesn't exist either"
+            &no_folder(self.dir)
         };
         Err(DataError::malformed(
             &path,

@@ -93,6 +93,13 @@ pub struct SplitDifference {
     pub kind: DifferenceKind,
 }
 
+/// The beginning of a digest, which is enough to tell it from others.
+fn start(digest: &Digest) -> String {
+    const DIGITS: usize = 16;
+    let hex = blake3::Hash::from_bytes(*digest).to_hex();
+    hex.chars().take(DIGITS).collect()
+}
+
 /// How a split differs from the recorded one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DifferenceKind {
@@ -109,9 +116,9 @@ pub enum DifferenceKind {
     },
     /// The number of examples is the same, but their root differs.
     #[error(
-        "an example or its label differs from the recorded one: fingerprint {} was recorded, the data has {}",
-        blake3::Hash::from_bytes(*.recorded).to_hex(),
-        blake3::Hash::from_bytes(*.found).to_hex()
+        "an example or its label differs from the recorded one: fingerprint {}… was recorded, the data has {}…",
+        start(.recorded),
+        start(.found)
     )]
     Root {
         /// Root recorded.

@@ -115,6 +115,13 @@ fn new_rows(
         )
         .into());
     }
+    if let Some(path) = args.rows.iter().find(|path| !path.exists()) {
+        return Err(Usage(format!(
+            "--rows {}: there is no such file or folder",
+            path.display()
+        ))
+        .into());
+    }
     let given = args.own.given(args.data.as_deref());
     let new = run
         .new_rows(&args.run, given, &args.rows)

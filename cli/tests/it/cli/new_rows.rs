@@ -106,6 +106,12 @@ fn shop_task(dir: &Path) -> (Vec<String>, String) {
     (rows, task)
 }
 
+/// The run of the table, with its data in `data`.
+pub(super) fn shop_run(dir: &Path) {
+    let (_, task) = shop_task(dir);
+    validation_of(dir, &task);
+}
+
 #[test]
 fn new_rows_of_a_table_are_read_as_the_tables_own() {
     let dir = tempfile::tempdir().unwrap();
@@ -204,9 +210,26 @@ fn new_rows_that_dont_fit_are_refused_with_the_reason() {
             "city,age,bought,said\nRome,3,maybe,good bread\n",
             &[],
             1,
-            "\"maybe\", which is not in class_names",
+            "row 0 (line 2), column \"bought\": expected one of the model's classes: no, yes, got \"maybe\"",
         ),
-        ("city,age\nRome,3\n", &[], 1, "has columns"),
+        (
+            "city,age\nRome,3\n",
+            &[],
+            1,
+            "has the columns city, age, expected those of the task's data, in the same order: city, age, said",
+        ),
+        (
+            "city;age;said\nRome;3;good bread\n",
+            &[],
+            1,
+            "The cells seem to be separated by ';'",
+        ),
+        (
+            "city,age,said\nRome,3\n",
+            &[],
+            1,
+            "line 2 has 2 cells, expected 3 (city, age, said)",
+        ),
         (
             "city,age,said\nRome,old,good bread\n",
             &[],
@@ -233,6 +256,17 @@ fn new_rows_that_dont_fit_are_refused_with_the_reason() {
         let error = stderr(&refused);
         assert_eq!(code(&refused), exit, "{text}: {error}");
         assert!(error.contains(said), "{text}: {error}");
+    }
+    let missing = ["predict", "run", "--data", "data", "--rows", "none.csv"];
+    let missing = hindcast(dir, &missing);
+    assert_eq!(code(&missing), 2);
+    let said = stderr(&missing);
+    assert!(
+        said.contains("--rows none.csv: there is no such file"),
+        "{said}"
+    );
+    for name in ["a.csv", "b.csv"] {
+        fs::write(dir.join(name), "").unwrap();
     }
     let digits = hindcast(
         dir,

@@ -312,6 +312,7 @@ fn files_that_make_no_task_are_refused_with_the_reason() {
     fs::write(dir.path().join("head.csv"), "a,b\n").unwrap();
     let rows: String = (0..30).map(|i| format!("{i},x{}\n", i % 2)).collect();
     fs::write(dir.path().join("small.csv"), format!("a,b\n{rows}")).unwrap();
+    fs::write(dir.path().join("one.npy"), "").unwrap();
     for (words, exit, reason) in [
         (&["csv", "one.csv"][..], 1, "2 examples are too few"),
         (&["csv", "head.csv"], 1, "the table has no row of data"),

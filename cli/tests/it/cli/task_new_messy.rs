@@ -313,3 +313,26 @@ fn a_task_shows_how_classes_whose_labels_are_numbers_get_names() {
     let (task, _) = task_of(dir.path(), &["text", "posts.jsonl"]);
     contains(&task, &[key]);
 }
+
+#[test]
+fn a_file_that_is_no_text_and_a_missing_one_are_called_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("book.xlsx"), b"PK\x03\x04\x14\0\x06\0").unwrap();
+    fs::write(dir.join("noise.csv"), b"\x07\x00\xfe\x01,\x02\n\x03").unwrap();
+    for (words, part) in [
+        (
+            ["csv", "book.xlsx"],
+            "book.xlsx: this is an Excel file or a ZIP archive: save the table as CSV",
+        ),
+        (["csv", "noise.csv"], "noise.csv: this is no text"),
+        (["csv", "none.csv"], "none.csv: there is no such file"),
+        (["images", "none"], "none: there is no such file or folder"),
+        (["npy", "x.npy"], "x.npy: there is no such file"),
+    ] {
+        let refused = hindcast(dir, &[&["task", "new"][..], &words].concat());
+        let said = stderr(&refused);
+        assert_eq!(code(&refused), 1, "{words:?}: {said}");
+        assert!(said.contains(part), "{words:?}: {said}");
+    }
+}

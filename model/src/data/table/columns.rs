@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::separator::separated_otherwise;
 use super::spec::{Constant, Fill};
 use crate::data::DataError;
 use crate::data::report::Report;
@@ -63,8 +64,38 @@ impl<'a> Table<'a> {
 
 impl Table<'_> {
     /// Takes the columns from the first file, and checks that the other files have the same.
-    pub(super) fn header(&mut self, path: &Path, header: &[String]) -> Result<(), DataError> {
+    /// `unlabelled` says that the column of labels was added.
+    pub(super) fn header(
+        &mut self,
+        path: &Path,
+        header: &[String],
+        unlabelled: bool,
+    ) -> Result<(), DataError> {
         if !self.columns.is_empty() {
+            if self.columns != header && self.report.may_lack_labels(path) {
+                let without = |names: &[String]| -> Vec<String> {
+                    let other = |name: &&String| !unlabelled || **name != self.label;
+                    names.iter().filter(other).cloned().collect()
+                };
+                let (found, known) = (without(header), without(&self.columns));
+                let what = match found.as_slice() {
+                    [] => "is empty".to_owned(),
+                    found => format!("has the columns {}", listed(found)),
+                };
+                let hint = match found.as_slice() {
+                    [one] => separated_otherwise(one, self.spec),
+                    _ => None,
+                };
+                let hint = hint.map_or_else(String::new, |hint| format!(". {hint}"));
+                return Err(DataError::malformed(
+                    path,
+                    format!(
+                        "{what}, expected those of the task's data, in the same order: {} (the column of labels, {:?}, may be left out){hint}",
+                        listed(&known),
+                        self.label
+                    ),
+                ));
+            }
             if self.columns != header {
                 let what = format!(
                     "has columns {}, but the previous files have {}",
@@ -126,6 +157,10 @@ impl Table<'_> {
                         path.display(),
                         match header {
                             [] => "it has no header line with names of columns".to_owned(),
+                            [one] => match separated_otherwise(one, spec) {
+                                Some(hint) => format!("it has {}. {hint}", listed(header)),
+                                None => format!("it has {}", listed(header)),
+                            },
                             header => format!("it has {}", listed(header)),
                         }
                     ),

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::cells;
 use super::numerals::Numerals;
 use super::spec::MissingSpec;
-use crate::data::texts::{MAX_DISTINCT, Texts, is_missing, shortened};
+use crate::data::texts::{MAX_DISTINCT, Texts, is_missing, listed, place_of, shortened};
 use crate::data::{DataError, Expected};
 
 /// A cell that isn't missing, and its place.
@@ -17,11 +17,24 @@ pub(super) struct Entry<'a, N> {
     pub(super) text: &'a str,
     /// The number that the text spells.
     pub(super) number: N,
+    /// Whether the row is one of new rows for a trained model, whose task can't be changed any more.
+    pub(super) new: bool,
 }
 
 impl<N: Fn() -> Option<f64>> Entry<'_, N> {
-    /// The error of a cell that holds something else than what was expected.
+    /// The error of a cell that holds something else than what was expected. `hint` advises on the task.
     fn wrong(&self, expected: Expected, hint: String) -> DataError {
+        const OF_NEW: &str = "The run's task reads this column so: write the cell as the training files do, or leave the row out";
+        self.error(expected, if self.new { OF_NEW.to_owned() } else { hint })
+    }
+
+    /// [`wrong`](Self::wrong) for a label.
+    fn wrong_label(&self, expected: Expected, hint: String) -> DataError {
+        const OF_NEW: &str = "Without the column of labels, the rows can be predicted all the same";
+        self.error(expected, if self.new { OF_NEW.to_owned() } else { hint })
+    }
+
+    fn error(&self, expected: Expected, hint: String) -> DataError {
         DataError::Cell {
             path: self.path.to_path_buf(),
             row: self.row,
@@ -77,23 +90,27 @@ impl<N: Fn() -> Option<f64>> Entry<'_, N> {
             } else {
                 "With target = \"value\", labels are numbers".to_owned()
             };
-            self.wrong(Expected::Number, hint)
+            self.wrong_label(Expected::Number, hint)
         })
     }
 
-    /// The number of a label that is a class.
-    pub(super) fn class(&self, labels: &mut Texts) -> Result<u32, DataError> {
+    /// The number of a label that is a class. A new row has one of the model's `classes`, if they have names.
+    pub(super) fn class(&self, labels: &mut Texts, classes: &[String]) -> Result<u32, DataError> {
         if self.text.is_empty() {
             let column = self.column;
             let hint = format!(
                 "Give the row its label or leave the row out: missing = {{ columns = {{ {column:?} = \"drop\" }} }}; to train on \
                  it as a class of its own, write merge = {{ {column:?} = {{ unknown = [\"\"] }} }}"
             );
-            return Err(self.wrong(Expected::Text("a label".into()), hint));
+            return Err(self.wrong_label(Expected::Text("a label".into()), hint));
+        }
+        if self.new && !classes.is_empty() && place_of(self.text, classes).is_none() {
+            let known = format!("one of the model's classes: {}", listed(classes));
+            return Err(self.wrong_label(Expected::Text(known.into()), String::new()));
         }
         labels.number(self.text).ok_or_else(|| {
             let hint = "If labels are numbers to predict, write target = \"value\"";
-            self.wrong(one_of("classes"), hint.into())
+            self.wrong_label(one_of("classes"), hint.into())
         })
     }
 }

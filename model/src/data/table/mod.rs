@@ -8,6 +8,7 @@ mod fit;
 mod numerals;
 mod raw;
 mod read;
+mod separator;
 mod spec;
 mod written;
 

@@ -4,6 +4,7 @@ use super::columns::{Table, Use};
 use super::entry::Entry;
 use super::fit::Slot;
 use super::raw::Raw;
+use super::separator::separated_otherwise;
 use super::spec::Fill;
 use crate::csv_rows::{CsvError, CsvRows};
 use crate::data::report::Report;
@@ -112,7 +113,7 @@ impl Table<'_> {
             lacking = self.columns.iter().position(|name| *name == self.label);
             header.insert(lacking.unwrap_or(0).min(header.len()), self.label.clone());
         }
-        self.header(path, &header)?;
+        self.header(path, &header, lacking.is_some())?;
         let texts = self.uses.iter().filter(|u| matches!(u, Use::Text(_)));
         let mut raw = Raw {
             path: path.to_path_buf(),
@@ -136,7 +137,8 @@ impl Table<'_> {
                 cells.insert(at, &placeholder);
             }
             if cells.len() != self.columns.len() {
-                let what = self.other_length(&cells, line);
+                let inserted = lacking.filter(|at| *at < cells.len());
+                let what = self.other_length(path, &cells, line, inserted);
                 self.report.take(DataError::malformed(path, what))?;
                 row += 1;
                 continue;
@@ -150,8 +152,26 @@ impl Table<'_> {
         Ok(raw)
     }
 
-    /// The problem of a row that has another number of cells than the header.
-    fn other_length(&self, cells: &[&str], line: u64) -> String {
+    /// The problem of a row that has another number of cells than the header. `inserted` is the cell of a label that the file
+    /// doesn't have.
+    fn other_length(
+        &self,
+        path: &Path,
+        cells: &[&str],
+        line: u64,
+        inserted: Option<usize>,
+    ) -> String {
+        let cells: Vec<&str> = (0..)
+            .zip(cells)
+            .filter(|(at, _)| Some(*at) != inserted)
+            .map(|(_, cell)| *cell)
+            .collect();
+        let columns: Vec<String> = (0..)
+            .zip(&self.columns)
+            .filter(|(at, _)| Some(*at) != inserted)
+            .map(|(_, name)| name.clone())
+            .collect();
+        let cells = cells.as_slice();
         let count = |n: usize| {
             if n == 1 {
                 "1 cell".to_owned()
@@ -162,9 +182,17 @@ impl Table<'_> {
         let what = format!(
             "line {line} has {}, expected {} ({})",
             count(cells.len()),
-            self.columns.len(),
-            listed(&self.columns)
+            columns.len(),
+            listed(&columns)
         );
+        if let [cell] = cells
+            && let Some(hint) = separated_otherwise(cell, self.spec)
+        {
+            return format!("{what}. {hint}");
+        }
+        if self.report.may_lack_labels(path) {
+            return format!("{what}. A cell that contains the separator has quotes around it");
+        }
         let sign = cells.first().and_then(|cell| cell.chars().next());
         let sign =
             sign.filter(|c| c.is_ascii_punctuation() && !matches!(c, '"' | '\'' | '-' | '.'));
@@ -271,6 +299,7 @@ impl Table<'_> {
             column: self.columns.get(at).map_or("", String::as_str),
             text,
             number: || numerals.number(text),
+            new: self.report.may_lack_labels(&raw.path),
         };
         match usage {
             Use::Ignored => {}
@@ -297,7 +326,7 @@ impl Table<'_> {
                 raw.labels.push(value);
             }
             Use::Label => {
-                let n = entry.class(&mut self.labels)?;
+                let n = entry.class(&mut self.labels, &self.spec.class_names)?;
                 if n as usize == self.first_labels.len() {
                     self.first_labels.push((raw.path.clone(), row, line));
                 }

@@ -21,17 +21,23 @@ impl Shown<'_> {
         match self.new {
             Some(_) => write!(
                 out,
-                "{n} rows of {} {model}: ",
+                "{} of {} {model}: ",
+                words::counted(n as u64, "row", "rows"),
                 field(self.files().join(" and "))
             )?,
-            None => write!(out, "{n} {} examples {model}: ", found.split.name())?,
+            None => write!(
+                out,
+                "{n} {} {} {model}: ",
+                found.split.name(),
+                words::plural(n as u64, "example", "examples")
+            )?,
         }
         if let Some(wrong) = found.errors() {
             let right = 100.0 * (n - wrong) as f64 / n as f64;
             write!(out, "{right:.2} % right, {wrong} wrong; ")?;
         }
         if found.labelled {
-            write!(out, "mean loss {:.6}", found.mean_loss())?;
+            write!(out, "mean loss {}", words::decimal(found.mean_loss(), 6))?;
             if self.run.data().target_scale().is_some() {
                 write!(out, " of the standardised target")?;
             }
@@ -39,7 +45,7 @@ impl Shown<'_> {
             write!(out, "no labels")?;
         }
         if let Some(far) = found.root_mean_square() {
-            write!(out, "; root mean square error {far:.6}")?;
+            write!(out, "; root mean square error {}", words::decimal(far, 6))?;
         }
         writeln!(out)?;
         if let Some(why) = found.untold {
@@ -54,7 +60,12 @@ impl Shown<'_> {
             first_ones(out, self.wrong(), &|row| self.after(row))?;
         }
         if let Some(path) = &self.args.out {
-            writeln!(out, "{} ({} rows)", field(path.display()), self.rows.len())?;
+            writeln!(
+                out,
+                "{} ({})",
+                field(path.display()),
+                words::counted(self.rows.len() as u64, "row", "rows")
+            )?;
         }
         say!("took {}", words::duration(self.took));
         Ok(())
@@ -147,7 +158,7 @@ fn wrong_ones(
     for row in rows {
         writeln!(
             out,
-            "{:>6} {:>8} {:<file$} {:<label$} {:<predicted$} {:>11} {:>11} {:>10.4}{}",
+            "{:>6} {:>8} {:<file$} {:<label$} {:<predicted$} {:>11} {:>11} {:>10}{}",
             row.index,
             row.row,
             field(&row.file),
@@ -155,7 +166,7 @@ fn wrong_ones(
             field(&row.predicted),
             number(row.probability),
             number(row.label_probability),
-            row.loss.unwrap_or(f64::NAN),
+            words::decimal(row.loss.unwrap_or(f64::NAN), 4),
             after(row)
         )?;
     }

@@ -25,7 +25,7 @@ use toml::Value;
 use crate::args::{NewKind, TaskNew};
 use crate::commands::{Outcome, Usage, ends_in};
 use crate::terminal::{self, field, say};
-use crate::words::quoted;
+use crate::words::{plural, quoted};
 use draft::{Draft, Inputs, line, one_line, texts};
 use model::Facts;
 use places::Places;
@@ -46,6 +46,9 @@ pub(super) fn run(args: &TaskNew) -> anyhow::Result<Outcome> {
             .with_context(|| format!("cannot write {}", out.display()))?;
     }
     let others = args.validation.iter().chain(&args.test);
+    for path in args.files.iter().chain(others.clone()) {
+        there(path)?;
+    }
     let places = Places::of(args.files.iter().chain(others))?;
     let mut draft = drafted(args, &places)?;
     draft.found.extend(of_folders.iter().cloned());
@@ -78,6 +81,19 @@ pub(super) fn run(args: &TaskNew) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Fine)
+}
+
+/// Refuses a file or folder that doesn't exist.
+fn there(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    // A name with an extension is one of a file.
+    let what = match path.extension() {
+        Some(_) => "file",
+        None => "file or folder",
+    };
+    bail!("{}: there is no such {what}", path.display());
 }
 
 /// The arguments with the folders of the splits in the place of one folder that holds them, and what to say about it.
@@ -247,9 +263,10 @@ fn of_split(
     match trial(&with.data, &with.tables, places) {
         Ok(data) => {
             with.found.push(format!(
-                "{names}: {} {} examples, by the name.",
+                "{names}: {} {} {}, by the name.",
                 data.len(split),
-                split.name()
+                split.name(),
+                plural(data.len(split), "example", "examples")
             ));
             *draft = with;
             Ok(true)

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::words::counted;
 use anyhow::bail;
 use hindcast_model::data::{DataSet, Source};
 use toml::Value;
@@ -97,9 +98,10 @@ fn pair(
     };
     let shape = data.shape().to_vec();
     let rows = data.len(hindcast_model::objective::Split::Train);
-    draft
-        .found
-        .push(format!("{input_name}: {rows} examples of shape {shape:?}."));
+    draft.found.push(format!(
+        "{input_name}: {} of shape {shape:?}.",
+        counted(rows, "example", "examples")
+    ));
     draft.found.push(match data.class_count() {
         Some(classes) if !draft.values => format!("{label_name}: {classes} classes{about}."),
         _ => format!("{label_name}: the labels are numbers to predict{about}."),
@@ -218,9 +220,17 @@ fn folders(folder: &Path, places: &Places) -> anyhow::Result<Draft> {
         }
     };
     draft.found.push(format!(
-        "{name}: {} images in {} folders of classes ({}).",
-        data.len(hindcast_model::objective::Split::Train),
-        data.class_names().len(),
+        "{name}: {} in {} ({}).",
+        counted(
+            data.len(hindcast_model::objective::Split::Train),
+            "image",
+            "images"
+        ),
+        counted(
+            data.class_names().len() as u64,
+            "folder of a class",
+            "folders of classes"
+        ),
         data.class_names().join(", ")
     ));
     Ok(draft)

@@ -4,8 +4,10 @@ mod gaps;
 
 use std::path::{Path, PathBuf};
 
+use crate::words::counted;
 use anyhow::bail;
 use hindcast_model::data::{Numerals, unpacked};
+use hindcast_model::files::not_a_text;
 use toml::Value;
 
 use super::draft::{CLASSES, Draft, Inputs, line, plain, texts};
@@ -66,9 +68,9 @@ pub(super) fn draft(
     let mut draft = Draft {
         name: stem(&plain(first)),
         found: vec![format!(
-            "{shown}: {} rows and {} columns{}.",
-            looked.rows,
-            looked.columns.len(),
+            "{shown}: {} and {}{}.",
+            counted(looked.rows, "row", "rows"),
+            counted(looked.columns.len() as u64, "column", "columns"),
             if looked.header { "" } else { " without names" }
         )],
         data: vec![line("source", "csv", "")],
@@ -123,6 +125,9 @@ pub(super) fn draft(
 /// The text of a file, and its encoding if it isn't UTF-8.
 fn read(path: &Path) -> anyhow::Result<(String, Option<&'static str>)> {
     let bytes = unpacked(path)?;
+    if let Some(what) = not_a_text(&bytes) {
+        bail!("{}: {what}", path.display());
+    }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Ok((text.to_owned(), None));
@@ -208,7 +213,7 @@ fn is_value(labels: &Column, looked: &Looked, asked: Option<NewTarget>) -> (bool
         let shown: Vec<String> = sizes
             .iter()
             .take(5)
-            .map(|(text, count)| format!("{text} in {count} rows"))
+            .map(|(text, count)| format!("{text} in {}", counted(**count, "row", "rows")))
             .collect();
         let more = if sizes.len() > 5 { ", …" } else { "" };
         format!(
@@ -268,11 +273,12 @@ fn columns(draft: &mut Draft, looked: &Looked, label: usize, values: bool) {
     }
     draft.set_list("ignore", &ignored, "columns that are not read");
     numerals(draft, looked.numerals);
+    let of = |columns: usize| counted(columns as u64, "column", "columns");
     draft.found.push(format!(
         "Inputs: {} of numbers, {} of categories, {} of free text.",
-        counted(numbers.len()),
-        counted(categories.len()),
-        counted(free.len())
+        of(numbers.len()),
+        of(categories.len()),
+        of(free.len())
     ));
     for column in inputs.iter().filter(|c| c.kind() == Kind::Categories) {
         if let Some(texts) = column.different().filter(|n| *n > MANY) {
@@ -337,11 +343,4 @@ fn words(draft: &mut Draft, free: &[String]) {
             ),
         ],
     ));
-}
-
-fn counted(columns: usize) -> String {
-    match columns {
-        1 => "1 column".to_owned(),
-        n => format!("{n} columns"),
-    }
 }

@@ -6,6 +6,7 @@ use toml::Value;
 
 use super::super::draft::{Draft, line, texts};
 use super::super::look::{Column, Kind};
+use crate::words::counted;
 
 /// Adds what takes the place of missing values in columns that are used, and of missing labels. `values`: whether the labels
 /// are numbers to predict.
@@ -139,7 +140,8 @@ fn classes_of_their_own(draft: &mut Draft, labels: &Column) {
     for text in labels.missing_texts() {
         let rows = labels.missing.get(text).copied().unwrap_or(0);
         draft.found.push(format!(
-            "The label {text:?} of {rows} rows is a class. If it stands for a missing label, leave its rows out: missing.columns = {{ {:?} = \"drop\" }} and missing.texts.",
+            "The label {text:?} of {} is a class. If it stands for a missing label, leave its rows out: missing.columns = {{ {:?} = \"drop\" }} and missing.texts.",
+            counted(rows, "row", "rows"),
             labels.name
         ));
     }
