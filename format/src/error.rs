@@ -6,6 +6,9 @@ use std::io;
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
+    /// The caller's progress callback asked to stop.
+    #[error("cancelled")]
+    Cancelled,
     /// The bytes end early. Normal at the end of a segment that is still being written, damage anywhere else.
     #[error(
         "{file}: incomplete: {what} needs {need} bytes, and {have} are left; a recorder that is still writing may add them"

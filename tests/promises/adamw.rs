@@ -117,7 +117,9 @@ fn replay(path: &Path) -> anyhow::Result<Vec<u64>> {
         samples: 0,
         ..ReplayCheckOptions::new(&run)
     };
-    let report = replay_check(&run, &options, &mut |_, _| ())?;
+    let report = replay_check(&run, &options, &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })?;
     assert_eq!(
         report.steps.len() as u64,
         trace.span().end,

@@ -12,7 +12,7 @@ mod agree;
 mod sample;
 mod stated;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use candle_core::{DType, Device};
 use hindcast_format::DataIdentity;
@@ -164,12 +164,12 @@ impl ReplayCheckReport {
 /// Recomputes the chosen steps, and compares the run with its task.
 ///
 /// # Errors
-/// A step can't be read, the data doesn't have an example, or the model fails. A step with another result is a
-/// finding, not an error.
+/// A step can't be read, the data doesn't have an example, the model fails, or `progress` asks to stop
+/// ([`AnalysisError::Cancelled`]). A step with another result is a finding, not an error.
 pub fn replay_check(
     run: &RecordedRun<'_>,
     options: &ReplayCheckOptions,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<ReplayCheckReport> {
     let (ranges, end) = (run.source().ranges()?, run.source().end()?.step);
     let sample::Sample {
@@ -197,7 +197,10 @@ pub fn replay_check(
                 if stretch.chosen.front() == Some(&step.meta.step) {
                     stretch.chosen.pop_front();
                     steps.push(agree::judge(run, step, &allowed));
-                    progress(steps.len(), total);
+                    if progress(steps.len(), total).is_break() {
+                        let step = step.meta.step + 1;
+                        return Err(AnalysisError::Cancelled { step });
+                    }
                 }
                 Ok(())
             };

@@ -18,7 +18,11 @@ fn check(recipe: &Recipe, recorded: &MemoryRun, samples: usize) -> ReplayCheckRe
     let mut options = ReplayCheckOptions::new(&run);
     options.samples = samples;
     let mut calls = 0;
-    let report = replay_check(&run, &options, &mut |_, _| calls += 1).unwrap();
+    let report = replay_check(&run, &options, &mut |_, _| {
+        calls += 1;
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
     assert_eq!(calls, report.steps.len());
     report
 }
@@ -200,7 +204,10 @@ fn a_decay_that_is_tiny_in_each_step_is_found_relative_to_the_update() {
         tolerance: 1e-4,
         ..ReplayCheckOptions::new(&run)
     };
-    let report = replay_check(&run, &options, &mut |_, _| {}).unwrap();
+    let report = replay_check(&run, &options, &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
     // Relative to the parameters, each step is within the tolerance.
     assert!(report.worst().unwrap().comparison.max_relative_error < 1e-7);
     assert!(!report.passed() && !report.updates_agree());

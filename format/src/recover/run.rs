@@ -3,12 +3,13 @@
 //! The original is opened for reading only. The new run is written next to its final place, checked from its first byte to its last, read
 //! back, and compared with what was read from the original. It appears under its name only after that.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::report::{Loss, LossKind, RecoverReport, add};
 use super::salvage::{Kept, Salvage};
-use super::write::{Tally, Target};
+use super::write::{Tally, Target, Tick};
 use super::{arrange, origin};
 use crate::FormatError;
 use crate::manifest::Status;
@@ -32,25 +33,30 @@ pub fn recover(
     new: impl AsRef<Path>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<RecoverReport, FormatError> {
-    recover_within(run, new, &Access::default(), progress)
+    recover_within(run, new, &Access::default(), &mut |done, total| {
+        progress(done, total);
+        ControlFlow::Continue(())
+    })
 }
 
 /// Like [`recover`], with that access to the run. A run that may need more memory ([`Work::bound`](crate::Work::bound)) than it allows is
-/// refused before anything of that size is allocated. A run that is recovered from an encrypted one has the same key.
+/// refused before anything of that size is allocated. A run that is recovered from an encrypted one has the same key. `progress` can
+/// ask to stop.
 ///
 /// # Errors
-/// As [`recover`], [`FormatError::Memory`], and [`FormatError::Locked`].
+/// As [`recover`], [`FormatError::Memory`], [`FormatError::Locked`], and [`FormatError::Cancelled`] if `progress` asks to stop. Then
+/// nothing appears at `new`.
 pub fn recover_within(
     run: impl AsRef<Path>,
     new: impl AsRef<Path>,
     access: &Access,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<RecoverReport, FormatError> {
     let (run, new) = (run.as_ref(), new.as_ref());
     let source = access.folder(run);
     let place = Place::beside(run, new, "recovering")?;
     let target: Arc<dyn Storage> = Arc::new(FsStorage::new(&place.temporary));
-    let mut report = recover_storage(&source, &target, progress)?;
+    let mut report = recover_between(&source, &target, progress)?;
     place.publish()?;
     report.recovered = new.display().to_string();
     Ok(report)
@@ -64,6 +70,17 @@ pub fn recover_storage(
     source: &Arc<dyn Storage>,
     target: &Arc<dyn Storage>,
     progress: &mut dyn FnMut(u64, u64),
+) -> Result<RecoverReport, FormatError> {
+    recover_between(source, target, &mut |done, total| {
+        progress(done, total);
+        ControlFlow::Continue(())
+    })
+}
+
+fn recover_between(
+    source: &Arc<dyn Storage>,
+    target: &Arc<dyn Storage>,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<RecoverReport, FormatError> {
     let nothing = |why: String| FormatError::NothingToRecover {
         path: source.location(),
@@ -87,7 +104,10 @@ pub fn recover_storage(
     let mut done = 0;
     let mut tick = || {
         done = total.min(done + 1);
-        progress(done, total);
+        match progress(done, total) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(FormatError::Cancelled),
+        }
     };
 
     // The first pass writes nothing. It finds the losses, which must be in the description that every segment repeats.
@@ -109,7 +129,7 @@ pub fn recover_storage(
     let (end, again) = Salvage::new(&trace, &checked)
         .and_then(|survey| {
             survey.walk(&mut |kept| {
-                tick();
+                tick()?;
                 write.keep(kept)
             })
         })
@@ -172,14 +192,10 @@ struct Survey {
     losses: Vec<Loss>,
 }
 
-fn survey(
-    trace: &Trace,
-    checked: &VerifyReport,
-    tick: &mut dyn FnMut(),
-) -> Result<Survey, FormatError> {
+fn survey(trace: &Trace, checked: &VerifyReport, tick: Tick<'_>) -> Result<Survey, FormatError> {
     let (mut with_tensors, mut without) = (0, 0);
     let (end, losses) = Salvage::new(trace, checked)?.walk(&mut |kept| {
-        tick();
+        tick()?;
         match kept {
             Kept::Gap { .. } => without += 1,
             Kept::Keyframe { .. } | Kept::Difference { .. } => with_tensors += 1,
@@ -319,7 +335,7 @@ fn remarks(arranged: &arrange::Arranged, checked: &VerifyReport) -> Vec<String> 
 fn checked_again(
     target: &Arc<dyn Storage>,
     tally: &Tally,
-    tick: &mut dyn FnMut(),
+    tick: Tick<'_>,
 ) -> Result<VerifyReport, FormatError> {
     let report = verify_storage(target)?;
     // Rows that contradict their digests do so in the original, too: the bytes are compared below.

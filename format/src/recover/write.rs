@@ -84,14 +84,17 @@ impl Count {
     }
 }
 
+/// Called after each step. Its error ends the recovery.
+pub(super) type Tick<'a> = &'a mut dyn FnMut() -> Result<(), FormatError>;
+
 impl Tally {
     /// Reads an intact run. Any damage is an error.
-    pub fn read(trace: &Trace, gaps: &[u64], tick: &mut dyn FnMut()) -> Result<Tally, FormatError> {
+    pub fn read(trace: &Trace, gaps: &[u64], tick: Tick<'_>) -> Result<Tally, FormatError> {
         let mut count = Count::default();
         let mut steps = trace.forward(0..u64::MAX).with_rows();
         while let Some(step) = steps.next()? {
             count.step(step.meta, step.state, step.key)?;
-            tick();
+            tick()?;
         }
         for &step in gaps {
             let (meta, digest) = trace.meta_and_digest(step)?;

@@ -2,6 +2,7 @@
 //! bound, and refuse beforehand what may need more than is allowed.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -244,7 +245,7 @@ fn forged_folders_take_no_more_memory_than_is_stated() {
                 &run,
                 dir.path().join("new"),
                 &Access::default(),
-                &mut |_, _| {},
+                &mut |_, _| ControlFlow::Continue(()),
             )
         });
         assert_eq!(report.is_ok_and(|r| r.is_lossless()), !damaged, "{what}");
@@ -288,7 +289,7 @@ fn forged_folders_take_no_more_memory_than_is_stated() {
                             memory: Some(limit),
                             keys: None,
                         },
-                        &mut |_, _| {},
+                        &mut |_, _| ControlFlow::Continue(()),
                     );
                     assert!(!new.exists());
                     report.map(drop)
@@ -332,7 +333,7 @@ fn metadata_that_does_not_fit_is_refused_by_its_length() {
                 memory: Some(limit),
                 keys: None,
             },
-            &mut |_, _| {},
+            &mut |_, _| ControlFlow::Continue(()),
         )
         .map(drop),
     ] {
@@ -353,7 +354,7 @@ fn metadata_that_does_not_fit_is_refused_by_its_length() {
             memory: enough,
             keys: None,
         },
-        &mut |_, _| {},
+        &mut |_, _| ControlFlow::Continue(()),
     )
     .unwrap();
 }

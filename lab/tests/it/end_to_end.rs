@@ -157,7 +157,10 @@ fn the_scores_of_a_reopened_run_equal_retraining() {
 fn single_precision_runs_replay_bit_for_bit_and_give_similar_scores() {
     let recorded = record("f32", Keep::All);
     let run = recorded.run();
-    let check = replay_check(&run, &ReplayCheckOptions::new(&run), &mut |_, _| {}).unwrap();
+    let check = replay_check(&run, &ReplayCheckOptions::new(&run), &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
     assert!(check.passed() && check.bit_identical(), "{check:#?}");
     let options = CounterfactualOptions::new(0..10);
     let query = [Query::default()];

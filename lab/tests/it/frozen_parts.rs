@@ -170,7 +170,10 @@ fn a_head_on_a_frozen_base_is_recorded_small_replayed_and_swept() {
         samples: 0,
         ..ReplayCheckOptions::new(&run)
     };
-    let report = replay_check(&run, &options, &mut |_, _| ()).unwrap();
+    let report = replay_check(&run, &options, &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
     assert!(report.passed() && report.bit_identical(), "{report:#?}");
     let checked = check_run(&run, &CheckOptions::default(), &mut |_| ()).unwrap();
     assert!(checked.passed(), "{checked}");

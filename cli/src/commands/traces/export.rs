@@ -14,6 +14,7 @@ use serde_json::json;
 use super::tensors::{name_in_file, view};
 use crate::args::Export;
 use crate::commands::context::{open_trace_within, warn};
+use crate::commands::interrupt::{Interrupted, Interrupts};
 use crate::commands::{Outcome, Usage, context, progress};
 use crate::terminal;
 use crate::terminal::{field, say};
@@ -39,8 +40,9 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     // The check takes the path of a file, so it gets the path of a file in the folder.
     output::outside_of_runs(&args.out.join("steps.jsonl"))
         .with_context(|| format!("cannot write {}", args.out.display()))?;
+    let interrupts = Interrupts::listen();
     let files = Files::begin(&args.out)?;
-    let written = write_all(args, &range, &trace, &files);
+    let written = write_all(args, &range, &trace, &files, &interrupts);
     let Written {
         index,
         files: count,
@@ -49,6 +51,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
         Ok(written) => written,
         Err(error) => return Err(files.given_up(error)),
     };
+    drop(interrupts);
     let mut out = terminal::stdout();
     if args.json {
         let summary = json!({
@@ -111,16 +114,19 @@ struct Written {
     bytes: u64,
 }
 
-/// Writes a file per step, their index, and the rows that the run stores.
+/// Writes a file per step, the rows that the run stores, and the index. The index gets its name last, so a folder without it is
+/// incomplete.
 fn write_all(
     args: &Export,
     range: &Range<u64>,
     trace: &Trace,
     into: &Files<'_>,
+    interrupts: &Interrupts,
 ) -> anyhow::Result<Written> {
     let index_path = into.folder.join("steps.jsonl");
-    let index = fs::File::create(&index_path)
-        .with_context(|| format!("cannot write {}", index_path.display()))?;
+    let unfinished = into.folder.join("steps.jsonl.part");
+    let index = fs::File::create(&unfinished)
+        .with_context(|| format!("cannot write {}", unfinished.display()))?;
     let mut index = BufWriter::new(index);
     let bar = progress::bar(range.end - range.start, "exporting", "steps");
     let tensors = trace.layout().tensors().to_vec();
@@ -128,6 +134,9 @@ fn write_all(
     let mut used = BTreeSet::new();
     let mut steps = trace.forward(range.clone());
     while let Some(step) = steps.next()? {
+        if interrupts.asked() {
+            return Err(Interrupted("the export was stopped".to_owned()).into());
+        }
         let file = format!("step-{:09}.safetensors", step.meta.step);
         let path = into.folder.join(&file);
         write_step(&path, &tensors, &step)?;
@@ -140,7 +149,15 @@ fn write_all(
     }
     index.flush()?;
     drop(bar);
-    super::rows::export(trace, &used, into.folder)?;
+    let rows = super::rows::export(trace, &used, into.folder);
+    // Rows that can't be read are reported after everything else is written.
+    let unreadable = match rows {
+        Err(error) if error.is::<super::rows::Unreadable>() => Some(error),
+        rows => {
+            rows?;
+            None
+        }
+    };
     // A reader that ends early returns an error. This is a last check before the success message.
     ensure!(
         files == range.end - range.start,
@@ -148,6 +165,11 @@ fn write_all(
         args.steps,
         range.end - range.start
     );
+    fs::rename(&unfinished, &index_path)
+        .with_context(|| format!("cannot write {}", index_path.display()))?;
+    if let Some(error) = unreadable {
+        return Err(error);
+    }
     Ok(Written {
         index: index_path,
         files,

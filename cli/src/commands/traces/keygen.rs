@@ -1,11 +1,12 @@
 //! `hindcast keygen`: make a pair of keys for signatures.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use hindcast_analyzer::output::{Kind, outside_of_runs, replace};
 use hindcast_format::{Identities, KeyPair, VerifyingKey};
 
 use super::password;
@@ -22,8 +23,7 @@ pub(crate) fn run(args: &Keygen) -> anyhow::Result<Outcome> {
                 path.display()
             );
         }
-        hindcast_analyzer::output::outside_of_runs(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        outside_of_runs(path).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if args.encrypt {
         return for_encryption(&args.key, &public);
@@ -36,7 +36,11 @@ pub(crate) fn run(args: &Keygen) -> anyhow::Result<Outcome> {
     let keys = KeyPair::new(password.as_deref())?;
     let id = VerifyingKey::read(&keys.public)?.id().to_owned();
     write(&args.key, &keys.secret, 0o600)?;
-    write(&public, &keys.public, 0o644)?;
+    if let Err(error) = write(&public, &keys.public, 0o644) {
+        // Half a pair would only be in the way of the next attempt.
+        let _ = fs::remove_file(&args.key);
+        return Err(error);
+    }
     let mut out = terminal::stdout();
     writeln!(out, "key {id}")?;
     writeln!(
@@ -79,14 +83,14 @@ fn public_name(key: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Writes a file that only appears whole, with these permissions from its first byte.
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(mode);
-    options
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())
-                .and_then(|()| file.sync_all())
-        })
-        .with_context(|| format!("cannot write {}", path.display()))
+    replace(path, Kind::New, |to| {
+        // The file that is there was made with the usual permissions.
+        fs::remove_file(to)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(mode);
+        options.open(to)?.write_all(text.as_bytes())
+    })
+    .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -7,6 +7,7 @@ use hindcast_format::{FormatError, LossKind, RecoverReport, Status, Trace};
 
 use crate::args::Recover;
 use crate::commands::context::unopened;
+use crate::commands::interrupt::{Interrupted, Interrupts};
 use crate::commands::{Outcome, context, progress};
 use crate::terminal;
 use crate::terminal::field;
@@ -21,6 +22,7 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
             .with_context(|| format!("cannot write {}", args.out.display()))?;
     }
     let bar = progress::bar(0, "recovering", "steps");
+    let interrupts = Interrupts::listen();
     let report = hindcast_format::recover_within(
         &args.run,
         &args.out,
@@ -28,11 +30,17 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
         &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);
+            interrupts.flow()
         },
     );
+    drop(interrupts);
     bar.finish_and_clear();
     // Exit code 3 means that a new run was written, so an error about damage must not lead to it.
     let report = report.map_err(|e| {
+        if matches!(e, FormatError::Cancelled) {
+            let out = args.out.display();
+            return Interrupted(format!("nothing was written to {out}")).into();
+        }
         // That there is no run is the first thing to know, whatever else is wrong.
         if let Err(none @ FormatError::NotARun { .. }) =
             Trace::open_storage(context::storage(&args.run, memory))

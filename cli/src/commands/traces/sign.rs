@@ -1,11 +1,11 @@
 //! `hindcast sign`: sign a run.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use hindcast_analyzer::output::{self, Kind};
 use hindcast_format::{
     MANIFEST, SIGNATURE, Signature, SignatureError, SigningKey, Status, Storage, TIMESTAMP,
     store_signature, stored_signature, verify_storage_with,
@@ -85,8 +85,7 @@ fn place(args: &Sign, storage: &Arc<dyn Storage>) -> anyhow::Result<PathBuf> {
         }
         return Ok(place);
     };
-    hindcast_analyzer::output::outside_of_runs(out)
-        .with_context(|| format!("cannot write {}", out.display()))?;
+    output::outside_of_runs(out).with_context(|| format!("cannot write {}", out.display()))?;
     if let Ok(text) = files::read_text(out, KEY)
         && Signature::read(&text).is_err()
     {
@@ -142,11 +141,10 @@ fn whole(args: &Sign, storage: &Arc<dyn Storage>) -> anyhow::Result<Option<Strin
 fn write(path: &Path, signature: &Signature, replace: bool) -> std::io::Result<()> {
     let write = |to: &Path| std::fs::write(to, &signature.text);
     if replace {
-        return hindcast_analyzer::output::replace_checked(path, write);
+        output::replace_checked(path, write)
+    } else {
+        output::replace(path, Kind::New, write)
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(signature.text.as_bytes())?;
-    file.sync_all()
 }
 
 fn print(out: &mut dyn Write, args: &Sign, summary: &Summary) -> anyhow::Result<()> {

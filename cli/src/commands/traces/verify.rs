@@ -18,6 +18,7 @@ use super::export::parse_range;
 use crate::args::Verify;
 use crate::commands::analysis::trust;
 use crate::commands::context::{Models, unopened};
+use crate::commands::interrupt::{Interrupted, Interrupts, told};
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context, progress};
 use crate::contents::{about_never_trained, never_trained};
@@ -161,6 +162,9 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         print(&mut out, &report, args)?;
     }
     if let Some(error) = not_replayed {
+        if error.is::<Interrupted>() {
+            return Err(error);
+        }
         return Err(error.context("--replay: nothing was recomputed"));
     }
     Ok(report.outcome())
@@ -270,10 +274,17 @@ fn replay(
         seed: args.check_seed.unwrap_or_else(trust::clock),
         ..ReplayCheckOptions::new(&run)
     };
+    let interrupts = Interrupts::listen();
     let report = replay_check(&run, &options, &mut |done, total| {
         bar.at(done as u64, total as u64);
-    })?;
-    Ok(report)
+        interrupts.flow()
+    });
+    drop((bar, interrupts));
+    report.map_err(|error| {
+        told(error.into(), || {
+            "the check was stopped; nothing is said about the steps".to_owned()
+        })
+    })
 }
 
 fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result<()> {
@@ -419,8 +430,8 @@ fn summary(
         let errors = errors.filter(|f| f.severity == Severity::Error).count() as u64 + trace.more;
         writeln!(
             out,
-            "DAMAGED: {}; {} of {} can be read, in {segments} ({size}, {status}); \
-             `hindcast recover` copies them to a new run and reports what is lost",
+            "DAMAGED: {}; {} of {} can be recovered, in {segments} ({size}, {status}); \
+             an analysis refuses damaged parts, so run `hindcast recover` first: it copies these steps to a new run and reports what is lost",
             counted(errors, "finding", "findings"),
             trace.steps_ok,
             counted(trace.steps, "step", "steps")

@@ -226,3 +226,44 @@ fn a_second_signal_ends_at_once() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", rest.join().unwrap());
 }
+
+#[test]
+fn an_interrupted_export_and_recovery_leave_nothing_that_looks_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    longer_run(dir, 60);
+    let begun = |name: &str| {
+        let name = name.to_owned();
+        move || {
+            let entries = fs::read_dir(dir).unwrap().flatten();
+            let mut paths = entries.map(|entry| entry.path());
+            paths.any(|path| path.file_name().unwrap().to_string_lossy().contains(&name))
+        }
+    };
+    for (words, sign, out) in [
+        (
+            ["export", "run", "--steps", "0..720", "--out", "steps"],
+            "steps",
+            "steps",
+        ),
+        (
+            ["recover", "run", "--out", "new", "--memory", "8GB"],
+            ".new",
+            "new",
+        ),
+    ] {
+        let mut child = start(dir, &words);
+        let there = pause_when(&mut child, begun(sign));
+        assert!(there, "{words:?} ended before it could be stopped");
+        end_by(&child, Signal::INT);
+        let output = child.wait_with_output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(130), "{words:?}: {said}");
+        assert!(said.contains("interrupted: "), "{words:?}: {said}");
+        assert!(!dir.join(out).exists(), "{words:?}: {said}");
+    }
+    assert!(
+        fs::read_dir(dir).unwrap().count() == 1,
+        "only the run is there"
+    );
+}

@@ -304,3 +304,33 @@ fn a_time_stamp_token_lies_beside_the_signature() {
     let check = "ts -verify -data run/manifest.json.minisig -in old.tsr -CAfile ca.pem";
     assert!(!openssl(check).unwrap().status.success());
 }
+
+#[test]
+fn a_full_disk_leaves_no_half_of_a_key_or_signature() {
+    let dir = signer();
+    let dir = dir.path();
+    // A limit of 0 bytes for files stands for a full disk.
+    let limited = |words: &str| {
+        let line = format!(
+            "ulimit -f 0; exec {} {words}",
+            env!("CARGO_BIN_EXE_hindcast")
+        );
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(line)
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        let said = stderr(&output);
+        assert_eq!(code(&output), 1, "{said}");
+        said
+    };
+    let said = limited("keygen new.key --no-password");
+    assert!(said.contains("cannot write new.key"), "{said}");
+    limited("sign run --key own.key --out run.sig");
+    let left = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name());
+    let mut left: Vec<String> = left.map(|name| name.into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, ["own.key", "own.key.pub", "run"]);
+    fine(dir, &["keygen", "new.key", "--no-password"]);
+}

@@ -139,7 +139,10 @@ fn training_with_candles_batch_norm_has_the_same_bits_and_is_replayed_by_ours() 
             samples: 0,
             ..ReplayCheckOptions::new(&run)
         };
-        let report = replay_check(&run, &options, &mut |_, _| {}).unwrap();
+        let report = replay_check(&run, &options, &mut |_, _| {
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
         assert_eq!(report.steps.len() as u64, STEPS);
         assert!(report.bit_identical(), "{dtype:?}: {:?}", report.worst());
     }
@@ -153,7 +156,10 @@ fn candles_batch_norm_replays_and_a_sweep_refuses_it_by_name() {
     let (trace, data) = (trace(&storage), data());
     let theirs = Arc::new(OwnModel::new(candles, Net::forward, ops::cross_entropy).unwrap());
     let run = RecordedRun::from_trace(&trace, theirs.clone(), data.as_ref(), None).unwrap();
-    let report = replay_check(&run, &ReplayCheckOptions::new(&run), &mut |_, _| {}).unwrap();
+    let report = replay_check(&run, &ReplayCheckOptions::new(&run), &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
     assert!(report.passed() && report.bit_identical());
     let mut engine = AutodiffEngine::new(theirs, DType::F64, &Device::Cpu).unwrap();
     let gradient = Query::default()

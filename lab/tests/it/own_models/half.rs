@@ -168,7 +168,10 @@ fn steps_in_half_precision_are_replayed_bit_for_bit() {
             samples: 0,
             ..ReplayCheckOptions::new(&run)
         };
-        let report = replay_check(&run, &options, &mut |_, _| {}).unwrap();
+        let report = replay_check(&run, &options, &mut |_, _| {
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
         assert_eq!(report.steps.len() as u64, STEPS, "{rule} {kind:?}");
         assert!(
             report.bit_identical(),
@@ -197,7 +200,10 @@ fn another_implementation_of_the_loss_is_within_the_tolerance_of_its_type() {
             samples: 0,
             ..ReplayCheckOptions::new(&run)
         };
-        let report = replay_check(&run, &options, &mut |_, _| {}).unwrap();
+        let report = replay_check(&run, &options, &mut |_, _| {
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
         println!(
             "{dtype:?}: median error of updates {:.1e}, worst {:?}",
             report.median_update_error(),
@@ -215,7 +221,10 @@ fn a_run_that_was_trained_in_another_type_is_not_reproduced() {
     let data = data();
     let plain = Arc::new(OwnModel::new(Net::new, Net::forward, ops::cross_entropy).unwrap());
     let run = RecordedRun::from_trace(&trace, plain, data.as_ref(), None).unwrap();
-    let report = replay_check(&run, &ReplayCheckOptions::new(&run), &mut |_, _| {}).unwrap();
+    let report = replay_check(&run, &ReplayCheckOptions::new(&run), &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
     assert!(!report.passed() && !report.bit_identical());
 }
 

@@ -150,7 +150,10 @@ fn replayed<M: Model>(name: &str) {
             samples: 0,
             ..ReplayCheckOptions::new(&run)
         };
-        let report = replay_check(&run, &options, &mut |_, _| {}).unwrap();
+        let report = replay_check(&run, &options, &mut |_, _| {
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
         assert_eq!(report.steps.len() as u64, STEPS, "{name}");
         assert!(
             report.bit_identical(),

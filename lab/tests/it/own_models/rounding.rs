@@ -113,7 +113,10 @@ fn replayed(trace: &Trace, rule: Option<&str>) -> ReplayCheckReport {
         ..ReplayCheckOptions::new(&run)
     };
     let seen = rule_check(&run, &RuleCheckOptions::new(0..STEPS, 3)).unwrap();
-    let report = replay_check(&run, &options, &mut |_, _| {}).unwrap();
+    let report = replay_check(&run, &options, &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
     println!(
         "{rule:?}: rule check {:?}, largest error {:.1e}, of the update {:.1e}, median {:.1e}, by rounding {}",
         seen.passed(),

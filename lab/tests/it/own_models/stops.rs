@@ -216,7 +216,10 @@ fn steps_with_constants_are_replayed_bit_for_bit() {
                 samples: 0,
                 ..ReplayCheckOptions::new(&run)
             };
-            let report = replay_check(&run, &options, &mut |_, _| {}).unwrap();
+            let report = replay_check(&run, &options, &mut |_, _| {
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
             assert_eq!(report.steps.len() as u64, STEPS);
             assert!(report.bit_identical(), "{name}: {:?}", report.worst());
         }

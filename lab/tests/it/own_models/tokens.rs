@@ -170,7 +170,10 @@ fn a_run_of_sequences_is_checked_and_replayed() {
             samples: 0,
             ..ReplayCheckOptions::new(&run)
         };
-        let report = replay_check(&run, &options, &mut |_, _| {}).unwrap();
+        let report = replay_check(&run, &options, &mut |_, _| {
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
         assert_eq!(report.steps.len() as u64, STEPS);
         assert!(report.bit_identical(), "{dtype:?}: {:?}", report.worst());
     }

@@ -36,7 +36,10 @@ fn damaged_frame_tensors() -> State {
         build: |w| w.hit("seg-00000001.hcs", |b| frame(b, 2) - 13),
         cells: [
             ok(&["12 steps in 0..12, 3 epochs"]),
-            damaged(&[CHUNK, "DAMAGED: 3 findings; 12 of 12 steps can be read"]),
+            damaged(&[
+                CHUNK,
+                "DAMAGED: 3 findings; 12 of 12 steps can be recovered",
+            ]),
             damaged(&[CHUNK, "not replayed: the trace is damaged"]),
             damaged(&["not signed: run is damaged"]),
             damaged(&["the trace can't be read", CHUNK, RECOVER]),
@@ -78,7 +81,11 @@ fn damaged_frame_metadata() -> State {
                 STEP_5,
                 "metadata checksum",
             ]),
-            damaged(&[STEP_5, "metadata checksum", "11 of 12 steps can be read"]),
+            damaged(&[
+                STEP_5,
+                "metadata checksum",
+                "11 of 12 steps can be recovered",
+            ]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&["not signed: run is damaged"]),
             damaged(&[STEP_5, "metadata checksum", RECOVER]),
@@ -132,7 +139,7 @@ fn damaged_frame_header() -> State {
             damaged(&[
                 STEP_5,
                 "frame header checksum",
-                "11 of 12 steps can be read",
+                "11 of 12 steps can be recovered",
             ]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&["not signed: run is damaged"]),
@@ -215,7 +222,7 @@ fn damaged_manifest() -> State {
         build: |w| w.hit("manifest.json", |_| 700),
         cells: [
             damaged(&["12 steps in 0..12, 3 epochs", "head        none", SEAL]),
-            damaged(&[SEAL, "DAMAGED: 1 finding; 12 of 12 steps can be read"]),
+            damaged(&[SEAL, "DAMAGED: 1 finding; 12 of 12 steps can be recovered"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&["not signed: run is damaged"]),
             ok(&["warning: ", SEAL, "window 0..12 of 12 steps"]),
@@ -269,7 +276,7 @@ fn missing_manifest() -> State {
             ]),
             damaged(&[
                 NO_MANIFEST,
-                "DAMAGED: 1 finding; 12 of 12 steps can be read",
+                "DAMAGED: 1 finding; 12 of 12 steps can be recovered",
             ]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&["not signed: run is damaged"]),

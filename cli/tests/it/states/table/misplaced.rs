@@ -174,7 +174,7 @@ fn emptied_segment() -> State {
         build: World::emptied,
         cells: [
             damaged(&["readable    8 of 12 steps", EMPTY]),
-            damaged(&["8 of 12 steps can be read"]),
+            damaged(&["8 of 12 steps can be recovered"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&["not signed: run is damaged"]),
             damaged(&[FEWER, RECOVER]),
@@ -220,7 +220,7 @@ fn pipe_as_segment() -> State {
         build: |w| w.pipe("seg-00000001.hcs"),
         cells: [
             damaged(&["readable    8 of 12 steps", PIPE]),
-            damaged(&[PIPE, "8 of 12 steps can be read"]),
+            damaged(&[PIPE, "8 of 12 steps can be recovered"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&["not signed: run is damaged"]),
             damaged(&[PIPE, RECOVER]),
@@ -266,7 +266,7 @@ fn pipe_as_manifest() -> State {
         build: |w| w.pipe("manifest.json"),
         cells: [
             damaged(&["12 steps in 0..12", "head        none", NO_MANIFEST]),
-            damaged(&[NO_MANIFEST, "12 of 12 steps can be read"]),
+            damaged(&[NO_MANIFEST, "12 of 12 steps can be recovered"]),
             damaged(&["not replayed: the trace is damaged"]),
             damaged(&["not signed: run is damaged"]),
             ok(&["warning: ", NO_MANIFEST, "window 0..12 of 12 steps"]),
