@@ -21,7 +21,7 @@ pub(crate) enum RemovalKind {
 }
 
 /// A level as a short phrase.
-pub(crate) fn phrase(level: Level) -> &'static str {
+fn phrase(level: Level) -> &'static str {
     match level {
         Level::Confirmed => "Confirmed by retraining",
         Level::Unchecked => "Not checked",
@@ -44,7 +44,24 @@ pub(crate) fn key(level: Level) -> &'static str {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Told {
     pub level: Level,
+    /// The size up to which all groups changed the query as predicted, if larger groups didn't.
+    pub holds_up_to: Option<usize>,
     pub reasons: Vec<String>,
+}
+
+impl Told {
+    /// The level as a short phrase. If only the larger groups failed, it says up to which size the scores held.
+    pub fn phrase(&self) -> String {
+        let level = phrase(self.level);
+        match self.holds_up_to {
+            Some(n) => format!(
+                "{} for groups of up to {n} examples; larger ones: {}",
+                phrase(Level::Confirmed),
+                level.to_lowercase()
+            ),
+            None => level.to_owned(),
+        }
+    }
 }
 
 /// What is said about the scores of a query.
@@ -111,7 +128,7 @@ impl Verdict {
     /// Prints a line for each kind of removal.
     pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
         for (kind, told) in [("one at a time", &self.one), ("together", &self.together)] {
-            let level = phrase(told.level).to_lowercase();
+            let level = told.phrase().to_lowercase();
             writeln!(
                 out,
                 "trust, examples removed {kind}: {level}. {}",
@@ -168,8 +185,15 @@ fn basis(subject: &Subject) -> Vec<String> {
 
 fn told(judgement: &Judgement, kind: &str) -> Told {
     let findings = judgement.findings.iter();
+    let drifts = |finding: &Finding| matches!(finding, Finding::Drift { .. });
+    let up_to = judgement.findings.iter().find_map(|finding| match finding {
+        Finding::Groups { up_to, .. } => *up_to,
+        _ => None,
+    });
+    let failed = judgement.level > Level::Confirmed && !judgement.findings.iter().any(drifts);
     Told {
         level: judgement.level,
+        holds_up_to: up_to.filter(|_| failed),
         reasons: findings.map(|finding| sentence(finding, kind)).collect(),
     }
 }
@@ -198,7 +222,13 @@ fn sentence(finding: &Finding, kind: &str) -> String {
             }
             out += &format!(
                 "{signs} of {sets} changes have the predicted sign, and the real changes are {factor:.2} times the predicted ones; {}.",
-                reading(order, directed, sized, few)
+                match (order, few) {
+                    (Order::Right, false) if directed && sized => format!(
+                        "the order is right, {} signs are right, and the sizes are right within a factor of 2",
+                        if signs == sets { "all" } else { "most" }
+                    ),
+                    _ => reading(order, directed, few).to_owned(),
+                }
             );
             out
         }
@@ -275,10 +305,10 @@ fn adjoint(growth: Growth) -> String {
     }
 }
 
-fn reading(order: Order, directed: bool, sized: bool, few: bool) -> &'static str {
+/// The reading of changes that aren't all as predicted.
+fn reading(order: Order, directed: bool, few: bool) -> &'static str {
     match order {
         _ if few => "they are too few to confirm the scores",
-        Order::Right if directed && sized => "order, signs and sizes are right",
         Order::Right if directed => "the order is right, the sizes are not",
         Order::Right => "the order is right, but the signs often differ",
         Order::Rough => "the order is roughly right",
@@ -343,6 +373,45 @@ mod tests {
             lines[1].starts_with("trust, examples removed together: do not trust. One group"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_words_about_changes_fit_their_numbers() {
+        let said = |wrong: usize, factor: f64| {
+            let sets: Vec<(u64, f64, f64)> = (1..=20)
+                .map(|i: u32| {
+                    let sign = if (i as usize) <= wrong { -0.1 } else { 1.0 };
+                    (1, -f64::from(i), -sign * factor * f64::from(i))
+                })
+                .collect();
+            Verdict::of(&subject(), &[removals(&sets)]).one.reasons[0].clone()
+        };
+        let all = said(0, 0.61);
+        assert!(all.contains("20 of 20"), "{all}");
+        let words = "the order is right, all signs are right, and the sizes are right within a factor of 2.";
+        assert!(all.ends_with(words), "{all}");
+        let most = said(2, 0.61);
+        assert!(most.contains("18 of 20"), "{most}");
+        assert!(most.contains("most signs are right"), "{most}");
+    }
+
+    #[test]
+    fn a_scan_that_fails_at_its_largest_group_says_up_to_where_it_held() {
+        let sets = [
+            (10, -0.1, -0.1),
+            (30, -0.3, -0.3),
+            (100, -1.0, -1.1),
+            (300, -3.0, 1.0),
+        ];
+        let told = Verdict::of(&subject(), &[removals(&sets)]).together;
+        assert_eq!(told.level, Level::Doubtful);
+        assert_eq!(
+            told.phrase(),
+            "Confirmed by retraining for groups of up to 100 examples; larger ones: do not trust"
+        );
+        let sets = [(10, -0.1, 0.1), (30, -0.3, -0.3)];
+        let told = Verdict::of(&subject(), &[removals(&sets)]).together;
+        assert_eq!(told.phrase(), "Do not trust");
     }
 
     #[test]

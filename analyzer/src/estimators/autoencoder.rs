@@ -24,6 +24,7 @@ pub(super) static METHOD: Method = Method {
     needs: "validation images without outliers; trains its own network, minutes for 10,000 images",
     source: "as a baseline in Hara, Nitanda, Maehara, NeurIPS 2019 (figure 5); Aggarwal: Outlier Analysis, 2016",
     predicts: false,
+    asks: false,
     windowed: false,
     sweeps: false,
     options: &[

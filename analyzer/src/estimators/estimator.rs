@@ -197,6 +197,8 @@ pub struct Method {
     /// Whether a score predicts the change of the query when the example is left out. If so, scores add up and can be
     /// compared with retraining. The scores of other methods only rank examples.
     pub predicts: bool,
+    /// Whether the scores depend on the query. If not, every query has the same ones.
+    pub asks: bool,
     /// Whether scores belong to a window of steps.
     pub windowed: bool,
     /// Whether the method is a reverse sweep. Only sweeps can be saved and resumed, and compute each epoch's share.

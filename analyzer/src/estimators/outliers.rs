@@ -18,6 +18,7 @@ pub(super) static METHOD: Method = Method {
     needs: "the final state, and validation examples without outliers; a forward pass over all examples",
     source: "Liu, Ting, Zhou: Isolation Forest, ICDM 2008; as a baseline in Hara, Nitanda, Maehara, NeurIPS 2019",
     predicts: false,
+    asks: false,
     windowed: false,
     sweeps: false,
     options: &[

@@ -14,6 +14,7 @@ pub(super) static METHOD: Method = Method {
     needs: "nothing",
     source: "the baseline of random removal in Hara, Nitanda, Maehara, NeurIPS 2019",
     predicts: false,
+    asks: false,
     windowed: false,
     sweeps: false,
     options: &[MethodOption {

@@ -24,6 +24,7 @@ pub(super) static TRACIN: Method = Method {
     needs: "the last step of each epoch of the window and the step after it; a pass over all examples per checkpoint",
     source: PAPER,
     predicts: false,
+    asks: true,
     windowed: true,
     sweeps: false,
     options: &[MethodOption {
@@ -44,6 +45,7 @@ pub(super) static TRACIN_STEPS: Method = Method {
     needs: "every step of the window, and the query's gradient at each: quick for a query of few examples only",
     source: PAPER,
     predicts: false,
+    asks: true,
     windowed: true,
     sweeps: false,
     options: &[],

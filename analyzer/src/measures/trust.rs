@@ -68,7 +68,7 @@ pub enum Finding {
         groups: usize,
         /// How many changed the query as predicted: by sign, and by size within a factor of 1.5.
         right: usize,
-        /// The largest size up to which all groups did.
+        /// The largest of the sizes below that of the smallest group that didn't.
         up_to: Option<usize>,
     },
     /// A group whose real change has the other sign.
@@ -225,6 +225,7 @@ fn groups(sets: &[SetChange], drift: f64) -> Judgement {
     let largest = sorted.iter().map(size).fold(0.0, f64::max);
     let mut wrong = Vec::new();
     let mut negligible = Vec::new();
+    let mut right = Vec::new();
     for &group in &sorted {
         let small = group.real.abs() <= drift || size(&group) < NEGLIGIBLE * largest;
         let finding = Finding::WrongSign {
@@ -233,7 +234,10 @@ fn groups(sets: &[SetChange], drift: f64) -> Judgement {
         };
         let sized = (1.0 / GROUP_FACTOR..=GROUP_FACTOR).contains(&group.ratio());
         let (level, finding) = match (group.right_sign(), sized) {
-            (true, true) => continue,
+            (true, true) => {
+                right.push(group.examples);
+                continue;
+            }
             (true, false) => (
                 Level::Careful,
                 Finding::WrongSize {
@@ -251,8 +255,7 @@ fn groups(sets: &[SetChange], drift: f64) -> Judgement {
     }
     let judged = sorted.len() - negligible.len();
     let first_wrong = wrong.iter().map(|(_, _, group)| group.examples).min();
-    let right = sorted.iter().map(|set| set.examples);
-    let up_to = right.filter(|&n| judged > 0 && first_wrong.is_none_or(|wrong| n < wrong));
+    let before = |n: &usize| first_wrong.is_none_or(|wrong| *n < wrong);
     let mut judgement = Judgement {
         // Changes that are all negligible confirm nothing.
         level: if judged > 0 {
@@ -262,8 +265,8 @@ fn groups(sets: &[SetChange], drift: f64) -> Judgement {
         },
         findings: vec![Finding::Groups {
             groups: judged,
-            right: judged - wrong.len(),
-            up_to: up_to.max(),
+            right: right.len(),
+            up_to: right.iter().copied().filter(before).max(),
         }],
     };
     for (level, finding, _) in wrong {

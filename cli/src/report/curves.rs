@@ -1,6 +1,7 @@
 //! Plots of losses by step.
 
-use super::plot::{Axis, Ink, Mark, Plot};
+use super::plot::{Axis, Ink, Key, Mark, Plot};
+use crate::words::counted;
 use hindcast_analyzer::curves::LossCurve;
 
 /// An axis for these losses. Losses over several decades are only readable on a logarithmic axis.
@@ -41,13 +42,25 @@ pub(crate) fn loss_plot(curve: &LossCurve, split: Option<&str>) -> Plot {
                 format!("{least} or {}", least + 1)
             };
             vec![
-                (Ink::Help, 0, format!("training loss, mean of {each} steps")),
-                (Ink::Quiet, 0, "smallest to largest".to_owned()),
+                (
+                    Ink::Help,
+                    Key::Line,
+                    format!("training loss, mean of {each} steps"),
+                ),
+                (Ink::Quiet, Key::Band, "smallest to largest".to_owned()),
             ]
         } else {
-            vec![(Ink::Help, 0, "training loss of each step".to_owned())]
+            vec![(
+                Ink::Help,
+                Key::Line,
+                "training loss of each step".to_owned(),
+            )]
         };
-        legend.push((Ink::Plain, 0, "training, mean of an epoch".to_owned()));
+        legend.push((
+            Ink::Plain,
+            Key::Line,
+            "training, mean of an epoch".to_owned(),
+        ));
         let band = stretches.iter().map(|s| (s.step, s.least, s.largest));
         marks.push(Mark::Band {
             points: band.collect(),
@@ -69,7 +82,7 @@ pub(crate) fn loss_plot(curve: &LossCurve, split: Option<&str>) -> Plot {
         });
     marks.extend(levels);
     if let (Some(split), false) = (split, held_out.is_empty()) {
-        legend.push((Ink::Harm, 3, format!("{split} loss")));
+        legend.push((Ink::Harm, Key::Dot(3), format!("{split} loss")));
         marks.push(Mark::Line {
             points: held_out.clone(),
             ink: Ink::Harm,
@@ -84,6 +97,17 @@ pub(crate) fn loss_plot(curve: &LossCurve, split: Option<&str>) -> Plot {
     let mut plot = Plot::new(x, loss_axis(&losses), marks);
     plot.legend = legend;
     plot
+}
+
+/// A title that says how many losses aren't drawn, because they aren't finite.
+pub(crate) fn titled(title: String, missing: usize) -> String {
+    match missing as u64 {
+        0 => title,
+        n => format!(
+            "{title} ({} not finite, not drawn)",
+            counted(n, "loss is", "losses are")
+        ),
+    }
 }
 
 /// The losses of one of several runs.
@@ -110,11 +134,11 @@ pub(crate) fn compared_plot(runs: &[ComparedCurve<'_>]) -> Plot {
         let ink = Ink::Series(at);
         match (mean.is_empty(), held_out.is_empty()) {
             (true, true) => {}
-            (true, false) => legend.push((ink, 3, format!("{run}, {of_split}"))),
-            (false, true) => legend.push((ink, 0, (*run).to_owned())),
+            (true, false) => legend.push((ink, Key::Dot(3), format!("{run}, {of_split}"))),
+            (false, true) => legend.push((ink, Key::Line, (*run).to_owned())),
             (false, false) => {
-                legend.push((ink, 0, (*run).to_owned()));
-                legend.push((ink, 3, format!("its {of_split}")));
+                legend.push((ink, Key::Line, (*run).to_owned()));
+                legend.push((ink, Key::Dot(3), format!("its {of_split}")));
             }
         }
         marks.push(Mark::Line {
@@ -128,7 +152,10 @@ pub(crate) fn compared_plot(runs: &[ComparedCurve<'_>]) -> Plot {
             size: 4,
         });
     }
+    let names: Vec<&str> = runs.iter().map(|run| run.run).collect();
+    let missing: usize = runs.iter().map(|run| run.curve.not_finite).sum();
     let mut plot = Plot::new(Axis::around("step", steps), loss_axis(&losses), marks);
+    plot.title = titled(format!("Losses of {}", names.join(" and ")), missing);
     plot.legend = legend;
     plot
 }
@@ -212,6 +239,11 @@ mod tests {
         assert_eq!(
             names(&plot),
             ["a", "its test loss", "b, validation loss", "c"]
+        );
+        assert_eq!(plot.title, "Losses of a and b and c and d");
+        assert_eq!(
+            titled("Losses of a".to_owned(), 1),
+            "Losses of a (1 loss is not finite, not drawn)"
         );
         for plot in [plot, loss_plot(&curve(false, true), Some("test"))] {
             let svg = plot.svg(crate::report::plot::FIGURE_SIZE).unwrap();

@@ -11,7 +11,7 @@ use image::{ColorType, ImageEncoder as _, RgbImage, codecs::png::PngEncoder, ima
 use hindcast_analyzer::scores::Spread;
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
-use super::view::score;
+use super::view::{Ranks, score};
 use crate::marked::{Piece, text_of};
 use crate::picture::to_rgb;
 use crate::row_values::RowValues;
@@ -84,7 +84,8 @@ pub(crate) struct Extremes {
 }
 
 impl Extremes {
-    /// The `k` most harmful and `k` most helpful examples of query `q`; fewer if fewer scores are below or above 0.
+    /// The `k` most harmful and `k` most helpful examples of query `q`; fewer if fewer scores are below or above 0. The sign
+    /// of a score has no meaning if the method only ranks: these are the examples with the lowest and the highest scores.
     ///
     /// # Errors
     /// If an example can't be read or drawn.
@@ -94,10 +95,11 @@ impl Extremes {
         k: usize,
         data: Option<&dyn DataSet>,
     ) -> anyhow::Result<Extremes> {
+        let ranks = Ranks::of(&table.metadata.method).is_some();
         let shown = |rows: Vec<&ScoreRow>, harmful: bool| -> anyhow::Result<Vec<Example>> {
             rows.into_iter()
                 .filter_map(|row| Some((score(row, q)?, row)))
-                .filter(|(score, _)| (*score < 0.0) == harmful && *score != 0.0)
+                .filter(|(score, _)| ranks || ((*score < 0.0) == harmful && *score != 0.0))
                 .map(|(score, row)| example(row, q, score, data))
                 .collect()
         };

@@ -9,6 +9,7 @@ mod issues;
 mod parts;
 mod pieces;
 mod predictions;
+mod ranked;
 mod sections;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};

@@ -15,10 +15,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use axis::{scaled, scaled_range, ticks, x_ticks};
 use hindcast_analyzer::output::{self, FIGURE, Kind};
 use hindcast_analyzer::{AnalysisError, Result};
-use marks::shapes;
+use marks::{key, shapes};
 
 pub(crate) use axis::Axis;
-pub(crate) use marks::{Ink, Mark};
+pub(crate) use marks::{Ink, Key, Mark};
 
 const TEXT: RGBColor = RGBColor(0x5b, 0x5d, 0x63);
 const GRID: RGBColor = RGBColor(0xe6, 0xe4, 0xdd);
@@ -50,8 +50,8 @@ pub(crate) struct Plot {
     pub marks: Vec<Mark>,
     /// Title above the axes; may be empty.
     pub title: String,
-    /// Names of the series: ink, shape, name.
-    pub legend: Vec<(Ink, usize, String)>,
+    /// Names of the series: ink, how they are drawn, name.
+    pub legend: Vec<(Ink, Key, String)>,
 }
 
 impl Plot {
@@ -247,7 +247,7 @@ impl Plot {
     }
 
     /// The entries of the legend, broken into lines that fit.
-    fn key_rows(&self, size: Size) -> Vec<Vec<&(Ink, usize, String)>> {
+    fn key_rows(&self, size: Size) -> Vec<Vec<&(Ink, Key, String)>> {
         let mut rows: Vec<Vec<_>> = vec![Vec::new()];
         let mut used = 0;
         for entry in &self.legend {
@@ -278,12 +278,12 @@ impl Plot {
         }
         for row in self.key_rows(size) {
             let mut x = 62;
-            for (ink, shape, name) in row {
-                for element in shapes((x, y + 7), *ink, *shape, 4) {
+            for (ink, of, name) in row {
+                for element in key((x, y + 7), *ink, *of) {
                     top.draw(&element)?;
                 }
                 let style = ("sans-serif", 15.0).into_font().color(&TEXT);
-                top.draw(&Text::new(name.clone(), (x + 10, y + 1), style))?;
+                top.draw(&Text::new(name.clone(), (x + 13, y + 1), style))?;
                 x += key_width(name);
             }
             y += KEY_LINE as i32;
@@ -299,7 +299,7 @@ type Chart<'a> = ChartContext<'a, Backend<'a>, Cartesian2d<RangedCoordf64, Range
 
 /// Approximate width of a legend entry in pixels.
 fn key_width(name: &str) -> i32 {
-    34 + 7 * name.chars().count() as i32
+    37 + 7 * name.chars().count() as i32
 }
 
 #[cfg(test)]
@@ -340,12 +340,34 @@ mod tests {
     }
 
     #[test]
+    fn a_key_looks_as_the_mark_that_it_names() {
+        let drawn = |of: Key| {
+            let axis = || Axis::around("x", [0.0, 1.0]);
+            let mut plot = Plot::new(axis(), axis(), Vec::new());
+            plot.legend = vec![(Ink::Harm, of, "name".to_owned())];
+            let svg = plot.svg(FIGURE_SIZE).unwrap();
+            let count = |tag: &str| svg.matches(tag).count();
+            (count("<circle"), count("<polyline"), count("#C24A00"))
+        };
+        let (none, lines, _) = drawn(Key::Band);
+        assert_eq!(none, 0);
+        assert_eq!(drawn(Key::Line), (0, lines + 1, 1));
+        assert_eq!(drawn(Key::Dot(0)), (1, lines, 1));
+    }
+
+    #[test]
     fn a_long_legend_makes_a_plot_of_a_page_higher() {
         let height = |entries: usize, alone: bool| {
             let axis = || Axis::around("x", [0.0, 1.0]);
             let mut plot = Plot::new(axis(), axis(), Vec::new());
-            plot.legend =
-                vec![(Ink::Help, 0, "a name of thirty characters...".to_owned()); entries];
+            plot.legend = vec![
+                (
+                    Ink::Help,
+                    Key::Dot(0),
+                    "a name of thirty characters...".to_owned()
+                );
+                entries
+            ];
             let (width, height) = (300, 200);
             let svg = plot
                 .svg(Size {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use hindcast_analyzer::estimators::method;
 use hindcast_analyzer::scores::AdjointGrowth;
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
-/// Number of bars of a distribution; odd, so that the middle one contains zero.
-const BINS: usize = 61;
+/// Number of bars of a distribution on each side of zero, where a bar ends: every bar is of scores of one sign.
+const BINS: usize = 30;
 /// If there are more distinct labels than this, they are not classes.
 const MOST_CLASSES: usize = 60;
 
@@ -19,6 +20,8 @@ pub(crate) struct View {
     pub method: String,
     /// Engine, float type and device.
     pub engine: String,
+    /// What the scores are if they only rank; `None` if they predict changes of the query.
+    pub ranks: Option<Ranks>,
     /// The query's name, and its value at the end of training.
     pub query: String,
     pub value: f64,
@@ -46,6 +49,21 @@ pub(crate) struct View {
     /// The method's options, and its remarks.
     pub settings: BTreeMap<String, String>,
     pub remarks: Vec<String>,
+}
+
+/// The scores of a method that only ranks examples, the most harmful or suspicious first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ranks {
+    /// Whether the order depends on the query.
+    pub asks: bool,
+}
+
+impl Ranks {
+    /// `None` if the method predicts changes, or if it isn't known.
+    pub fn of(name: &str) -> Option<Ranks> {
+        let method = method(name).ok().filter(|method| !method.predicts)?;
+        Some(Ranks { asks: method.asks })
+    }
 }
 
 /// Sums over all scored examples.
@@ -107,6 +125,7 @@ impl View {
         View {
             table: path.to_owned(),
             method: meta.method.clone(),
+            ranks: Ranks::of(&meta.method),
             engine: meta.engine.clone(),
             query: match query {
                 Some(query) if !query.name.is_empty() => query.name.clone(),
@@ -177,24 +196,31 @@ fn totals(scored: &[(f64, &ScoreRow)]) -> Totals {
     }
 }
 
-/// Counts the scores in bars of equal width, symmetric around zero. Leaves out empty bars at the ends.
+/// Counts the scores in bars of equal width, from the first one that isn't empty to the last one. A bar ends at zero; scores
+/// of zero are counted right of it.
 fn distribution(scored: &[(f64, &ScoreRow)]) -> Vec<Bin> {
     let (Some(first), Some(last)) = (scored.first(), scored.last()) else {
         return Vec::new();
     };
     let reach = first.0.abs().max(last.0.abs());
     let reach = if reach > 0.0 { reach } else { 1e-12 };
-    let width = 2.0 * reach / BINS as f64;
-    let mut bins: Vec<Bin> = (0..BINS)
+    let width = reach / BINS as f64;
+    let edge = |i: usize| (i as f64 - BINS as f64) * width;
+    let mut bins: Vec<Bin> = (0..2 * BINS)
         .map(|i| Bin {
-            low: -reach + i as f64 * width,
-            high: -reach + (i + 1) as f64 * width,
+            low: edge(i),
+            high: edge(i + 1),
             count: 0,
         })
         .collect();
     for (score, _) in scored {
-        let at = (((score + reach) / width) as usize).min(BINS - 1);
-        bins[at].count += 1;
+        let from_zero = ((score.abs() / width) as usize).min(BINS - 1);
+        bins[if *score < 0.0 {
+            BINS - 1 - from_zero
+        } else {
+            BINS + from_zero
+        }]
+        .count += 1;
     }
     let filled = |bin: &Bin| bin.count > 0;
     let from = bins.iter().position(filled).unwrap_or(0);
@@ -336,6 +362,11 @@ pub(crate) mod tests {
         assert!(bins.first().unwrap().low <= -2.0 && bins.first().unwrap().count > 0);
         assert!(bins.last().unwrap().high >= 7.99 && bins.last().unwrap().count > 0);
         assert!(bins.len() < 45, "nothing lies below -2");
+        let small = View::of(&table(&[Some(-1.0), Some(-1e-9)]), 0, "scores.csv");
+        let ends = |bin: &Bin| (bin.low, bin.high, bin.count);
+        let bins = &small.distribution;
+        assert_eq!(ends(bins.last().unwrap()), (-1.0 / 30.0, 0.0, 1));
+        assert!(bins.iter().all(|bin| bin.high <= 0.0));
         let same = View::of(&table(&[Some(0.0), Some(0.0)]), 0, "scores.csv");
         assert_eq!(same.distribution.len(), 1);
         assert_eq!(View::of(&table(&[None]), 0, "x").distribution, []);

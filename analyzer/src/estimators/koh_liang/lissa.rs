@@ -16,6 +16,7 @@ pub(in crate::estimators) static METHOD: Method = Method {
     needs: "only the final state; depth × batch × repeats examples with a Hessian-vector product each",
     source: "Koh, Liang, ICML 2017; Agarwal, Bullins, Hazan: Second-Order Stochastic Optimization for Machine Learning in Linear Time, JMLR 2017",
     predicts: true,
+    asks: true,
     windowed: false,
     sweeps: false,
     options: &[

@@ -16,6 +16,7 @@ pub(in crate::estimators) static METHOD: Method = Method {
     needs: "only the final state; per epoch of the solver a pass over all examples with a Hessian-vector product",
     source: PAPER,
     predicts: true,
+    asks: true,
     windowed: false,
     sweeps: false,
     options: &[

@@ -36,10 +36,10 @@ pub(crate) fn run(args: &Methods) -> anyhow::Result<Outcome> {
     writeln!(
         out,
         "scores:  {}; {}",
-        if method.predicts {
-            "the predicted change of the query without the example"
-        } else {
-            "a ranking, not a predicted change"
+        match (method.predicts, method.asks) {
+            (true, _) => "the predicted change of the query without the example",
+            (false, true) => "a ranking, not a predicted change",
+            (false, false) => "a ranking, not a predicted change; the same for every query",
         },
         if method.windowed {
             "of the steps of --window"
@@ -75,6 +75,7 @@ fn describe(method: &Method) -> serde_json::Value {
         "needs": method.needs,
         "source": method.source,
         "predicts": method.predicts,
+        "asks": method.asks,
         "windowed": method.windowed,
         "options": options,
     })

@@ -13,7 +13,7 @@ use crate::commands::context::{Models, open_trace_within};
 use crate::commands::{Outcome, Usage, context};
 use crate::report::Source;
 use crate::report::issues::IssuesTable;
-use crate::report::page::Page;
+use crate::report::page::{Page, Shown};
 use crate::report::predicted::{Predicted, Predictor};
 use crate::report::reproduce;
 use crate::report::reproduce::Words;
@@ -177,14 +177,14 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         )?;
     }
     for shown in &page.shown {
-        let of = |level| verdict::phrase(level).to_lowercase();
+        let of = |told: &verdict::Told| told.phrase().to_lowercase();
         writeln!(
             out,
             "{}, {}: one at a time: {}; together: {}",
             field(&shown.view.table),
             field(&shown.view.query),
-            of(shown.verdict.one.level),
-            of(shown.verdict.together.level)
+            of(&shown.verdict.one),
+            of(&shown.verdict.together)
         )?;
     }
     writeln!(
@@ -325,6 +325,12 @@ fn program(models: &Models) -> String {
 fn checks(args: &Report, models: &Models, page: &Page) -> Vec<(usize, String, String)> {
     let mut out = Vec::new();
     for (k, shown) in page.shown.iter().enumerate() {
+        let (table, query) = (&shown.view.table, &shown.view.query);
+        if shown.view.ranks.is_some() {
+            let measured = measured(args, models, shown);
+            out.extend(measured.map(|(purpose, command)| (k, purpose, command)));
+            continue;
+        }
         for kind in &shown.verdict.unchecked {
             let words = Words::new(
                 &program(models),
@@ -344,7 +350,6 @@ fn checks(args: &Report, models: &Models, page: &Page) -> Vec<(usize, String, St
                     "scan.json",
                 ),
             };
-            let (table, query) = (&shown.view.table, &shown.view.query);
             out.push((
                 k,
                 format!("{purpose} ({query} in {table}); `report --removed {file}` then compares predicted and real changes:"),
@@ -353,6 +358,25 @@ fn checks(args: &Report, models: &Models, page: &Page) -> Vec<(usize, String, St
         }
     }
     out
+}
+
+/// The command that measures what the examples change that a method ranks first: a ranking predicts no change.
+fn measured(args: &Report, models: &Models, shown: &Shown) -> Option<(String, String)> {
+    let (table, query) = (&shown.view.table, &shown.view.query);
+    let unchecked = &shown.verdict.unchecked;
+    unchecked.contains(&RemovalKind::Together).then(|| {
+        let words = Words::new(
+            &program(models),
+            "counterfactual",
+            &args.run,
+            args.data.as_deref(),
+        );
+        let words = words.option("--scan", "10,30,100,300").word(table);
+        (
+            format!("Leave out the examples that {table} ranks first, together, to measure how {query} changes. `{}` predicts no change:", shown.view.method),
+            words.option("--query", query).option("--out", "scan.json").text(),
+        )
+    })
 }
 
 /// The commands that reproduce the page, each with a heading.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use crate::report::plot::{Axis, FIGURE_SIZE, Ink, Mark, Plot};
+use crate::report::plot::{Axis, FIGURE_SIZE, Ink, Key, Mark, Plot};
 use crate::words::{at_model, counted};
 use hindcast_analyzer::measures::mean_sd;
 use hindcast_lab::protocols::agreement::Agreement;
@@ -226,7 +226,7 @@ fn against_k(rows: &[&CleansingRow], title: &str, banded: bool) -> Option<Plot> 
     });
     marks.append(&mut lines);
     let mut legend = legend(&methods);
-    legend.insert(0, (Ink::Plain, 5, "nothing removed".to_owned()));
+    legend.insert(0, (Ink::Plain, Key::Dot(5), "nothing removed".to_owned()));
     // Removing thousands of helpful examples ruins a model. On a linear axis, the errors of interest would be one line at the
     // bottom.
     let reach = all.iter().fold(0.0_f64, |m, x| m.max(*x));
@@ -296,8 +296,8 @@ fn shape(method: usize) -> usize {
     method + method / 6
 }
 
-fn legend(methods: &[String]) -> Vec<(Ink, usize, String)> {
-    let entry = |(m, name): (usize, &String)| (Ink::Series(m), shape(m), name.clone());
+fn legend(methods: &[String]) -> Vec<(Ink, Key, String)> {
+    let entry = |(m, name): (usize, &String)| (Ink::Series(m), Key::Dot(shape(m)), name.clone());
     methods.iter().enumerate().map(entry).collect()
 }
 

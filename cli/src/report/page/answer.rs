@@ -40,15 +40,25 @@ fn label_issues(found: &LabelIssues) -> Markup {
 fn one(page: &Page, shown: &Shown) -> Markup {
     let verdict = &shown.verdict;
     let worst = &shown.extremes.harmful[..shown.extremes.harmful.len().min(WORST)];
+    let (first, more) = match shown.view.ranks {
+        Some(_) => (
+            "The examples that are ranked first",
+            "More examples, and those that are ranked last",
+        ),
+        None => (
+            "The most harmful examples",
+            "More examples, and the most helpful ones",
+        ),
+    };
     html! {
         @if page.shown.len() > 1 { h3 { (title(page, &shown.view)) } }
         (in_words(&shown.view))
         @if worst.is_empty() {
-            p.quiet { "No example that is shown harms." }
+            p.quiet { @if shown.view.ranks.is_some() { "No example has a score." } @else { "No example that is shown harms." } }
         } @else {
             (ends::legend(worst.iter()))
-            (ends::gallery(worst, &format!("The most harmful examples, {}", title(page, &shown.view))))
-            p.quiet { a href="#examples" { "More examples, and the most helpful ones" } }
+            (ends::gallery(worst, &format!("{first}, {}", title(page, &shown.view))))
+            p.quiet { a href="#examples" { (more) } }
         }
         div class={ "verdict " (verdict::key(verdict.worse())) } {
             (level("Removed one at a time", &verdict.one, false))

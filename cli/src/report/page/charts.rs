@@ -80,35 +80,47 @@ pub(super) fn training(curve: &LossCurve, measured: Option<Measured>) -> Result<
 pub(super) fn distribution(view: &View) -> Result<Markup> {
     let bins = &view.distribution;
     let ends = bins.iter().flat_map(|b| [b.low, b.high]).chain([0.0]);
-    let x = Axis::around("influence", ends);
+    let x = Axis::around(view.ranks.map_or("influence", |_| "score"), ends);
     let most = bins.iter().map(|b| b.count).max().unwrap_or(1) as f64;
     let y = Axis {
         log: true,
         ..Axis::around("examples", []).ends(0.7, 1.5 * most.max(4.0))
     };
     let bars = |harmful: bool| {
-        let middle = |low: f64, high: f64| 0.5 * (low + high);
         bins.iter()
-            .filter(|b| b.count > 0 && (middle(b.low, b.high) < 0.0) == harmful)
+            .filter(|b| b.count > 0 && (b.low < 0.0) == harmful)
             .map(|b| {
                 let gap = 0.08 * (b.high - b.low);
                 [b.low + gap, b.high - gap, 0.7, b.count as f64]
             })
             .collect()
     };
+    let (left, right) = match view.ranks {
+        Some(_) => (Ink::Plain, Ink::Plain),
+        None => (Ink::Harm, Ink::Help),
+    };
     let marks = vec![
         Mark::Bars {
             bars: bars(true),
-            ink: Ink::Harm,
+            ink: left,
         },
         Mark::Bars {
             bars: bars(false),
-            ink: Ink::Help,
+            ink: right,
         },
     ];
+    let t = &view.totals;
+    let (least, largest) = (t.least, t.largest);
+    if view.ranks.is_some() {
+        return figure(
+            &Plot::new(x, y, marks),
+            &format!("Distribution of the scores, from {least:.2e} to {largest:.2e}"),
+            html! { "The examples on the left are ranked first. Counts have a logarithmic axis, so that single examples are visible." },
+        );
+    }
     let described = format!(
-        "Distribution of influence: {} examples harm, {} help, scores from {:.2e} to {:.2e}",
-        view.totals.harmful, view.totals.helpful, view.totals.least, view.totals.largest
+        "Distribution of influence: {} examples harm, {} help, scores from {least:.2e} to {largest:.2e}",
+        t.harmful, t.helpful
     );
     figure(
         &Plot::new(x, y, marks),

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::super::examples::Example;
 use super::content::{Page, Shown};
 use super::pieces::{path, percent, place, scrolling, short, shortened, signed, title};
+use super::ranked;
 use super::sections::{of_view, section};
 use crate::marked::Piece;
 use crate::row_values::RowValues;
@@ -21,7 +22,7 @@ pub(super) fn examples(page: &Page) -> Markup {
                 (of_view(k, html! {
                     h3 { (title(page, &shown.view)) }
                     @if let Some((wrong, found)) = shown.extremes.planted {
-                        p { (wrong) " labels are known to be wrong. Among the " (wrong) " most harmful examples, " (found) " have such a label ("
+                        p { (wrong) " labels are known to be wrong. Among the " (wrong) @if shown.view.ranks.is_some() { " examples that are ranked first, " } @else { " most harmful examples, " } (found) " have such a label ("
                             (percent(found as f64 / wrong as f64, 0)) "). Their pictures have a frame." }
                     }
                     (list(page, shown, true))
@@ -45,21 +46,22 @@ pub(super) fn legend<'a>(examples: impl Iterator<Item = &'a Example>) -> Markup 
 }
 
 fn list(page: &Page, shown: &Shown, harmful: bool) -> Markup {
-    let (examples, heading, meaning) = if harmful {
-        (
-            &shown.extremes.harmful,
-            "Most harmful",
-            "which falls without them",
-        )
+    let examples = if harmful {
+        &shown.extremes.harmful
     } else {
-        (
-            &shown.extremes.helpful,
-            "Most helpful",
-            "which rises without them",
-        )
+        &shown.extremes.helpful
+    };
+    let query = &shown.view.query;
+    let (heading, meaning) = match (shown.view.ranks, harmful) {
+        (Some(_), first) => {
+            let (heading, meaning) = ranked::heading(first);
+            (heading, meaning.to_owned())
+        }
+        (None, true) => ("Most harmful", format!("{query}, which falls without them")),
+        (None, false) => ("Most helpful", format!("{query}, which rises without them")),
     };
     html! {
-        h4 { span.dot.up[!harmful] aria-hidden="true" {} (heading) span.quiet { " – " (shown.view.query) ", " (meaning) } }
+        h4 { span.dot.up[!harmful] aria-hidden="true" {} (heading) span.quiet { " – " (meaning) } }
         (label_issues(examples, harmful))
         @if examples.is_empty() {
             p.quiet { "None." }

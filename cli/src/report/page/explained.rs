@@ -8,7 +8,7 @@ use super::content::Page;
 use super::ends::{legend, named_values, rows, tile};
 use super::pieces::{method_name, percent, place, short, signed};
 use super::sections::section;
-use crate::words::{at_model_in_words, grouped};
+use crate::words::{at_model_in_words, decimal, grouped, minus};
 
 /// The section.
 pub(super) fn explained(page: &Page) -> Markup {
@@ -45,7 +45,7 @@ fn example(one: &Explained) -> Markup {
                             @if let Some(p) = row.probability { " with probability " (format!("{p:.3}")) }
                             @if one.wrong == Some(true) { span.mark { " ✗ wrong" } @if let Some(p) = row.label_probability { " (probability of the label " (format!("{p:.3}")) ")" } }
                         }
-                        ". Its loss is " (format!("{:.4}", row.loss.unwrap_or(f64::NAN))) " " (at_model_in_words(&one.at)) ". It is " (place(row.row, &row.file)) "."
+                        ". Its loss is " (minus(&decimal(row.loss.unwrap_or(f64::NAN), 4))) " " (at_model_in_words(&one.at)) ". It is " (place(row.row, &row.file)) "."
                     },
                     None => p.quiet { "Its prediction isn't shown without the data." },
                 }

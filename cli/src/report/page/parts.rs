@@ -2,14 +2,15 @@
 
 use maud::{Markup, html};
 
-use super::super::view::{ClassProfile, View};
+use super::super::view::{ClassProfile, Ranks, View};
 use super::charts;
 use super::content::{Page, Shown};
 use super::pieces::{command, method_name, percent, prose, scrolling, signed, title};
+use super::ranked;
 use super::sections::{of_view, of_views, section};
 use crate::verdict::{self, Told};
 use crate::words::at_model_in_words;
-use crate::words::{grouped, minus};
+use crate::words::{decimal, grouped, minus};
 use hindcast_analyzer::Result;
 use hindcast_analyzer::counterfactual::RemovalResult;
 use hindcast_analyzer::measures::Level;
@@ -44,7 +45,7 @@ pub(super) fn trust(page: &Page) -> Result<Markup> {
         });
     }
     let content = html! {
-        p { "A score estimates by how much the query's value would change if the example were left out of training. For several examples, the scores are added. The verdicts below say how reliable each of these is." }
+        @if page.shown.iter().any(|shown| shown.view.ranks.is_none()) { p { "A score estimates by how much the query's value would change if the example were left out of training. For several examples, the scores are added. The verdicts below say how reliable each of these is." } }
         @for (k, (shown, plot)) in page.shown.iter().zip(&plots).enumerate() {
             (of_view(k, html! {
                 (verdict_of(page, shown, plot.as_ref()))
@@ -78,7 +79,7 @@ fn verdict_of(page: &Page, shown: &Shown, plot: Option<&Markup>) -> Markup {
 /// The verdict about one kind of removal, and its reasons if asked.
 pub(super) fn level(kind: &str, told: &Told, with_reasons: bool) -> Markup {
     html! {
-        p.level.(verdict::key(told.level)) { (kind) ": " (sign(told.level)) " " (verdict::phrase(told.level)) }
+        p.level.(verdict::key(told.level)) { (kind) ": " (sign(told.level)) " " (told.phrase()) }
         @if with_reasons { ul { @for reason in &told.reasons { li { (prose(reason)) } } } }
     }
 }
@@ -108,7 +109,7 @@ pub(super) fn training(page: &Page) -> Result<Markup> {
                 (scrolling("Mean loss of each epoch", html! {
                     table {
                         thead { tr { th.n scope="col" { "Epoch" } th.n scope="col" { "Last step" } th.n scope="col" { "Mean loss" } } }
-                        tbody { @for (epoch, step, mean) in &curve.epochs { tr { th.n scope="row" { (epoch) } td.n { (step) } td.n { (minus(&format!("{mean:.6}"))) } } } }
+                        tbody { @for (epoch, step, mean) in &curve.epochs { tr { th.n scope="row" { (epoch) } td.n { (step) } td.n { (minus(&decimal(*mean, 6))) } } } }
                     }
                 }))
             }
@@ -143,11 +144,14 @@ pub(super) fn influence(page: &Page) -> Result<Markup> {
 
 /// A view's numbers in sentences.
 pub(super) fn in_words(view: &View) -> Markup {
+    if let Some(ranks) = view.ranks {
+        return ranked::in_words(view, ranks);
+    }
     let t = &view.totals;
     let scored = view.examples - view.never_seen;
     html! {
         p {
-            @if view.value.is_finite() { (asked(&view.query)) " is " (minus(&format!("{:.6}", view.value))) " " (at_model_in_words(&view.at)) ". " }
+            @if view.value.is_finite() { (asked(&view.query)) " is " (minus(&decimal(view.value, 6))) " " (at_model_in_words(&view.at)) ". " }
             "Of " (grouped(scored as u64)) " scored examples, " span.harm { (grouped(t.harmful as u64)) " harm" } " (without one of them, it would fall) and "
             span.help { (grouped(t.helpful as u64)) " help" } ". "
             @if t.harm < 0.0 {
@@ -182,13 +186,21 @@ fn totals(view: &View) -> Markup {
         .iter()
         .map(|(k, v)| format!("{k} = {v}"))
         .collect();
+    // The scores of a ranking don't add up.
+    let sum = |of: f64| view.ranks.map_or_else(|| signed(of), |_| String::new());
     let rows = [
         ("Table", view.table.clone()),
         ("Method", method_name(&view.method)),
         ("Options", settings.join(", ")),
         ("Remarks of the method", view.remarks.join("; ")),
         ("Engine", view.engine.clone()),
-        ("Asked about", view.at.clone()),
+        (
+            "Asked about",
+            match view.ranks {
+                Some(Ranks { asks: false }) => String::new(),
+                _ => view.at.clone(),
+            },
+        ),
         (
             "Runs",
             match view.runs {
@@ -206,8 +218,8 @@ fn totals(view: &View) -> Markup {
         ("Smallest", signed(t.least)),
         ("Median", signed(t.median)),
         ("Largest", signed(t.largest)),
-        ("Sum of harm", signed(t.harm)),
-        ("Sum of help", signed(t.help)),
+        ("Sum of harm", sum(t.harm)),
+        ("Sum of help", sum(t.help)),
     ];
     html! {
         details {
@@ -263,6 +275,12 @@ pub(super) fn classes(page: &Page) -> Markup {
 }
 
 fn classes_of(page: &Page, view: &View) -> Markup {
+    if view.ranks.is_some() {
+        return html! {
+            h3 { (title(page, view)) }
+            (ranked::classes(view, &format!("Classes, {}", title(page, view))))
+        };
+    }
     html! {
         h3 { (title(page, view)) }
         (scrolling(&format!("Classes, {}", title(page, view)), html! {
@@ -334,12 +352,12 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
                         thead { tr { th scope="col" { "Without" } th.n scope="col" { "Predicted" } th.n scope="col" { "Real" } th.n scope="col" { "Ratio" }
                             @for loss in &results.losses_with_everyone { th.n scope="col" { (loss.split) " loss" } } } }
                         tbody {
-                            tr { th scope="row" { "nothing" } td.n {} td.n {} td.n {} @for loss in &results.losses_with_everyone { td.n { (format!("{:.4}", loss.loss)) } } }
+                            tr { th scope="row" { "nothing" } td.n {} td.n {} td.n {} @for loss in &results.losses_with_everyone { td.n { (minus(&decimal(loss.loss, 4))) } } }
                             @for set in results.sets.iter().take(MOST_SETS) { tr {
                                 th scope="row" { @match set.without.as_slice() { [one] => { "#" (one) }, many => { (grouped(many.len() as u64)) " examples" } }
                                     @if set.without.len() > 1 && !set.chosen_as.is_empty() { " (" (set.chosen_as) ")" } }
                                 td.n { (set.predicted_change.map_or(String::new(), signed)) } td.n { (signed(set.real_change)) } td.n { (ratio(set)) }
-                                @for loss in &set.losses { td.n { (format!("{:.4}", loss.loss)) } }
+                                @for loss in &set.losses { td.n { (minus(&decimal(loss.loss, 4))) } }
                             } }
                         }
                     }

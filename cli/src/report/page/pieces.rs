@@ -12,7 +12,8 @@ use crate::words::minus;
 pub(super) fn title(page: &Page, view: &View) -> String {
     let several = |of: fn(&View) -> &str| page.shown.iter().any(|s| of(&s.view) != of(view));
     let method = method_name(&view.method);
-    let mut title = if several(|v| &v.query) {
+    let asks = view.ranks.is_none_or(|ranks| ranks.asks);
+    let mut title = if asks && several(|v| &v.query) {
         format!("{method}, {}", view.query)
     } else {
         method

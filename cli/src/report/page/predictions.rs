@@ -6,7 +6,7 @@ use super::super::predicted::{Predicted, Wrong};
 use super::ends::{ValueColumns, one_file, rows_of};
 use super::pieces::{percent, place, scrolling, short};
 use super::sections::section;
-use crate::words::{at_model_in_words, grouped};
+use crate::words::{at_model_in_words, decimal, grouped, minus};
 use hindcast_analyzer::predictions::Confusion;
 
 /// With more classes, the most frequent mistakes are listed instead of all pairs.
@@ -40,8 +40,8 @@ fn in_words(predicted: &Predicted) -> Markup {
                 @let right = predicted.examples - wrong;
                 (grouped(right as u64)) " are predicted right (" (percent(right as f64 / predicted.examples as f64, 2)) ") and " (grouped(wrong as u64)) " wrong, "
             }
-            (at_model_in_words(&predicted.at)) ". Their mean loss is " (format!("{:.6}", predicted.mean_loss)) "."
-            @if let Some(far) = predicted.root_mean_square { " The root of the mean squared difference between predictions and labels is " (format!("{far:.6}")) "." }
+            (at_model_in_words(&predicted.at)) ". Their mean loss is " (minus(&decimal(predicted.mean_loss, 6))) "."
+            @if let Some(far) = predicted.root_mean_square { " The root of the mean squared difference between predictions and labels is " (decimal(far, 6)) "." }
         }
         @if let Some(why) = &predicted.untold { p.note { "No predictions: " (why) "." } }
     }
@@ -127,7 +127,7 @@ fn surest(predicted: &Predicted) -> Markup {
                 } }
                 tbody { @for Wrong { row, content } in wrong { tr {
                     th.n scope="row" { (row.index) } td.n { (row.row) } @if from.is_none() { td { bdi { (short(&row.file)) } } } td { bdi { (short(&row.label)) } } td { bdi { (short(&row.predicted)) } }
-                    td.n { (number(row.probability)) } td.n { (number(row.label_probability)) } td.n { (format!("{:.4}", row.loss.unwrap_or(f64::NAN))) }
+                    td.n { (number(row.probability)) } td.n { (number(row.label_probability)) } td.n { (minus(&decimal(row.loss.unwrap_or(f64::NAN), 4))) }
                     (columns.cells(&content.values))
                     @if texts { td.values { bdi { (short(content.text.as_deref().unwrap_or_default())) } } }
                 } } }

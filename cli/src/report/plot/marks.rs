@@ -40,6 +40,38 @@ impl Ink {
     }
 }
 
+/// How an entry of a legend looks: as the mark that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    Line,
+    Band,
+    /// A dot of this shape.
+    Dot(usize),
+}
+
+/// The key of a legend's entry around a pixel.
+pub(super) fn key<'a>(
+    (x, y): (i32, i32),
+    ink: Ink,
+    key: Key,
+) -> Vec<DynElement<'a, SVGBackend<'a>, (i32, i32)>> {
+    /// Half of the width of a line or of an area.
+    const HALF: i32 = 8;
+    match key {
+        Key::Line => {
+            vec![
+                PathElement::new([(x - HALF, y), (x + HALF, y)], ink.rgb().stroke_width(2))
+                    .into_dyn(),
+            ]
+        }
+        Key::Band => {
+            let style = ink.rgb().mix(0.4).filled();
+            vec![Rectangle::new([(x - HALF, y - 5), (x + HALF, y + 5)], style).into_dyn()]
+        }
+        Key::Dot(shape) => shapes((x, y), ink, shape, 4),
+    }
+}
+
 /// Something drawn on a plot's axes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Mark {

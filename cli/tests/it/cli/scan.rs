@@ -125,7 +125,7 @@ fn a_scan_is_printed_against_k_and_says_where_to_stop() {
         "K = 3 or K = 30: {said}"
     );
     assert!(
-        said.contains("trust, examples removed together: check before you act."),
+        said.contains("trust, examples removed together: confirmed by retraining for groups of up to 30 examples; larger ones: check before you act."),
         "{said}"
     );
     assert!(

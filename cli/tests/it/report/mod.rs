@@ -408,6 +408,7 @@ fn the_page_of_a_large_table_is_below_three_megabytes() {
     );
     let mut table = ScoreTable::read(&dir.join("full.csv")).unwrap();
     let query = table.metadata.queries[0].clone();
+    "sgd".clone_into(&mut table.metadata.method);
     table.metadata.queries = (0..20)
         .map(|i| QueryMetadata {
             name: format!("validation:{i}"),
@@ -553,4 +554,63 @@ fn a_page_explains_its_numbers_and_commands_follow_their_query() {
         assert!(view.contains(own), "{view}");
         assert!(!view.contains(other), "{view}");
     }
+}
+
+#[test]
+fn a_method_that_only_ranks_makes_no_claim_about_a_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    let words = [
+        "influence",
+        "run",
+        "--method",
+        "self-influence",
+        "--query",
+        "validation",
+        "--query",
+        "train",
+    ];
+    let said = fine(dir, &words);
+    assert!(
+        said.starts_with("self-influence: the same ranking for every query; window "),
+        "{said}"
+    );
+    assert_eq!(said.matches("ranked most harmful").count(), 1, "{said}");
+    let page = page(dir, &["scores.csv"]);
+    for claim in [
+        "would fall",
+        "would rise",
+        "falls without",
+        "rises without",
+        "mean loss of the <em>validation",
+    ] {
+        assert!(!page.contains(claim), "{claim}");
+    }
+    let answer = section(&page, "answer");
+    assert!(
+        answer.contains("A score is not a predicted change of a loss."),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("The order is the same for every query."),
+        "{answer}"
+    );
+    let examples = section(&page, "examples");
+    assert!(examples.contains("Ranked first") && examples.contains("Ranked last"));
+    // All scores are below 0, and yet both ends are shown.
+    assert!(!examples.contains("None."), "{examples}");
+    let classes = section(&page, "classes");
+    assert!(
+        classes.contains("Mean score") && !classes.contains(">Harm<"),
+        "{classes}"
+    );
+    let trust = section(&page, "trust");
+    assert!(
+        trust.contains("predicts no change") && !trust.contains("--each"),
+        "{trust}"
+    );
+    let methods = fine(dir, &["methods", "self-influence", "--json"]);
+    let methods: serde_json::Value = serde_json::from_str(&methods).unwrap();
+    assert_eq!(methods[0]["asks"], false);
 }

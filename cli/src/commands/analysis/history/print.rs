@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::shown::Shown;
 use crate::terminal::{field, say};
-use crate::words::{counted, steps};
+use crate::words::{counted, decimal, steps};
 use hindcast_analyzer::curves::{EpochSummary, Point};
 
 /// Number of epochs that are printed at the beginning and at the end.
@@ -24,11 +24,11 @@ pub(super) fn print(out: &mut dyn Write, shown: &Shown<'_>) -> io::Result<()> {
     if let Some(measured) = shown.history.held_out {
         writeln!(
             out,
-            "{} loss of {} of {} examples after {}",
+            "{} loss of {} of {} examples at {} of the run",
             measured.split.name(),
             measured.examples,
             measured.of,
-            counted(shown.curve.held_out.len() as u64, "step", "steps")
+            counted(shown.curve.held_out.len() as u64, "point", "points")
         )?;
     }
     for note in &shown.notes {
@@ -65,7 +65,7 @@ fn losses(out: &mut dyn Write, shown: &Shown<'_>) -> io::Result<()> {
     let losses = &shown.summary.losses;
     let point = |p: Option<Point>| {
         p.map_or("none".to_owned(), |p| {
-            format!("{:.6} (step {})", p.loss, p.step)
+            format!("{} (step {})", decimal(p.loss, 6), p.step)
         })
     };
     if losses.known == 0 {
@@ -110,7 +110,7 @@ const COLUMNS: [Column; 9] = [
 ];
 
 fn loss(x: f64) -> String {
-    format!("{x:.6}")
+    decimal(x, 6)
 }
 
 fn short(x: f64) -> String {

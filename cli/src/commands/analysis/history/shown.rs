@@ -7,7 +7,7 @@ use hindcast_format::Trace;
 use serde::Serialize;
 
 use crate::args::History as Args;
-use crate::report::curves::loss_plot;
+use crate::report::curves::{loss_plot, titled};
 use crate::report::plot::FIGURE_SIZE;
 use hindcast_analyzer::curves::{
     HeldOutCurve, History, LossCurve, Summary, event_file, write, write_events,
@@ -89,7 +89,8 @@ impl Shown<'_> {
             drawable(&self.curve, picture)?;
             let split = self.history.held_out.map(|m| m.split.name());
             let mut plot = loss_plot(&self.curve, split);
-            plot.title = self.args.run.display().to_string();
+            let title = format!("Losses of {}", self.args.run.display());
+            plot.title = titled(title, self.curve.not_finite);
             plot.save(FIGURE_SIZE, picture)?;
             self.written.picture = Some(picture.clone());
         }

@@ -10,7 +10,7 @@ use crate::commands::analysis::retrain_check::Checked;
 use crate::commands::analysis::{refining, tables};
 use crate::terminal::{field, say};
 use crate::verdict::{Subject, Verdict, refined};
-use crate::words::duration;
+use crate::words::{counted, decimal, duration};
 use hindcast_analyzer::RecordedRun;
 use hindcast_analyzer::estimators::{Answer, Chosen};
 use hindcast_analyzer::output::sidecar_path;
@@ -51,7 +51,13 @@ impl Found<'_> {
 pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
     let (args, table) = (found.args, &found.answer.table);
     let data = found.run.data();
-    for (q, query) in table.metadata.queries.iter().enumerate() {
+    // A ranking that asks no query is the same for all of them.
+    let asked = if found.chosen.method.asks {
+        table.metadata.queries.len()
+    } else {
+        1
+    };
+    for (q, query) in table.metadata.queries.iter().enumerate().take(asked) {
         title(out, found, q)?;
         tables::extremes(out, table, data, q, args.top)?;
         tokens::print(out, found.answer, data, q, args.top)?;
@@ -86,9 +92,9 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
     }
     writeln!(
         out,
-        "{} ({} rows, with {})",
+        "{} ({}, with {})",
         field(args.out.display()),
-        table.rows.len(),
+        counted(table.rows.len() as u64, "row", "rows"),
         field(sidecar_path(&args.out).display())
     )?;
     if let (Some(path), Some(count)) = (&args.picture, found.pictured) {
@@ -108,9 +114,15 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
 fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
     let metadata = &found.answer.table.metadata;
     let (query, steps) = (&metadata.queries[q], metadata.run_steps);
-    write!(out, "{}: {:.6} ", field(&query.name), query.value)?;
-    write!(out, "{}", at_model_of(found.run, metadata.point(), steps))?;
-    if found.chosen.method.windowed {
+    let method = found.chosen.method;
+    if method.asks {
+        let value = decimal(query.value, 6);
+        write!(out, "{}: {value} ", field(&query.name))?;
+        write!(out, "{}", at_model_of(found.run, metadata.point(), steps))?;
+    } else {
+        write!(out, "{}: the same ranking for every query", method.name)?;
+    }
+    if method.windowed {
         let window = &metadata.window;
         write!(
             out,
@@ -121,7 +133,7 @@ fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
     if !metadata.runs.is_empty() {
         write!(out, "; mean over {} runs", metadata.runs.len())?;
     }
-    if metadata.method != "sgd" {
+    if method.asks && method.name != "sgd" {
         write!(out, "; method {}", metadata.method)?;
     }
     writeln!(out)
