@@ -21,8 +21,19 @@ pub struct Tile {
     pub image: RgbImage,
     /// Lines under the picture, each short.
     pub caption: Vec<String>,
-    /// Whether the frame has the accent colour.
-    pub marked: bool,
+    /// The frame around it.
+    pub frame: Frame,
+}
+
+/// The frame around a picture. A colour means the same in all pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// Pale.
+    Plain,
+    /// Red: the label is known to be wrong.
+    WrongLabel,
+    /// Dark: the example that is asked about.
+    Asked,
 }
 
 impl Tile {
@@ -31,13 +42,14 @@ impl Tile {
         Tile {
             image: RgbImage::new(0, 0),
             caption: Vec::new(),
-            marked: false,
+            frame: Frame::Plain,
         }
     }
 }
 
 const PAPER: Rgb<u8> = Rgb([250, 250, 247]);
 const FRAME: Rgb<u8> = Rgb([205, 205, 200]);
+const ASKED: Rgb<u8> = Rgb([30, 32, 36]);
 const ACCENT: Rgb<u8> = Rgb([204, 58, 33]);
 const INK: Rgb888 = Rgb888::new(30, 32, 36);
 const QUIET: Rgb888 = Rgb888::new(110, 112, 118);
@@ -76,7 +88,11 @@ pub fn write_grid(
         }
         let x = GAP + (i as u32 % columns) * (SIDE + 2 * BORDER + GAP);
         let y = HEAD + (i as u32 / columns) * cell_height;
-        let frame = if tile.marked { ACCENT } else { FRAME };
+        let frame = match tile.frame {
+            Frame::Plain => FRAME,
+            Frame::WrongLabel => ACCENT,
+            Frame::Asked => ASKED,
+        };
         for dy in 0..SIDE + 2 * BORDER {
             for dx in 0..SIDE + 2 * BORDER {
                 canvas.0.put_pixel(x + dx, y + dy, frame);
@@ -159,24 +175,28 @@ mod tests {
     fn a_grid_has_room_for_every_tile_and_frames_marked_tiles_in_colour() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("grid.png");
-        let tile = |marked| Tile {
+        let tile = |frame| Tile {
             image: RgbImage::from_pixel(28, 28, Rgb([0, 0, 0])),
             caption: vec!["3".into(), "-0.01".into()],
-            marked,
+            frame,
         };
         write_grid(
             &path,
             "Worst",
             "of all",
-            &[tile(true), tile(false), tile(false)],
+            &[
+                tile(Frame::WrongLabel),
+                tile(Frame::Plain),
+                tile(Frame::Asked),
+            ],
             2,
         )
         .unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
         // A picture of this program may be replaced. One that another program saved may not.
-        write_grid(&path, "Worst", "of all", &[tile(true)], 2).unwrap();
+        write_grid(&path, "Worst", "of all", &[tile(Frame::WrongLabel)], 2).unwrap();
         picture.save(&path).unwrap();
-        let said = write_grid(&path, "", "", &[tile(true)], 2).unwrap_err();
+        let said = write_grid(&path, "", "", &[tile(Frame::WrongLabel)], 2).unwrap_err();
         assert!(said.to_string().contains("isn't a picture"), "{said}");
         assert_eq!(picture.width(), GAP + 2 * (SIDE + 2 * BORDER + GAP));
         assert_eq!(*picture.get_pixel(GAP, HEAD), ACCENT);
@@ -184,6 +204,8 @@ mod tests {
             *picture.get_pixel(GAP + SIDE + 2 * BORDER + GAP, HEAD),
             FRAME
         );
+        let below = HEAD + SIDE + 2 * BORDER + 2 * LINE + GAP + 6;
+        assert_eq!(*picture.get_pixel(GAP, below), ASKED);
         assert_eq!(
             *picture.get_pixel(GAP + BORDER, HEAD + BORDER),
             Rgb([0, 0, 0])

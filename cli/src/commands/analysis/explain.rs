@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use hindcast_model::objective::Split;
 
 use super::answering::{Settings, answer};
+use super::pictures::drawable;
 use super::{diverged, trust};
 use crate::args::Explain;
 use crate::commands::Outcome;
@@ -36,6 +37,7 @@ pub(crate) fn run(args: &Explain, models: &Models) -> anyhow::Result<Outcome> {
     if let Some(names) = &asked.names {
         names.of_split(run.data(), Split::Train)?;
     }
+    drawable(args.picture.as_deref(), run.data())?;
     let window = asked.window.resolve(run.source())?;
     let model = Model::of(&args.at, &run, window.start)?;
     let examples = asked
@@ -57,13 +59,13 @@ pub(crate) fn run(args: &Explain, models: &Models) -> anyhow::Result<Outcome> {
     let mut out = terminal::stdout();
     if let Some(last) = first_answer(args, &asked.window, &run, &to_end)? {
         let first = Instant::now();
-        let table = sweep.over(&Window::LastEpoch)?;
+        let (table, swept) = sweep.over(&Window::LastEpoch)?;
         let took = first.elapsed();
         let found = Found::new(args, &run, &examples, &table, took);
         print::first(&mut out, &found, &last)?;
-        announce(&last, &to_end, took);
+        announce(&last, &to_end, took, swept.min(took));
     }
-    let mut table = sweep.over(&asked.window)?;
+    let (mut table, _) = sweep.over(&asked.window)?;
     table.metadata.notes.extend(note);
     if let Some(path) = &args.out {
         table
@@ -93,8 +95,8 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// The scores of the training examples for all queries, counted in a window.
-    fn over(&self, window: &Window) -> anyhow::Result<ScoreTable> {
+    /// The scores of the training examples for all queries, counted in a window, and the time that the steps took.
+    fn over(&self, window: &Window) -> anyhow::Result<(ScoreTable, Duration)> {
         let replay = &self.args.replay;
         let settings = Settings {
             at: self.model.point.clone(),
@@ -107,11 +109,13 @@ impl Sweep<'_> {
             ..Settings::default()
         };
         let sweep = choose("sgd", &[])?;
-        let mut table = answer(self.run, self.queries, window, &settings, &sweep)?.table;
+        let found = answer(self.run, self.queries, window, &settings, &sweep)?;
+        let swept = found.sweep.map(|sweep| sweep.times.total());
+        let mut table = found.table;
         if let Some(names) = &self.asked.names {
             table.join(names)?;
         }
-        Ok(table)
+        Ok((table, swept.unwrap_or_default()))
     }
 }
 
@@ -130,14 +134,32 @@ fn first_answer(
     Ok(last.filter(|last| 2 * (last.end - last.start) < all.end - all.start))
 }
 
-/// Prints how long the sweep over all steps will take, if `last` took this time.
-fn announce(last: &Range<u64>, all: &Range<u64>, took: Duration) {
+/// How long the answer from all steps will take, if that from `last` took this time and its steps `swept` of it. What is done
+/// once doesn't grow with the steps.
+fn whole(last: &Range<u64>, all: &Range<u64>, took: Duration, swept: Duration) -> Duration {
     let (done, total) = (last.end - last.start, all.end - all.start);
-    let whole = took.mul_f64(total as f64 / done.max(1) as f64);
+    (took - swept) + swept.mul_f64(total as f64 / done.max(1) as f64)
+}
+
+/// Prints how long the sweep over all steps will take.
+fn announce(last: &Range<u64>, all: &Range<u64>, took: Duration, swept: Duration) {
+    let total = all.end - all.start;
     say!(
         "all {} ({}): about {}; Ctrl-C keeps the answer above, which counts the last epoch only",
         counted(total, "step", "steps"),
         steps(all),
-        about(whole)
+        about(whole(last, all, took, swept))
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_expected_time_scales_the_steps_and_not_the_start() {
+        let seconds = Duration::from_secs;
+        let time = whole(&(90..100), &(0..100), seconds(5), seconds(2));
+        assert_eq!(time, seconds(3 + 20));
+    }
 }

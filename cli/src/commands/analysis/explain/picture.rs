@@ -7,12 +7,12 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use super::found::{Explained, Found};
-use crate::commands::analysis::pictures::short;
-use crate::picture::{Tile, to_rgb, write_grid};
+use crate::commands::analysis::pictures::{framed, named, short};
+use crate::picture::{Frame, Tile, to_rgb, write_grid};
 use hindcast_analyzer::scores::Share;
 
 /// Most training examples per side in a row.
-const PER_SIDE: usize = 8;
+pub(super) const PER_SIDE: usize = 8;
 
 /// Draws the picture.
 ///
@@ -32,14 +32,14 @@ pub(super) fn draw(path: &Path, found: &Found<'_>) -> anyhow::Result<()> {
         tiles.push(Tile {
             image: image(data, one.split, one.row.index, path)?,
             caption: caption(one),
-            marked: true,
+            frame: Frame::Asked,
         });
         for (word, side) in [("away", &one.sides.raised), ("towards", &one.sides.lowered)] {
             for share in &side.heaviest {
                 tiles.push(Tile {
                     image: image(data, Split::Train, share.row.index, path)?,
                     caption: weight(word, share),
-                    marked: false,
+                    frame: framed(data, share.row),
                 });
             }
             let blanks = per_side - side.heaviest.len();
@@ -50,7 +50,7 @@ pub(super) fn draw(path: &Path, found: &Found<'_>) -> anyhow::Result<()> {
     write_grid(
         path,
         "Why these predictions?",
-        "Framed: the explained example. Next to it the training examples that pushed the model away from its label, then towards it, with their shares",
+        "Dark frame: the explained example. Next to it the training examples that pushed the model away from its label, then towards it, with their shares. Red frame: a label that is known to be wrong",
         &tiles,
         columns,
     )
@@ -74,7 +74,7 @@ fn caption(one: &Explained<'_>) -> Vec<String> {
     let sure = probability.map_or_else(String::new, |p| format!(" {p:.3}"));
     vec![
         short(&one.name, 0),
-        short(&format!("is \"{}\"", one.row.label), 0),
+        short(&format!("labelled \"{}\"", one.row.label), 0),
         short(
             &format!("pred. \"{}\"{sure}", one.row.predicted),
             sure.len(),
@@ -83,12 +83,8 @@ fn caption(one: &Explained<'_>) -> Vec<String> {
 }
 
 fn weight(word: &str, share: &Share<'_>) -> Vec<String> {
-    vec![
-        short(
-            &format!("#{} is \"{}\"", share.row.index, share.row.label),
-            0,
-        ),
-        short(&format!("{word} {:.1} %", 100.0 * share.share), 0),
-        short(&format!("row {}", share.row.row), 0),
-    ]
+    let mut lines = named(share.row);
+    lines.push(format!("{word} {:.1} %", 100.0 * share.share));
+    lines.push(format!("row {}", share.row.row));
+    lines
 }

@@ -7,12 +7,13 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use super::found::{Explained, Found};
+use super::picture::PER_SIDE;
 use crate::commands::analysis::asked::at_model_of;
 use crate::commands::analysis::tables::{file_width, planted, short};
 use crate::marked::text_of;
 use crate::row_values::RowValues;
 use crate::terminal::field;
-use crate::words::{counted, duration, steps};
+use crate::words::{counted, decimal, duration, steps};
 use hindcast_analyzer::output::sidecar_path;
 use hindcast_analyzer::scores::Side;
 
@@ -74,14 +75,19 @@ pub(super) fn all(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()> 
     if let Some(path) = &found.args.out {
         writeln!(
             out,
-            "{} ({} rows, with {})",
+            "{} ({}, with {})",
             field(path.display()),
-            found.table.rows.len(),
+            counted(found.table.rows.len() as u64, "row", "rows"),
             field(sidecar_path(path).display())
         )?;
     }
     if let Some(path) = &found.args.picture {
-        writeln!(out, "{}", field(path.display()))?;
+        let rest = if found.args.top > PER_SIDE {
+            format!(" (the first {PER_SIDE} of each side)")
+        } else {
+            String::new()
+        };
+        writeln!(out, "{}{rest}", field(path.display()))?;
     }
     Ok(())
 }
@@ -110,7 +116,7 @@ fn title(out: &mut dyn Write, one: &Explained<'_>) -> io::Result<()> {
         (Some(p), _) => write!(out, " with probability {p:.4}: right")?,
         _ => {}
     }
-    writeln!(out, "; loss {:.4}", row.loss.unwrap_or(f64::NAN))
+    writeln!(out, "; loss {}", decimal(row.loss.unwrap_or(f64::NAN), 4))
 }
 
 /// Prints the example's text, or the values of its features.
@@ -159,17 +165,22 @@ fn heading(out: &mut dyn Write, pushed: &str, then: &str, side: &Side<'_>) -> io
     if side.examples == 0 {
         return writeln!(out, "pushed {pushed}: no training examples");
     }
+    let shown = match side.heaviest.len() {
+        0 => String::new(),
+        n => format!(
+            "; the first {n} are {:.1} % of it",
+            100.0 * side.share_of_heaviest()
+        ),
+    };
     writeln!(
         out,
-        "pushed {pushed}: {}, together {:+.4e} (the loss {then} without them); the first {} are {:.1} % of it",
+        "pushed {pushed}: {}, together {:+.4e} (the loss {then} without them){shown}",
         counted(
             side.examples as u64,
             "training example",
             "training examples"
         ),
-        side.total,
-        side.heaviest.len(),
-        100.0 * side.share_of_heaviest()
+        side.total
     )
 }
 
