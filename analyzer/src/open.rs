@@ -62,8 +62,9 @@ impl RecordedRun<'static> {
     /// As [`RecordedRun::open`].
     pub fn of_trace<'a>(trace: Trace, run: &Path, given: impl Into<Given<'a>>) -> Result<Self> {
         let task = task_of(&trace, run)?;
+        let given: Given<'_> = given.into();
         let data = load_data(&task, given, trace.info().seed)?;
-        of_task(run, trace, task, data)
+        of_task(run, trace, task, data, given.labels.is_some())
     }
 
     /// Opens the run of a task with data that is already loaded.
@@ -73,7 +74,7 @@ impl RecordedRun<'static> {
     pub fn with_data(run: &Path, data: Box<dyn DataSet>) -> Result<Self> {
         let trace = Trace::open(run)?;
         let task = task_of(&trace, run)?;
-        of_task(run, trace, task, data)
+        of_task(run, trace, task, data, false)
     }
 
     /// Opens a run of the own model that `model` describes.
@@ -88,7 +89,7 @@ impl RecordedRun<'static> {
             });
         }
         check_frozen(&trace, model.objective.as_ref(), run)?;
-        check_identity(&trace, model.data.as_ref(), run)?;
+        check_identity(&trace, model.data.as_ref(), run, false)?;
         let opened = Opened {
             unchecked: Arc::new(AtomicBool::new(model.check)),
             ..Opened::default()
@@ -102,8 +103,9 @@ fn of_task(
     trace: Trace,
     task: Task,
     data: Box<dyn DataSet>,
+    labels_given: bool,
 ) -> Result<RecordedRun<'static>> {
-    check_identity(&trace, data.as_ref(), run)?;
+    check_identity(&trace, data.as_ref(), run, labels_given)?;
     let net = Net::new(&task.model, &task.loss).map_err(|source| AnalysisError::Task {
         run: run.to_owned(),
         what: "describes a model that can't be built",
@@ -319,7 +321,7 @@ fn check_task(trace: &Trace, task: &Task, run: &Path) -> Result<()> {
 }
 
 /// Checks that the data is what the run was trained on. With other data the scores would be meaningless.
-fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path) -> Result<()> {
+fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path, labels_given: bool) -> Result<()> {
     let differing = check_data(&trace.info().data, data).unwrap_or_default();
     if differing.is_empty() {
         return Ok(());
@@ -336,5 +338,6 @@ fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path) -> Result<()> {
         run: run.to_owned(),
         differing: list.join("; "),
         labels: trace.info().notes.get(LABELS_NOTE).cloned(),
+        labels_given,
     })
 }

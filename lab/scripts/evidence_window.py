@@ -55,7 +55,8 @@ def cleaned(folder, window, wrong):
     right, evidence = (marked & wrong).sum(), said['evidence']
     found = wrong[np.argsort(scores, kind='stable')[:wrong.sum()]].mean()
     errors = [next(loss for loss in row['losses'] if loss['split'] == 'test')['error_rate'] for row in said['retrained']]
-    return [evidence['first_epoch'], evidence['last_epoch'], evidence['reason'], found, marked.sum(), right / max(marked.sum(), 1), right / wrong.sum(), errors[0], errors[-1]]
+    # The tables count epochs from 1.
+    return [evidence['first_epoch'] + 1, evidence['last_epoch'] + 1, evidence['reason'], found, marked.sum(), right / max(marked.sum(), 1), right / wrong.sum(), errors[0], errors[-1]]
 
 
 def main():

@@ -228,6 +228,8 @@ pub enum AnalysisError {
         differing: String,
         /// The file of labels that replaced those of the data in training, if the run says so.
         labels: Option<String>,
+        /// Whether labels were given to replace those of the data in this analysis.
+        labels_given: bool,
     },
     /// A task's data can't be loaded.
     #[error("data of task {task:?}")]

@@ -11,7 +11,7 @@ use hindcast_format::MANIFEST;
 #[cfg(any(test, feature = "parquet"))]
 pub(crate) use kind::EXAMPLE_DYNAMICS;
 pub use kind::FIGURE;
-pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable, sidecar_path};
+pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, is_same, replaceable, sidecar_path};
 pub(crate) use kind::{DYNAMICS, EVENTS_VERSION, EVENTS_WRITER, HISTORY, PREDICTIONS};
 #[cfg(feature = "parquet")]
 pub(crate) use kind::{DYNAMICS_KEY, HISTORY_KEY, PREDICTIONS_KEY};

@@ -35,11 +35,33 @@ pub fn replace_checked(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>)
 
 /// Refuses a path where a result of this kind can't be written later. Called before a computation that may take hours.
 pub fn try_folder(path: &Path, kind: Kind) -> io::Result<()> {
+    folder_of(path)?;
     replaceable(path, kind)?;
     sweep(path);
     let temporary = temporary(path);
     File::create(&temporary)?;
     std::fs::remove_file(&temporary)
+}
+
+/// Refuses a path whose folder doesn't exist.
+///
+/// # Errors
+/// The text names the folder.
+pub fn folder_of(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let shown = folder.display();
+    let said = if folder.exists() {
+        format!("{shown} is a file, not a folder")
+    } else {
+        format!("there is no folder {shown}")
+    };
+    Err(io::Error::new(io::ErrorKind::NotFound, said))
 }
 
 /// Creates the temporary file and locks it for as long as it is open. On file systems without locks it is only

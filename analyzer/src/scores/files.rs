@@ -127,6 +127,23 @@ impl ScoreTable {
     }
 }
 
+impl ScoreMetadata {
+    /// Reads the metadata of the table at `table`, without the table. `None` if there is none.
+    ///
+    /// # Errors
+    /// The file can't be read or isn't a table's metadata.
+    pub fn beside(table: &Path) -> Result<Option<ScoreMetadata>> {
+        let path = sidecar_path(table);
+        match files::read(&path, files::METADATA) {
+            Err(e) if is_missing(&e.problem) => Ok(None),
+            Err(e) => Err(file(&path, &e.problem.to_string())),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| file(&path, &format!("not a table's metadata: {e}"))),
+        }
+    }
+}
+
 /// Content of the file next to a table: the metadata, and the digest of the table that it belongs to.
 #[derive(Serialize)]
 struct Sidecar<'a> {

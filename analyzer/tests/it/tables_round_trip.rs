@@ -538,7 +538,7 @@ fn errors_name_the_file_and_the_line() {
         (
             "short.csv",
             "index,influence\r\n1,2\r\n\r\n2\r\n",
-            "line 4 has 1 cells, expected 2",
+            "line 4 has 1 cell, expected 2",
         ),
         (
             "open.csv",

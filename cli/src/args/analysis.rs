@@ -43,6 +43,9 @@ pub struct Influence {
     /// The table to write: .csv, .jsonl (or .ndjson) or, in builds with the parquet feature, .parquet
     #[arg(long, value_name = "SCORES", default_value = "scores.csv")]
     pub out: PathBuf,
+    /// Replace a table that holds the scores of another run or question. Without this, only a table of the same question is replaced
+    #[arg(long)]
+    pub replace: bool,
     /// Resume an interrupted sweep for the same table
     #[arg(long)]
     pub resume: bool,
@@ -153,7 +156,7 @@ pub struct Methods {
     /// Describe this method in full
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// For scripts: print a JSON list of {name, about, needs, source, predicts, windowed, options: [{key, default, about}]}
+    /// For scripts: print a JSON list of {name, about, needs, source, predicts, asks, windowed, options: [{key, default, about}]}
     #[arg(long)]
     pub json: bool,
 }

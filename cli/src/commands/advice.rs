@@ -11,6 +11,24 @@ use crate::args::IDENTITY_VARIABLE;
 
 /// Advice for the first error of the chain that has one.
 pub(super) fn advice(error: &anyhow::Error) -> Option<String> {
+    let advice = first(error)?;
+    Some(match error.downcast_ref::<DataOf>() {
+        Some(DataOf(option)) => advice.replace("--data", option),
+        None => advice,
+    })
+}
+
+/// The option that gave the data, if it isn't --data.
+#[derive(Debug)]
+pub(crate) struct DataOf(pub &'static str);
+
+impl std::fmt::Display for DataOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+fn first(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let analysis = cause.downcast_ref::<AnalysisError>();
         analysis
@@ -64,11 +82,18 @@ fn of_analysis(error: &AnalysisError) -> Option<String> {
             _ => "use a shorter window (--window last-epoch) or float64 (--precision f64)",
         },
         AnalysisError::OtherData {
-            labels: Some(_), ..
-        } => {
-            "point --data at the recorded files, and --labels at the labels that the run was recorded with"
-        }
-        AnalysisError::OtherData { .. } => "point --data at the recorded files",
+            labels,
+            labels_given,
+            ..
+        } => match (labels.is_some(), labels_given) {
+            (true, _) => {
+                "point --data at the recorded files, and --labels at the labels that the run was recorded with"
+            }
+            (false, true) => {
+                "leave out --labels, because the run was recorded with the labels of its data"
+            }
+            (false, false) => "point --data at the recorded files",
+        },
         AnalysisError::NoKernels(NoKernels::OwnModel) => {
             "leave out --engine, or use --engine autodiff"
         }
@@ -203,6 +228,30 @@ mod tests {
             wide.contains("--window last-epoch") && !wide.contains("64"),
             "{wide}"
         );
+    }
+
+    #[test]
+    fn other_data_or_labels_are_mended_where_they_were_given() {
+        let error = |labels: Option<&str>, labels_given| AnalysisError::OtherData {
+            run: "run".into(),
+            differing: String::new(),
+            labels: labels.map(str::to_owned),
+            labels_given,
+        };
+        assert_eq!(
+            said(error(None, false)),
+            "point --data at the recorded files"
+        );
+        let left_out = said(error(None, true));
+        assert!(left_out.starts_with("leave out --labels"), "{left_out}");
+        let labels = said(error(Some("labels.csv"), false));
+        assert!(
+            labels.ends_with("and --labels at the labels that the run was recorded with"),
+            "{labels}"
+        );
+        let second = anyhow::Error::from(error(None, false)).context(DataOf("--other-data"));
+        let second = advice(&second).unwrap_or_default();
+        assert_eq!(second, "point --other-data at the recorded files");
     }
 
     #[test]

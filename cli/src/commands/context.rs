@@ -12,10 +12,12 @@ use super::memory::Limit;
 use crate::args::{NamesArgs, NamesBy};
 use crate::own::OwnSource;
 use crate::terminal::{field, say};
+use hindcast_analyzer::output::apart;
 use hindcast_analyzer::run::Processors;
 use hindcast_analyzer::scores::NameKey;
 use hindcast_analyzer::{Names, RecordedRun};
-use hindcast_model::data::Given;
+use hindcast_model::data::{Given, data_files};
+use hindcast_model::task::Task;
 
 /// The source of a run's model and data.
 pub(crate) enum Models {
@@ -71,6 +73,35 @@ pub(crate) fn access(memory: Option<Limit>) -> Access {
         memory: super::memory::limit(memory),
         keys: super::keys::given(),
     }
+}
+
+/// Refuses to write a result over a file or a folder that the data of a run's task is read from. A run that can't be opened
+/// refuses nothing here: its error follows.
+pub(crate) fn spare_data(
+    run: &Path,
+    data: Option<&Path>,
+    outputs: &[(&str, Option<&Path>)],
+) -> anyhow::Result<()> {
+    let given = outputs
+        .iter()
+        .filter_map(|(name, path)| Some((name, (*path)?)));
+    let there: Vec<_> = given.filter(|(_, path)| path.exists()).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    let task = open_trace_within(run, None)
+        .ok()
+        .and_then(|trace| trace.info().task.as_deref().map(Task::from_toml));
+    let Some(Ok(task)) = task else { return Ok(()) };
+    let files = data_files(&task.data, data);
+    let files = files
+        .iter()
+        .map(|file| ("a data file of the task", Some(file.as_path())));
+    let inputs: Vec<_> = files.chain([("the data folder", data)]).collect();
+    for (name, path) in there {
+        apart(path, &inputs).with_context(|| format!("{name}: cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Prints a warning for each damage of a trace that can still be read.

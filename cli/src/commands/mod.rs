@@ -20,4 +20,5 @@ pub(crate) mod recording;
 pub(crate) mod threads;
 pub(crate) mod traces;
 
+pub(crate) use advice::DataOf;
 pub(crate) use outcome::{Outcome, Usage, answered, ends_in, exit, in_one_line};

@@ -184,6 +184,11 @@ fn prepare(name: &str, work: &Path) {
     if name != "clean.md" {
         return;
     }
+    make_files(work);
+}
+
+/// Makes the files of the examples of `clean.md`.
+fn make_files(work: &Path) {
     let folder = |name: &str| {
         let folder = work.join(name);
         fs::create_dir(&folder).unwrap();
@@ -192,6 +197,15 @@ fn prepare(name: &str, work: &Path) {
     raw_files::embeddings(&folder("embeddings"), raw_files::SEED);
     raw_files::customers(&folder("customers"), raw_files::SEED);
     raw_files::digits(&folder("drawn"), raw_files::SEED);
+}
+
+/// For readers who want to follow the examples: makes their files in a folder, if it is named.
+#[test]
+fn files_of_the_guide() {
+    match std::env::var_os("HINDCAST_GUIDE_FILES") {
+        Some(folder) => make_files(Path::new(&folder)),
+        None => eprintln!("skipped: HINDCAST_GUIDE_FILES names no folder"),
+    }
 }
 
 /// Saves a whole task that a page shows, under its name.

@@ -79,6 +79,7 @@ pub(crate) use numbers::{all_numbers, is_share, same_number};
 pub use own::{Pairs, from_tensors};
 pub use sequences::Sequences;
 pub use set::{Cell, DataSet, GivenLabel, Image};
+pub use sources::data_files;
 pub use spec::{AxisOrder, ClassRef, ColumnRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
 pub use table::{Constant, Fill, MissingSpec, Numerals, TfidfSpec, is_date};
 pub use target_scale::TargetScale;

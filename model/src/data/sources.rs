@@ -132,6 +132,31 @@ pub(super) fn paired_paths(
     paths_of_pairs(spec, &folder(spec, dir)?, usual)
 }
 
+/// The files that a task's data is read from, and the folders of its images, as far as they can be found. Nothing is read.
+pub fn data_files(spec: &DataSpec, dir: Option<&Path>) -> Vec<PathBuf> {
+    let parts = match spec.source {
+        Source::Digits => Vec::new(),
+        Source::Idx | Source::Npy => paired_paths(spec, dir)
+            .map(|parts| {
+                let pairs = parts.into_iter().flatten();
+                pairs
+                    .flat_map(|(inputs, labels)| [inputs, labels])
+                    .collect()
+            })
+            .unwrap_or_default(),
+        Source::Images => image_folders(spec, dir)
+            .map(|(_, folders)| folders.into_iter().flatten().collect())
+            .unwrap_or_default(),
+        _ => listed_paths(spec, dir)
+            .map(|lists| lists.into_iter().flatten().collect())
+            .unwrap_or_default(),
+    };
+    let beside = [&spec.labels_file, &spec.truth_file, &spec.class_names_file];
+    let beside = beside.into_iter().flatten();
+    let beside = beside.map(|name| dir.unwrap_or(Path::new("")).join(name));
+    parts.into_iter().chain(beside).collect()
+}
+
 /// The data folder, and the folders of training, validation and test images.
 pub(super) fn image_folders<'a>(
     spec: &DataSpec,

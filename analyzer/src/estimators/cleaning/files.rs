@@ -58,9 +58,9 @@ pub fn write_cleaned_file(files: &CleanedFiles, path: &Path, may_replace: bool) 
     let put = |write: &dyn Fn(&Path) -> io::Result<()>| {
         if may_replace {
             not_a_data_file(files, path)?;
-            replace_checked(path, write).map_err(|e| problem(e.to_string()))
+            replace_checked(path, write).map_err(|e| problem(unwritten(&e)))
         } else {
-            replace(path, Kind::New, write).map_err(|e| problem(e.to_string()))
+            replace(path, Kind::New, write).map_err(|e| problem(unwritten(&e)))
         }
     };
     if !files.images.is_empty() {
@@ -190,7 +190,7 @@ pub fn write_cleaned_folder(
     free(path, may_replace)?;
     let problem = |e: io::Error| AnalysisError::File {
         path: path.to_owned(),
-        problem: e.to_string(),
+        problem: unwritten(&e),
     };
     if let Ok(there) = path.canonicalize() {
         let is_inside = |file: &Path| file.canonicalize().is_ok_and(|f| f.starts_with(&there));
@@ -240,9 +240,7 @@ pub fn free(path: &Path, may_replace: bool) -> Result<()> {
     } else {
         "it exists"
     };
-    Err(problem(format!(
-        "{what}: name a new folder, or remove this one first"
-    )))
+    Err(problem(format!("{what}: name a new folder")))
 }
 
 /// Refuses a file for cleaned data that exists or is inside a run. With `may_replace`, a regular file may exist.
@@ -267,7 +265,7 @@ pub fn free_file(path: &Path, may_replace: bool) -> Result<()> {
 fn fill(files: &CleanedFiles, dir: &Path, to: &Path) -> Result<()> {
     let failed = |path: &Path, e: io::Error| AnalysisError::File {
         path: path.to_owned(),
-        problem: e.to_string(),
+        problem: unwritten(&e),
     };
     fs::create_dir_all(to).map_err(|e| failed(to, e))?;
     let mark = to.join(MARK);
@@ -300,6 +298,11 @@ fn fill(files: &CleanedFiles, dir: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Why a file can't be written.
+fn unwritten(error: &io::Error) -> String {
+    format!("it can't be written: {error}")
 }
 
 /// The path of a data file within the data folder; its name if it is elsewhere.

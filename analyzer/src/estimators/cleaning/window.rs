@@ -21,10 +21,10 @@ const SMOOTHED: usize = 4;
 pub struct EvidenceWindow {
     /// Steps [A, B).
     pub steps: Range<u64>,
-    /// The first and the last of its epochs, counted from 1 in the order of the recorded epochs.
-    pub epochs: (usize, usize),
-    /// The epoch, counted likewise, up to which the model learned: the last one if it never began to memorise.
-    pub turn: usize,
+    /// The first and the last of its epochs, by their recorded numbers, which begin with 0.
+    pub epochs: (u64, u64),
+    /// The epoch, numbered likewise, up to which the model learned: the last one if it never began to memorise.
+    pub turn: u64,
     /// Number of epochs that the run holds.
     pub held: usize,
     /// Why these.
@@ -101,19 +101,24 @@ impl EvidenceWindow {
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let steps = Window::All.resolve_alone(run.source())?;
-        let epochs: Vec<Range<u64>> = run
+        let (numbers, epochs): (Vec<u64>, Vec<Range<u64>>) = run
             .source()
             .epochs()?
             .into_iter()
-            .map(|(_, range)| range.start.max(steps.start)..range.end.min(steps.end))
-            .filter(|range| !range.is_empty())
-            .collect();
+            .map(|(number, range)| {
+                let range = range.start.max(steps.start)..range.end.min(steps.end);
+                (number, range)
+            })
+            .filter(|(_, range)| !range.is_empty())
+            .unzip();
         let held = epochs.len();
+        // The number of the n-th epoch, counted from 1 as in the rule.
+        let number = |n: usize| numbers.get(n.saturating_sub(1)).copied().unwrap_or(0);
         if steps.start > 0 || held == 0 {
             return Ok(EvidenceWindow {
                 steps,
-                epochs: (1, held),
-                turn: held,
+                epochs: (number(1), number(held)),
+                turn: number(held),
                 held,
                 reason: WindowReason::OnlyLate,
                 wrong: None,
@@ -129,8 +134,8 @@ impl EvidenceWindow {
         let first = first_epoch(run, &epochs[..last], turn)?;
         Ok(EvidenceWindow {
             steps: epochs[first - 1].start..epochs[last - 1].end,
-            epochs: (first, last),
-            turn,
+            epochs: (number(first), number(last)),
+            turn: number(turn),
             held,
             reason,
             wrong: median(&watched.wrong[..turn]),

@@ -127,17 +127,17 @@ const MEMORISING: [f64; 12] = [-0.5, 4.5, 1.5, 3.5, 4.5, 5.5, 6.5, 7.5, 5.5, 8.5
 #[test]
 fn the_evidence_is_around_the_epoch_from_which_more_predictions_change_again() {
     let (found, walked, estimates) = window(&recorded(&net(), &MEMORISING, &[]));
-    // The mean of four changes is 2.75, 1.75, 1.25, 1, 1.25: its first minimum is at 1, 1, 1, 1, which begins with epoch 5.
+    // The mean of four changes is 2.75, 1.75, 1.25, 1, 1.25: its first minimum is at 1, 1, 1, 1, which begins with the fifth epoch.
     assert_eq!((found.reason, found.held), (WindowReason::Memorising, 12));
-    assert_eq!(found.turn, 5);
-    assert_eq!((found.epochs, found.steps.clone()), ((3, 10), 2..10));
+    assert_eq!(found.turn, 4);
+    assert_eq!((found.epochs, found.steps.clone()), ((2, 9), 2..10));
     assert_eq!(walked, 9, "later epochs aren't looked at");
     let mut first_five = estimates[..5].to_vec();
     first_five.sort_unstable();
     assert_eq!(found.wrong, Some(first_five[2]));
     let said = found.to_string();
     assert!(
-        said.starts_with("evidence from epochs 3 to 10 of 12 (steps 2 to 10): from epoch 5 on"),
+        said.starts_with("evidence from epochs 2 to 9 of 12 (steps 2 to 10): from epoch 4 on"),
         "{said}"
     );
 }
@@ -145,7 +145,7 @@ fn the_evidence_is_around_the_epoch_from_which_more_predictions_change_again() {
 #[test]
 fn an_example_that_later_epochs_lack_moves_the_start() {
     let (found, ..) = window(&recorded(&net(), &MEMORISING, &[9]));
-    assert_eq!((found.epochs, found.steps), ((2, 10), 1..10));
+    assert_eq!((found.epochs, found.steps), ((1, 9), 1..10));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_model_that_never_memorises_is_evidence_to_its_end() {
     let (found, walked, _) = window(&recorded(&net(), &thresholds, &[]));
     assert_eq!(
         (found.reason, found.epochs),
-        (WindowReason::Learning, (5, 8))
+        (WindowReason::Learning, (4, 7))
     );
     assert_eq!((found.steps, walked), (4..8, 8));
 }
@@ -164,15 +164,15 @@ fn few_epochs_are_not_enough_to_see_it() {
     let (found, ..) = window(&recorded(&net(), &MEMORISING[..5], &[]));
     assert_eq!(
         (found.reason, found.epochs),
-        (WindowReason::FewEpochs, (3, 5))
+        (WindowReason::FewEpochs, (2, 4))
     );
     let (found, ..) = window(&recorded(&net(), &MEMORISING[..1], &[]));
     assert_eq!(
         (found.reason, found.epochs),
-        (WindowReason::FewEpochs, (1, 1))
+        (WindowReason::FewEpochs, (0, 0))
     );
     let said = found.to_string();
-    assert!(said.starts_with("evidence from epoch 1 of 1 "), "{said}");
+    assert!(said.starts_with("evidence from epoch 0 of 1 "), "{said}");
 }
 
 #[test]

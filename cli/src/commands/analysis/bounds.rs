@@ -103,9 +103,9 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         }
         writeln!(
             out,
-            "{} ({} rows)",
+            "{} ({})",
             field(args.out.display()),
-            report.rows.len()
+            words::counted(report.rows.len() as u64, "row", "rows")
         )?;
         say!("took {}", words::duration(begun.elapsed()));
     }

@@ -14,6 +14,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::asked::{one_query, parse_queries};
+use super::diverged;
 use super::walking::{Opened, Walk, watched, watched_as};
 use crate::args::Clean;
 use crate::commands::context::{self, Models};
@@ -28,6 +29,7 @@ use hindcast_analyzer::estimators::cleaning::{
 };
 use hindcast_analyzer::output::{self, Kind, apart};
 use hindcast_analyzer::{Names, Queries, RecordedRun};
+use hindcast_model::data::cleaned::CleanedFiles;
 use print::Found;
 use ranking::Ranking;
 use scan::Retrained;
@@ -91,8 +93,19 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
     };
     notes.extend(write(args, &run, &decisions)?);
     notes.extend(print::notes(args, &run, &decisions));
-    let retrained = args
-        .retrain
+    let outputs = [&args.out, &args.out_labels, &args.out_data];
+    if args.decisions.is_some() && !args.retrain && outputs.iter().all(|path| path.is_none()) {
+        notes.push(
+            "the decisions were read, and nothing was written: --out FILE, --out-data DIR or --out-labels FILE applies them, and --retrain trains \
+             with them"
+                .to_owned(),
+        );
+    }
+    let changes = decisions.changed() > 0;
+    if args.retrain && !changes {
+        notes.push("no decision changes the data, so nothing was trained again".to_owned());
+    }
+    let retrained = (args.retrain && changes)
         .then(|| Retrained::of(&run, &decisions, args, asked.scan.as_deref()))
         .transpose()?;
     let found = Found {
@@ -134,6 +147,18 @@ impl<'a> Asked<'a> {
             ("the labels (--labels)", args.own.labels.as_deref()),
             ("the true labels (--truth)", args.own.truth.as_deref()),
         ];
+        context::spare_data(
+            &args.run,
+            args.data.as_deref(),
+            &[
+                ("--issues", Some(args.issues.as_path())),
+                ("--write-decisions", Some(args.write_decisions.as_path())),
+                ("--out", args.out.as_deref()),
+                ("--out-labels", args.out_labels.as_deref()),
+                ("--out-data", args.out_data.as_deref()),
+            ],
+        )?;
+        apart_from_each_other(args)?;
         if args.decisions.is_none() {
             ends_in("--issues", &args.issues, "csv")?;
             ends_in("--write-decisions", &args.write_decisions, "csv")?;
@@ -151,6 +176,7 @@ impl<'a> Asked<'a> {
             apart(out, &inputs)
                 .map_err(anyhow::Error::from)
                 .and_then(|()| Ok(free_file(out, args.replace)?))
+                .and_then(|()| in_folder(out))
                 .with_context(|| hint(args, "--out"))?;
         }
         if let Some(out) = &args.out_labels {
@@ -159,10 +185,46 @@ impl<'a> Asked<'a> {
                 .with_context(|| hint(args, "--out-labels"))?;
         }
         if let Some(folder) = &args.out_data {
-            free(folder, args.replace).with_context(|| hint(args, "--out-data"))?;
+            free(folder, args.replace)
+                .map_err(anyhow::Error::from)
+                .and_then(|()| in_folder(folder))
+                .with_context(|| hint(args, "--out-data"))?;
         }
         Ok(asked)
     }
+}
+
+/// Refuses an output in a folder that doesn't exist, before anything is computed or written.
+fn in_folder(path: &Path) -> anyhow::Result<()> {
+    output::folder_of(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Refuses two options that name one output.
+fn apart_from_each_other(args: &Clean) -> anyhow::Result<()> {
+    let found = args.decisions.is_none();
+    let outputs = [
+        ("--issues", Some(args.issues.as_path()).filter(|_| found)),
+        (
+            "--write-decisions",
+            Some(args.write_decisions.as_path()).filter(|_| found),
+        ),
+        ("--out", args.out.as_deref()),
+        ("--out-labels", args.out_labels.as_deref()),
+        ("--out-data", args.out_data.as_deref()),
+    ];
+    for (k, (option, path)) in outputs.iter().enumerate() {
+        let Some(path) = path else { continue };
+        for (other, earlier) in &outputs[..k] {
+            if earlier.is_some_and(|earlier| output::is_same(earlier, path)) {
+                return Err(Usage(format!(
+                    "{other} and {option} both name {}: give each its own",
+                    path.display()
+                ))
+                .into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The kind of a file that may be replaced: with `--replace`, one of an earlier `clean`.
@@ -179,12 +241,38 @@ fn hint(args: &Clean, option: &str) -> String {
     }
 }
 
-/// Refuses a name of the cleaned file that stands for another format.
+/// Refuses a name of the cleaned file that stands for another format, and data that can't be written as asked.
 fn fits(args: &Clean, run: &RecordedRun<'_>) -> anyhow::Result<()> {
+    if let Some(out) = &args.out {
+        fits_format(run, out).context("--out")?;
+    }
+    if args.out.is_none() && args.out_data.is_none() {
+        return Ok(());
+    }
+    // Without a decision, no file is read.
+    let files = cleaned_files(run, args.data.as_deref(), &Decisions::default())?;
     match &args.out {
-        Some(out) => fits_format(run, out).context("--out"),
+        Some(out) => one_file(out, &files),
         None => Ok(()),
     }
+}
+
+/// Refuses to write one file if several change.
+fn one_file(out: &Path, files: &CleanedFiles) -> anyhow::Result<()> {
+    let separate = files.inputs.iter().any(|inputs| inputs.bytes.is_some());
+    if !files.images.is_empty() || (files.labels.len() == 1 && !separate) {
+        return Ok(());
+    }
+    let why = if separate {
+        "examples are dropped, so the file of inputs changes as well".to_owned()
+    } else {
+        format!("the labels are in {} files", files.labels.len())
+    };
+    Err(Usage(format!(
+        "--out {}: {why}: give --out-data DIR, which writes all files of the task",
+        out.display()
+    ))
+    .into())
 }
 
 /// What the decisions say: what was asked, or what held-out examples advise.
@@ -235,7 +323,8 @@ fn found(
     } = opened;
     let labels = watched(args.json, "nothing was written", |observer| {
         LabelEvidence::of(&run, engine.as_mut(), &evidence.steps, observer)
-    })?;
+    })
+    .map_err(|e| diverged::explained(&run, e))?;
     let query = one_query(&asked.query, run.data())?;
     let ranking = asked.ranking.scores(&run, &query, args, &mut notes)?;
     let issues = find_issues(&labels, evidence.wrong(), ranking.as_deref());
@@ -284,19 +373,7 @@ fn write(
     let data = args.data.as_deref();
     let files = cleaned_files(run, data, decisions)?;
     if let Some(out) = &args.out {
-        let separate = files.inputs.iter().any(|inputs| inputs.bytes.is_some());
-        if files.images.is_empty() && (files.labels.len() != 1 || separate) {
-            let why = if separate {
-                "examples are dropped, so the file of inputs changes as well".to_owned()
-            } else {
-                format!("the labels are in {} files", files.labels.len())
-            };
-            return Err(Usage(format!(
-                "--out {}: {why}: give --out-data DIR, which writes all files of the task",
-                out.display()
-            ))
-            .into());
-        }
+        one_file(out, &files)?;
         write_cleaned_file(&files, out, args.replace).context("--out")?;
         notes.extend(also_has(out, files.given));
     }

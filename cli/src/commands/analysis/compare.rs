@@ -16,7 +16,7 @@ use super::walking::watched_as;
 use crate::args::Compare;
 use crate::commands::context::{self, Models};
 use crate::commands::memory::Limit;
-use crate::commands::{Outcome, Usage, ends_in, in_one_line};
+use crate::commands::{DataOf, Outcome, Usage, ends_in, in_one_line};
 use crate::report::curves::{ComparedCurve, compared_plot};
 use crate::report::plot::FIGURE_SIZE;
 use crate::terminal::{self, field, say};
@@ -62,7 +62,14 @@ pub(crate) fn run(args: &Compare, models: &Models) -> anyhow::Result<Outcome> {
     let data = args.data.as_deref();
     let other_data = args.other_data.as_deref().or(data);
     let opened = open(args, models, &args.run, data, memory)
-        .and_then(|a| Ok([a, open(args, models, &args.other, other_data, memory)?]))
+        .and_then(|a| {
+            let b = open(args, models, &args.other, other_data, memory);
+            let b = match &args.other_data {
+                Some(_) => b.context(DataOf("--other-data"))?,
+                None => b?,
+            };
+            Ok([a, b])
+        })
         .map_err(|error| if_other_data(args, memory, error))?;
     let (a, b) = (opened[0].trace()?, opened[1].trace()?);
     let parting = watched_as("comparing", "steps", args.json, LEFT, |observer| {

@@ -123,7 +123,12 @@ pub(crate) fn run(args: &Dynamics, models: &Models) -> anyhow::Result<Outcome> {
     for note in &notes {
         writeln!(out, "{}", field(note))?;
     }
-    writeln!(out, "{} ({} rows)", field(args.out.display()), written.rows)?;
+    writeln!(
+        out,
+        "{} ({})",
+        field(args.out.display()),
+        words::counted(written.rows, "row", "rows")
+    )?;
     say!("took {}", words::duration(begun.elapsed()));
     Ok(Outcome::Fine)
 }

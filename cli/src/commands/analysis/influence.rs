@@ -1,6 +1,7 @@
 //! `hindcast influence`: rank the training examples of a recorded run, or of several runs of the same data.
 
 mod asked;
+mod existing;
 mod json;
 mod one;
 mod print;
@@ -24,7 +25,9 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     let (run, mut answer) = match args.runs.as_slice() {
         [path] => {
             let run = open(args, models, path)?;
-            let answer = score(&run, &asked, &settings(args, &asked, &args.out))?;
+            let settings = settings(args, &asked, &args.out);
+            existing::keep(args, &asked, &run, &[run.head()], &settings)?;
+            let answer = score(&run, &asked, &settings)?;
             (run, answer)
         }
         runs => several::scores(args, models, &asked, runs)?,

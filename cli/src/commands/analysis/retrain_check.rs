@@ -56,6 +56,18 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// The first file of results next to a table that another check wrote.
+    pub fn other(&self, table: &Path, queries: usize) -> Option<PathBuf> {
+        let is_other = |path: &PathBuf| {
+            RemovalResults::read(path).is_ok_and(|found| {
+                found.seed != Some(self.seed) || found.singles() != self.examples
+            })
+        };
+        beside(table, queries).into_iter().find(is_other)
+    }
+}
+
 /// The files with the results, next to the table and in the order of the queries: `scores.csv.check.json` for one query, and
 /// `scores.csv.check-1.json` and so on for several.
 pub(super) fn beside(table: &Path, queries: usize) -> Vec<PathBuf> {

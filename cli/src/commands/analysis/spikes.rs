@@ -11,6 +11,7 @@ use crate::commands::context::Models;
 use crate::commands::{Outcome, Usage};
 use crate::terminal::{self, field, say};
 use crate::words;
+use crate::words::decimal;
 use hindcast_analyzer::estimators::dynamics::{
     FEWEST_BEFORE, Spike, SpikeOptions, SpikeReport, spikes,
 };
@@ -114,13 +115,13 @@ fn explain(out: &mut dyn Write, spike: &Spike, rows: usize) -> anyhow::Result<()
     };
     writeln!(
         out,
-        "\nstep {} (epoch {}): loss {}, expected {:.4}, {} deviations",
+        "\nstep {} (epoch {}): loss {}, expected {}, {} deviations",
         spike.step,
         spike.epoch,
         spike
             .loss
-            .map_or("not finite".to_owned(), |x| format!("{x:.4}")),
-        spike.expected,
+            .map_or("not finite".to_owned(), |x| decimal(x, 4)),
+        decimal(spike.expected, 4),
         number(spike.deviations, 1)
     )?;
     writeln!(

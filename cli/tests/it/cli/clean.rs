@@ -142,8 +142,8 @@ fn wrong_labels_of_a_table_are_found_and_its_file_is_cleaned() {
     // The table says what the forward passes of the evidence gave.
     let evidence = |key: &str| said["evidence"][key].as_u64().unwrap();
     assert_eq!(evidence("epochs"), 6);
-    assert_eq!(evidence("start"), (evidence("first_epoch") - 1) * 30);
-    assert_eq!(evidence("end"), evidence("last_epoch") * 30);
+    assert_eq!(evidence("start"), evidence("first_epoch") * 30);
+    assert_eq!(evidence("end"), (evidence("last_epoch") + 1) * 30);
     let sums = sums_of_uses(dir, &format!("{}..{}", evidence("start"), evidence("end")));
     for row in &issues {
         let (n, probability, margin) = sums[&row["index"].parse::<usize>().unwrap()];
@@ -191,6 +191,7 @@ fn wrong_labels_of_a_table_are_found_and_its_file_is_cleaned() {
             &[
                 "influence",
                 &out,
+                "--replace",
                 "--data",
                 data,
                 "--query",
@@ -291,8 +292,14 @@ fn nothing_of_the_user_is_overwritten() {
         }
     };
     let original = fs::read(dir.join("data/train.csv")).unwrap();
-    refused(&["--out", "data/train.csv"], &["--out", "exists"]);
-    refused(&["--out-data", "data"], &["--out-data", "exists"]);
+    refused(
+        &["--out", "data/train.csv"],
+        &["--out", "it is a data file of the task"],
+    );
+    refused(
+        &["--out-data", "data"],
+        &["--out-data", "it is the data folder"],
+    );
     refused(&["--out", "run/x.csv"], &["folder of a recorded run"]);
     refused(&["--issues", "task.toml"], &["--issues", ".csv"]);
     fs::write(dir.join("mine.csv"), "a,b\n1,2\n").unwrap();

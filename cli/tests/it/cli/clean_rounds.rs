@@ -173,7 +173,7 @@ fn earlier_results_are_replaced_on_request_and_data_never() {
     };
     refused_to(&["--out", "data/train.csv"], "a data file of the task");
     refused_to(&["--out", "data/test.csv"], "a data file of the task");
-    refused_to(&["--out-data", "data"], "no earlier `clean` wrote it");
+    refused_to(&["--out-data", "data"], "it is the data folder");
     refused_to(
         &["--out-labels", "task.csv", "--write-decisions", "c.csv"],
         "isn't a file of decisions",

@@ -78,7 +78,15 @@ fn the_long_table_holds_every_use_and_the_methods_sum_it_up() {
     for (method, column, sign) in [("mean-loss", "loss", -1.0), ("margin", "margin", 1.0)] {
         fine(
             dir,
-            &["influence", "run", "--method", method, "--out", "s.csv"],
+            &[
+                "influence",
+                "run",
+                "--method",
+                method,
+                "--replace",
+                "--out",
+                "s.csv",
+            ],
         );
         let scores = columns(&fs::read_to_string(dir.join("s.csv")).unwrap());
         for (score, mean) in numbers(&scores["influence"])
@@ -97,6 +105,7 @@ fn the_long_table_holds_every_use_and_the_methods_sum_it_up() {
             "run",
             "--method",
             method,
+            "--replace",
             "--out",
             "s.csv",
             "--json",
@@ -140,7 +149,15 @@ fn the_table_of_examples_sums_up_the_long_table() {
         ("self-influence", "self_influence", -1.0),
         ("forgetting", "epochs_since_forgotten", 1.0),
     ] {
-        let words = ["influence", "run", "--method", method, "--out", "s.csv"];
+        let words = [
+            "influence",
+            "run",
+            "--method",
+            method,
+            "--replace",
+            "--out",
+            "s.csv",
+        ];
         fine(dir, &words);
         let scores = columns(&fs::read_to_string(dir.join("s.csv")).unwrap());
         assert_eq!(scores["label"], each["label"]);

@@ -23,7 +23,15 @@ fn a_range_gives_one_column_per_example_with_the_bits_of_separate_sweeps() {
     let dir = dir.path();
     small_run(dir);
     let ask = |out: &str, queries: &[&str]| {
-        let mut words = vec!["influence", "run", "--window", "last-epoch", "--out", out];
+        let mut words = vec![
+            "influence",
+            "run",
+            "--window",
+            "last-epoch",
+            "--replace",
+            "--out",
+            out,
+        ];
         words.extend(queries.iter().flat_map(|q| ["--query", q]));
         fine(dir, &words);
         fs::read_to_string(dir.join(out)).unwrap()

@@ -132,7 +132,16 @@ fn outlier_scores_are_the_same_for_every_query_and_come_with_a_note() {
     ];
     for (name, set) in cases {
         let ask = |out: &str| {
-            let mut words = vec!["influence", "run", "--json", "--method", name, "--out", out];
+            let mut words = vec![
+                "influence",
+                "run",
+                "--json",
+                "--method",
+                name,
+                "--replace",
+                "--out",
+                out,
+            ];
             words.extend(["--query", "validation", "--query", "validation:3"]);
             for option in set {
                 words.extend(["--method-set", option]);

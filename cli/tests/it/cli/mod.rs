@@ -74,6 +74,8 @@ mod signed;
 #[cfg(unix)]
 mod slices;
 #[cfg(feature = "record")]
+mod spared;
+#[cfg(feature = "record")]
 mod spikes;
 #[cfg(feature = "record")]
 mod standardised;

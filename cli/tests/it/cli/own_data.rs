@@ -176,7 +176,18 @@ fn a_table_with_text_and_gaps_says_which_labels_are_wrong() {
         dir,
         &[&["record", "reviews.toml", "--out", "told"][..], &truth].concat(),
     );
-    let ranked = fine(dir, &["influence", "told", "--data", ".", "--top", "30"]);
+    let ranked = fine(
+        dir,
+        &[
+            "influence",
+            "told",
+            "--data",
+            ".",
+            "--top",
+            "30",
+            "--replace",
+        ],
+    );
     assert_eq!(ranked.matches("label WRONG, really").count(), 2, "{ranked}");
     let measured = fine(
         dir,
@@ -282,7 +293,7 @@ fn labels_of_ones_own_belong_to_the_data_of_a_run() {
     );
     // A file in the data folder is named by the task of the run.
     record("within", &["--labels", "data/inside.csv"]);
-    fine(dir, &["influence", "within", "--data", "data"]);
+    fine(dir, &["influence", "within", "--data", "data", "--replace"]);
     let told = fine(dir, &["info", "run"]);
     assert!(
         told.contains("labels-file") && told.contains("fixed.csv"),

@@ -20,7 +20,7 @@ const FORMS: [(&str, &str); 10] = [
 ];
 
 fn influence(dir: &Path, words: &[&str]) -> serde_json::Value {
-    let words = [&["influence", "run", "--json"], words].concat();
+    let words = [&["influence", "run", "--json", "--replace"], words].concat();
     serde_json::from_str(&fine(dir, &words)).unwrap()
 }
 

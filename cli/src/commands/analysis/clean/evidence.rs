@@ -83,14 +83,14 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// The JSON of the steps. Epochs are counted from 1.
+/// The JSON of the steps. Epochs have their recorded numbers, which begin with 0.
 #[derive(Serialize)]
 pub(super) struct EvidenceJson {
     start: u64,
     end: u64,
-    first_epoch: Option<usize>,
-    last_epoch: Option<usize>,
-    turn: Option<usize>,
+    first_epoch: Option<u64>,
+    last_epoch: Option<u64>,
+    turn: Option<u64>,
     epochs: Option<usize>,
     reason: &'static str,
 }

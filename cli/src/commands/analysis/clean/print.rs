@@ -15,7 +15,7 @@ use super::told::{Planted, Suggestions, advice, no_advice};
 use crate::args::Clean;
 use crate::commands::analysis::retraining;
 use crate::terminal::{self, field};
-use crate::words::{at_model, counted};
+use crate::words::{at_model, counted, decimal};
 use hindcast_analyzer::counterfactual::SplitLoss;
 use hindcast_analyzer::estimators::cleaning::{Action, Decisions, Issues, LabelIssue};
 use hindcast_analyzer::output::sidecar_path;
@@ -263,9 +263,13 @@ impl Found<'_> {
             (None, judged) => {
                 writeln!(
                     out,
-                    "{} ({} rows, with {})",
+                    "{} ({}, with {})",
                     field(self.args.issues.display()),
-                    judged.map_or(0, |judged| judged.issues.examples.len()),
+                    counted(
+                        judged.map_or(0, |judged| judged.issues.examples.len()) as u64,
+                        "row",
+                        "rows"
+                    ),
                     field(sidecar_path(&self.args.issues).display())
                 )?;
                 writeln!(
@@ -353,7 +357,7 @@ fn trained_again(out: &mut dyn Write, retrained: &Retrained) -> io::Result<()> {
         }
         write!(out, "{k:>8}")?;
         for loss in &losses {
-            write!(out, " {:>17.4}", loss.loss)?;
+            write!(out, " {:>17}", decimal(loss.loss, 4))?;
             if let Some(rate) = loss.error_rate {
                 write!(out, " {:>6.2} %", 100.0 * rate)?;
             }
@@ -361,16 +365,22 @@ fn trained_again(out: &mut dyn Write, retrained: &Retrained) -> io::Result<()> {
         writeln!(out)?;
     }
     retraining::reproduced(out, &retrained.report)?;
-    if let Some((k, loss)) = lowest(retrained) {
-        writeln!(
+    match lowest(retrained) {
+        None => {}
+        Some((0, _)) => writeln!(
             out,
-            "  lowest validation loss with K = {k}: {loss:.4}; --first {k} applies only these decisions. Choose K by it only if the validation labels are right: wrong ones favour a model that makes the same mistakes"
-        )?;
+            "  no number of decisions lowers the validation loss. This speaks against the decisions only if the validation labels are right: wrong ones favour a model that makes the same mistakes"
+        )?,
+        Some((k, loss)) => writeln!(
+            out,
+            "  lowest validation loss with K = {k}: {}; --first {k} applies only these decisions. Choose K by it only if the validation labels are right: wrong ones favour a model that makes the same mistakes",
+            decimal(loss, 4)
+        )?,
     }
     Ok(())
 }
 
-/// The number of decisions with the lowest validation loss, if some decisions lower it.
+/// The number of decisions with the lowest validation loss; 0 if none lower it. `None` without validation examples.
 fn lowest(retrained: &Retrained) -> Option<(usize, f64)> {
     let of_validation = |(k, losses): (usize, Vec<&SplitLoss>)| {
         let loss = losses.into_iter().find(|loss| loss.split == "validation")?;
@@ -378,7 +388,6 @@ fn lowest(retrained: &Retrained) -> Option<(usize, f64)> {
     };
     let best = retrained.rows().filter_map(of_validation);
     best.min_by(|a, b| a.1.total_cmp(&b.1))
-        .filter(|(k, _)| *k > 0)
 }
 
 /// What the user should know about the cleaned data.

@@ -124,7 +124,7 @@ pub(super) fn sizes(text: &str) -> Result<Vec<usize>, Usage> {
         .map(|sizes| sizes.into_iter().collect())
         .ok_or_else(|| {
             Usage(format!(
-                "--scan: expected numbers of decisions such as 10,30,100, got {text:?}"
+                "--scan: expected numbers of decisions from 1 up, such as 10,30,100, got {text:?}"
             ))
         })
 }

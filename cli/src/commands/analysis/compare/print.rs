@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::cause::sentence;
 use super::found::{Found, Side};
 use crate::terminal::field;
-use crate::words::{counted, steps};
+use crate::words::{counted, decimal, steps};
 use hindcast_analyzer::comparison::{
     BatchDifference, Distance, Incomparable, ModelLoss, ValueDifference, paired_epochs,
 };
@@ -186,7 +186,7 @@ fn epochs(out: &mut dyn Write, a: &Side, b: &Side) -> io::Result<()> {
         write!(out, " {head:>14}")?;
     }
     writeln!(out)?;
-    let number = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.6}"));
+    let number = |x: Option<f64>| x.map_or("-".to_owned(), |x| decimal(x, 6));
     let skipped = EPOCHS / 2..pairs.len().saturating_sub(EPOCHS / 2);
     for (row, pair) in pairs.iter().enumerate() {
         if skipped.contains(&row) {
@@ -216,9 +216,7 @@ fn losses(out: &mut dyn Write, a: &Side, b: &Side) -> io::Result<()> {
     }
     let shown = |loss: Option<&ModelLoss>| {
         let loss = loss?;
-        let value = loss
-            .loss
-            .map_or("not finite".to_owned(), |x| format!("{x:.6}"));
+        let value = loss.loss.map_or("not finite".to_owned(), |x| decimal(x, 6));
         let wrong = loss
             .error
             .map_or(String::new(), |x| format!(" ({:.2} % wrong)", 100.0 * x));

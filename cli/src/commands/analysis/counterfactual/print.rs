@@ -12,7 +12,7 @@ use crate::args::Counterfactual;
 use crate::commands::analysis::retraining::reproduced;
 use crate::terminal::field;
 use crate::verdict::{Printed, Verdict};
-use crate::words::{at_model, counted};
+use crate::words::{at_model, counted, decimal};
 use hindcast_analyzer::CounterfactualReport;
 use hindcast_analyzer::counterfactual::{EndValues, RemovalResult, SplitLoss};
 use hindcast_analyzer::measures::kendall_tau;
@@ -179,8 +179,10 @@ fn print(
     );
     writeln!(
         out,
-        "  {query} {}: {with:.6} with all examples, {without:.6} without",
-        at_model(&report.at)
+        "  {query} {}: {} with all examples, {} without",
+        at_model(&report.at),
+        decimal(with, 6),
+        decimal(without, 6)
     )?;
     match (result.predicted_change, source) {
         (Some(predicted), Some(source)) => writeln!(
@@ -243,9 +245,9 @@ fn at_end(
     let value = |values: &EndValues| values.queries.first().copied().unwrap_or(f64::NAN);
     writeln!(
         out,
-        "  after the last step, without averaging: {query} {:.6} -> {:.6} ({:+.4e})",
-        value(with),
-        value(without),
+        "  after the last step, without averaging: {query} {} -> {} ({:+.4e})",
+        decimal(value(with), 6),
+        decimal(value(without), 6),
         value(without) - value(with)
     )?;
     losses(out, &with.losses, &without.losses)
@@ -256,8 +258,10 @@ fn losses(out: &mut dyn Write, with: &[SplitLoss], without: &[SplitLoss]) -> any
     for (with, without) in with.iter().zip(without) {
         write!(
             out,
-            "  {:<10} loss {:.4} -> {:.4}",
-            with.split, with.loss, without.loss
+            "  {:<10} loss {} -> {}",
+            with.split,
+            decimal(with.loss, 4),
+            decimal(without.loss, 4)
         )?;
         if let (Some(a), Some(b)) = (with.error_rate, without.error_rate) {
             write!(out, ", error {:.2} % -> {:.2} %", 100.0 * a, 100.0 * b)?;

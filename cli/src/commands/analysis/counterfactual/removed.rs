@@ -60,7 +60,7 @@ impl<'a> Removed<'a> {
                 let counts: Option<BTreeSet<usize>> = list.split(',').map(number).collect();
                 let counts = counts.ok_or_else(|| {
                     Usage(format!(
-                        "--scan LIST SCORES: expected numbers of examples such as 10,30,100, got {list:?}"
+                        "--scan LIST SCORES: expected numbers of examples from 1 up, such as 10,30,100, got {list:?}"
                     ))
                 })?;
                 ("--scan", counts.into_iter().collect(), table)

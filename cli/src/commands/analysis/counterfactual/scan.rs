@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::words::at_model;
+use crate::words::{at_model, decimal};
 use hindcast_analyzer::CounterfactualReport;
 use hindcast_analyzer::counterfactual::{RemovalResult, SplitLoss};
 
@@ -99,7 +99,7 @@ fn held_out(losses: &[SplitLoss]) -> impl Iterator<Item = &SplitLoss> {
 
 fn losses(out: &mut dyn Write, losses: &[SplitLoss]) -> anyhow::Result<()> {
     for loss in held_out(losses) {
-        write!(out, " {:>17.4}", loss.loss)?;
+        write!(out, " {:>17}", decimal(loss.loss, 4))?;
         if let Some(rate) = loss.error_rate {
             write!(out, " {:>6.2} %", 100.0 * rate)?;
         }
@@ -123,9 +123,9 @@ fn lowest(query: &str, results: &[RemovalResult]) -> String {
                 ""
             };
             format!(
-                "lowest {query} at K = {}: {:.6}{more}",
+                "lowest {query} at K = {}: {}{more}",
                 best.without.len(),
-                best.value_without
+                decimal(best.value_without, 6)
             )
         }
     }

@@ -9,6 +9,7 @@ use crate::args::Influence;
 use crate::commands::analysis::asked::{
     check_output, chosen_method, expand, parse_queries, parse_window,
 };
+use crate::commands::analysis::pictures::drawable;
 use crate::commands::analysis::{refining, retrain_check};
 use crate::commands::memory::Limit;
 use crate::commands::{Usage, context, ends_in};
@@ -28,6 +29,8 @@ pub(super) struct Asked {
     pub memory: Option<Limit>,
     /// The table to write.
     out: PathBuf,
+    /// The picture to draw.
+    picture: Option<PathBuf>,
 }
 
 impl Asked {
@@ -53,12 +56,14 @@ impl Asked {
             names: context::names(&args.names)?,
             memory,
             out: args.out.clone(),
+            picture: args.picture.clone(),
         })
     }
 
-    /// The queries, after checking that the run's data has the names, that the refinement is defined for the run, and that the
-    /// results of the check can be written.
+    /// The queries, after checking that the run's data has the names and pictures, that the refinement is defined for the run, and
+    /// that the results of the check can be written.
     pub fn fitting(&self, run: &RecordedRun<'_>) -> anyhow::Result<Vec<Query>> {
+        drawable(self.picture.as_deref(), run.data())?;
         let queries = expand(&self.queries, run.data())?;
         if let Some(names) = &self.names {
             names.of_split(run.data(), Split::Train)?;
@@ -112,6 +117,14 @@ fn check_tokens(args: &Influence) -> Result<(), Usage> {
 /// Refuses paths where a result can't be written or would replace a file of another kind.
 fn check_places(args: &Influence) -> anyhow::Result<()> {
     let sweep = Saving::beside(&args.out);
+    for run in &args.runs {
+        let outputs = [
+            ("--out", Some(args.out.as_path())),
+            ("--picture", args.picture.as_deref()),
+            ("--tokens", args.tokens.as_deref()),
+        ];
+        context::spare_data(run, args.data.as_deref(), &outputs)?;
+    }
     let names = ("the names (--names)", args.names.names.as_deref());
     let table = ("the table (--out)", Some(args.out.as_path()));
     let results = [

@@ -11,10 +11,11 @@ use hindcast_format::{DataIdentity, Trace, hex};
 use hindcast_model::task::Task;
 
 use super::asked::Asked;
+use super::existing::{answers, heads, keep};
 use super::one::{discard_sweep, open, score, settings, write};
 use crate::args::Influence;
-use crate::commands::analysis::answering::{Settings, computed_by};
-use crate::commands::context::{Models, device, open_trace_within};
+use crate::commands::analysis::answering::Settings;
+use crate::commands::context::{Models, open_trace_within};
 use crate::terminal::{field, say};
 use hindcast_analyzer::estimators::Answer;
 use hindcast_analyzer::output::{Kind, replaceable, sidecar_path};
@@ -50,6 +51,9 @@ pub(super) fn scores(
         );
         let run = open(args, models, path)?;
         let settings = settings(args, asked, part);
+        if first.is_none() {
+            keep(args, asked, &run, &heads(runs)?, &settings)?;
+        }
         let table = match kept(part, &run, asked, &settings)? {
             Some(table) => table,
             None => {
@@ -107,30 +111,7 @@ fn kept(
     }
     let table = ScoreTable::read(part)?;
     let meta = &table.metadata;
-    let queries = asked.fitting(run)?;
-    let same_queries = meta.queries.len() == queries.len()
-        && meta
-            .queries
-            .iter()
-            .zip(&queries)
-            .try_fold(true, |same, (kept, query)| {
-                let digest = query.file_digest()?;
-                let same_file = kept.digest.clone().unwrap_or_default() == digest;
-                anyhow::Ok(same && kept.name == query.to_string() && same_file)
-            })?;
-    let kind = run.engine_kind(settings.engine, &device(settings.device_name())?)?;
-    let whole_run = !asked.chosen.method.windowed;
-    let window = asked.window.resolve(run.source())?;
-    // `mean` stands for the models that fit the run.
-    let at = settings.at.resolve(run.source(), window.start)?;
-    let same = meta.is_about(&run.head())
-        && same_queries
-        && (whole_run || meta.window == window)
-        && meta.point() == at.point()
-        && meta.method == asked.chosen.method.name
-        && meta.settings == asked.chosen.settings()
-        && meta.engine == computed_by(kind, settings)
-        && meta.epochs.is_empty() != settings.per_epoch;
+    let same = meta.is_about(&run.head()) && answers(meta, run, asked, settings)?;
     ensure!(
         same,
         "{} holds the scores of another run or question: repeat the command that was interrupted, with --resume, or remove the file to start again",
