@@ -366,3 +366,39 @@ fn on_disk_an_encrypted_run_is_its_owners_alone() {
     assert_eq!(mode(&open.join(MANIFEST)) | 0o066, 0o666);
     assert_ne!(mode(&open), 0o700);
 }
+
+#[test]
+fn runs_that_are_made_from_an_encrypted_one_keep_its_key_and_its_secrets() {
+    let plan = Plan::new(40);
+    let (storage, truth, keys) = encrypted(&plan);
+    let source: Arc<dyn Storage> = Arc::new(storage);
+    for what in [
+        Derive::Prune(Selection::Steps(10..30)),
+        Derive::Compact(Compaction {
+            level: 3,
+            segment_steps: None,
+        }),
+        Derive::Redact(Redaction::default()),
+    ] {
+        let target = Arc::new(MemStorage::new());
+        derive_storage(
+            &source,
+            &(Arc::clone(&target) as _),
+            &what,
+            None,
+            &mut |_, _| {},
+        )
+        .unwrap();
+        assert!(matches!(open(&target), Err(FormatError::Locked { .. })));
+        target.give_keys(Arc::clone(&keys));
+        let trace = open(&target).unwrap();
+        let mut steps = trace.forward(0..u64::MAX);
+        let mut read = 0;
+        while let Some(step) = steps.next().unwrap() {
+            assert!(step.state == &truth.states[step.meta.step as usize]);
+            read += 1;
+        }
+        assert!(read >= 20, "{what:?}: {read}");
+        assert!(!contains(&bytes_of(&target), b"sentinel"));
+    }
+}

@@ -334,3 +334,70 @@ fn a_full_disk_leaves_no_half_of_a_key_or_signature() {
     assert_eq!(left, ["own.key", "own.key.pub", "run"]);
     fine(dir, &["keygen", "new.key", "--no-password"]);
 }
+
+/// The auditor has nothing but the program, the public key and the run, and is another user.
+#[test]
+fn an_auditor_who_is_another_user_checks_a_pruned_copy_and_catches_a_forgery() {
+    let dir = signer();
+    let dir = dir.path();
+    let prune = ["prune", "run", "--keep", "last-epoch", "--out", "end"];
+    fine(dir, &prune);
+    fine(dir, &["sign", "end", "--key", "own.key"]);
+    let audit = tempfile::tempdir().unwrap();
+    let at = audit.path();
+    fs::copy(env!("CARGO_BIN_EXE_hindcast"), at.join("hindcast")).unwrap();
+    fs::copy(dir.join("own.key.pub"), at.join("own.key.pub")).unwrap();
+    for name in ["end", "forged"] {
+        fs::create_dir(at.join(name)).unwrap();
+        for entry in fs::read_dir(dir.join("end")).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), at.join(name).join(entry.file_name())).unwrap();
+        }
+    }
+    // Forged by hand: another time of creation, with a new seal.
+    let path = at.join("forged/manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replacen("\"created\": \"2", "\"created\": \"3", 1);
+    let (body, _) = text.rsplit_once(",\n  \"seal\"").unwrap();
+    let seal = blake3::hash(body.as_bytes()).to_hex();
+    fs::write(&path, format!("{body},\n  \"seal\": \"{seal}\"\n}}\n")).unwrap();
+    let readable = fs::Permissions::from_mode(0o755);
+    for path in ["", "hindcast", "end", "forged"] {
+        fs::set_permissions(at.join(path), readable.clone()).unwrap();
+    }
+    let nobody = |words: &[&str]| {
+        let mut other = std::process::Command::new("setpriv");
+        other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        other.arg(at.join("hindcast")).args(words).current_dir(at);
+        other.output()
+    };
+    match nobody(&["--version"]) {
+        Ok(output) if output.status.success() => {}
+        _ => {
+            println!("skipped: this user can't become another one with the program setpriv");
+            return;
+        }
+    }
+    let check = |run: &str| {
+        let words = [
+            "verify",
+            run,
+            "--pubkey",
+            "own.key.pub",
+            "--replay",
+            "--steps",
+            "0",
+        ];
+        let output = nobody(&words).unwrap();
+        (code(&output), stdout(&output) + &stderr(&output))
+    };
+    let (exit, text) = check("end");
+    assert_eq!(exit, 0, "{text}");
+    assert!(
+        text.contains("signed with the key") && text.contains("bit for bit"),
+        "{text}"
+    );
+    let (exit, text) = check("forged");
+    assert_eq!(exit, 3, "{text}");
+    assert!(text.contains("NOT SIGNED"), "{text}");
+}
