@@ -42,14 +42,13 @@ pub(super) fn print(out: &mut dyn Write, found: &Descent, original: &Path) -> io
             by.join(", then "),
             counted(found.steps, "step", "steps"),
         )?;
+        let steps = counted(found.steps_left_out, "step", "steps");
+        let tensors = counted(found.tensors_left_out, "step", "steps");
         return match (found.steps_left_out, found.tensors_left_out) {
             (0, 0) => Ok(()),
-            (steps, tensors) => writeln!(
-                out,
-                "left out: {}, and the tensors of {}",
-                counted(steps, "step", "steps"),
-                counted(tensors, "more", "more")
-            ),
+            (_, 0) => writeln!(out, "left out: {steps}"),
+            (0, _) => writeln!(out, "left out: the tensors of {tensors}"),
+            _ => writeln!(out, "left out: {steps}, and the tensors of {tensors} more"),
         };
     }
     for problem in found.problems.iter().take(PRINTED) {
