@@ -330,7 +330,8 @@ pub(crate) const INFO_JSON: &str = "\
   steps_ok               number of readable steps of a damaged run
   never_trained          names of the parameter tensors that no step of the trace trained; absent if there are none
   rows                   {distinct, stored, raw_bytes, validation, test}, only if the run identifies its examples by rows
-  info, segments, manifest   as stored in the run's files";
+  encrypted              whether the run is encrypted
+  info, segments, manifest   as in the run's files, decrypted";
 
 pub(crate) const REPORT: &str = "\
 The page is one file that loads nothing from the network: open it from disk, mail it, or store it next to the run. Its sections, of which those without content are left out:
