@@ -79,7 +79,11 @@ pub fn told(program: Program, dir: &Path) -> Story {
 /// Ranks the examples of `dir/run` by their use in a window of steps, and retrains without the worst five.
 pub fn ranked(program: Program, dir: &Path, window: &str) -> Story {
     let window = ["--window", window];
-    let words = [&["influence", "run", "--out", "scores.csv"], &window[..]].concat();
+    let words = [
+        &["influence", "run", "--out", "scores.csv", "--replace"],
+        &window[..],
+    ]
+    .concat();
     let said = program.fine(dir, &words);
     println!("{said}");
     assert!(said.contains("derivatives of the model agree"), "{said}");
