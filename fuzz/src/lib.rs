@@ -117,7 +117,8 @@ pub fn manifest(bytes: &[u8]) {
         if let Ok((manifest, seal)) = Manifest::from_bytes(bytes, Some(keys.as_ref())) {
             // A manifest that was read can be written, and reads back the same.
             let written = manifest.to_bytes().expect("JSON of a manifest");
-            let (again, other) = Manifest::from_bytes(&written, Some(keys.as_ref())).expect("an own manifest");
+            let (again, other) =
+                Manifest::from_bytes(&written, Some(keys.as_ref())).expect("an own manifest");
             assert_eq!(again, manifest);
             assert!(written != bytes || seal == other);
         }

@@ -86,7 +86,10 @@ fn changed_frames() {
 
 #[test]
 fn a_changed_manifest() {
-    on_changes(manifest, &Golden::ALL.map(|run| run.files()["manifest.json"].clone()));
+    on_changes(
+        manifest,
+        &Golden::ALL.map(|run| run.files()["manifest.json"].clone()),
+    );
 }
 
 #[test]
