@@ -76,6 +76,15 @@ pub(super) struct State {
     pub cells: [Cell; COMMANDS.len()],
 }
 
+impl State {
+    /// The same state, in which that command ends otherwise.
+    pub fn with(mut self, command: &str, cell: Cell) -> State {
+        let at = COMMANDS.iter().position(|(name, _)| *name == command);
+        self.cells[at.unwrap()] = cell;
+        self
+    }
+}
+
 pub(super) type Words = &'static [&'static str];
 
 pub(super) fn ok(says: Words) -> Cell {

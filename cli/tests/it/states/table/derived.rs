@@ -2,6 +2,7 @@
 
 use super::super::build::World;
 use super::super::cell::*;
+use super::whole::as_finished;
 
 const PRUNED: &str = "pruned from a run with head";
 const HOLES: &str = "6 of them are not in the trace: 1, 3, 5, 7, 9, … (6 ranges) (left out on purpose: the run was pruned from the one with head";
@@ -90,83 +91,51 @@ fn thinned() -> State {
 }
 
 fn compacted() -> State {
-    State {
-        name: "compacted",
-        meaning: "Made by `compact` from the finished run: its three segments of steps are one, because no state of an optimizer is lost.",
-        build: World::compacted,
-        cells: [
-            ok(&[
-                "task        tiny",
-                "12 steps in 0..12, 3 epochs",
-                "derived     compacted from a run with head",
-            ]),
-            ok(&[
-                "ok: 12 steps in 2 segments are whole",
-                "note: compacted from a run with head",
-            ]),
-            ok(&["12 of 12 steps give the next recorded state, bit for bit"]),
-            signed(),
-            ok(&["at the averaged model mean:last-epoch; window 0..12 of 12 steps"]),
-            predicted("at the averaged model mean:last-epoch"),
-            explained("window 0..12 of 12 steps"),
-            ok(&["predicted", "real", "bit for bit"]),
-            cleaned(),
-            bounds("8..12"),
-            ok(&["steps 0..12: 32 examples", "dynamics.csv ("]),
-            ok(&["0 of 0 steps"]),
-            ok(&["steps 0..12: 12 steps in 3 epochs", "history.csv (12 rows)"]),
-            ok(&["the runs are identical"]),
-            report(),
-            ok(&["steps/steps.jsonl"]),
-            checkpoint(),
-            lossless("12 steps recovered", ENDED),
-            derived(),
-            derived(),
-            derived(),
-            taken(),
-            ok(&["resumes at step 6 of 12"]),
-            fails(&["is finished, after 12 steps: there is nothing to resume"]),
-        ],
-    }
+    as_finished(
+        "compacted",
+        "Made by `compact` from the finished run: its three segments of steps are one, because no state of an optimizer is lost.",
+        World::compacted,
+    )
+    .with(
+        "info",
+        ok(&[
+            "task        tiny",
+            "12 steps in 0..12, 3 epochs",
+            "derived     compacted from a run with head",
+        ]),
+    )
+    .with(
+        "verify",
+        ok(&[
+            "ok: 12 steps in 2 segments are whole",
+            "note: compacted from a run with head",
+        ]),
+    )
 }
 
 fn redacted() -> State {
-    State {
-        name: "redacted",
-        meaning: "Made by `redact` from the finished run. The data's file has the name that the new task gives it, so a table of the original's scores isn't its table.",
-        build: World::redacted,
-        cells: [
-            ok(&[
-                "task        redacted",
-                "12 steps in 0..12, 3 epochs",
-                "derived     redacted from a run with head",
-            ]),
-            ok(&[
-                "ok: 12 steps in 4 segments are whole",
-                "note: redacted from a run with head",
-            ]),
-            ok(&["12 of 12 steps give the next recorded state, bit for bit"]),
-            signed(),
-            ok(&["at the averaged model mean:last-epoch; window 0..12 of 12 steps"]),
-            predicted("at the averaged model mean:last-epoch"),
-            explained("window 0..12 of 12 steps"),
-            ok(&["predicted", "real", "bit for bit"]),
-            cleaned(),
-            bounds("8..12"),
-            ok(&["steps 0..12: 32 examples", "dynamics.csv ("]),
-            ok(&["0 of 0 steps"]),
-            ok(&["steps 0..12: 12 steps in 3 epochs", "history.csv (12 rows)"]),
-            ok(&["the runs are identical"]),
-            fails(&["has the file \"train.csv\" in the table and \"file-1.csv\" in the data"]),
-            ok(&["steps/steps.jsonl"]),
-            checkpoint(),
-            lossless("12 steps recovered", ENDED),
-            derived(),
-            derived(),
-            derived(),
-            taken(),
-            ok(&["resumes at step 6 of 12"]),
-            fails(&["is finished, after 12 steps: there is nothing to resume"]),
-        ],
-    }
+    as_finished(
+        "redacted",
+        "Made by `redact` from the finished run. The data's file has the name that the new task gives it, so a table of the original's scores isn't its table.",
+        World::redacted,
+    )
+    .with(
+        "info",
+        ok(&[
+            "task        redacted",
+            "12 steps in 0..12, 3 epochs",
+            "derived     redacted from a run with head",
+        ]),
+    )
+    .with(
+        "verify",
+        ok(&[
+            "ok: 12 steps in 4 segments are whole",
+            "note: redacted from a run with head",
+        ]),
+    )
+    .with(
+        "report",
+        fails(&["has the file \"train.csv\" in the table and \"file-1.csv\" in the data"]),
+    )
 }

@@ -1,6 +1,6 @@
 //! Undamaged runs.
 
-use super::super::build::World;
+use super::super::build::{Setup, World};
 use super::super::cell::*;
 
 pub(super) fn whole() -> Vec<State> {
@@ -49,48 +49,61 @@ fn finished() -> State {
     }
 }
 
+/// A state in which every command ends as in the finished one, except for what [`State::with`] changes.
+pub(super) fn as_finished(
+    name: &'static str,
+    meaning: &'static str,
+    build: fn(&World) -> Setup,
+) -> State {
+    State {
+        name,
+        meaning,
+        build,
+        ..finished()
+    }
+}
+
 fn signed_run() -> State {
-    let mut state = finished();
-    state.name = "signed";
-    state.meaning = "Finished, and signed by its owner.";
-    state.build = World::signed;
-    let mut differs = |command: &str, cell: Cell| {
-        let at = COMMANDS.iter().position(|(name, _)| *name == command);
-        state.cells[at.unwrap()] = cell;
-    };
-    differs(
+    as_finished(
+        "signed",
+        "Finished, and signed by its owner.",
+        World::signed,
+    )
+    .with(
         "verify",
         ok(&[
             "ok: 12 steps in 4 segments are whole",
             "a signature says that it was made with the key",
             "as recorded",
         ]),
-    );
-    differs(
+    )
+    .with(
         "sign",
         fails(&["run is signed already, with the key", "--replace"]),
-    );
-    differs(
+    )
+    .with(
         RESUME,
         fails(&[
             "the run is signed",
             "resume a copy of the run without its manifest.json.minisig",
         ]),
-    );
-    state
+    )
 }
 
 fn encrypted() -> State {
-    let mut state = finished();
-    state.name = "encrypted";
-    state.meaning = "Finished and encrypted; the key is given with `HINDCAST_IDENTITY`, or to the library's builder.";
-    state.build = World::encrypted;
-    state.cells[0] = ok(&[
-        "finished",
-        "12 steps in 0..12, 3 epochs",
-        "encrypted   for the holders of its keys",
-    ]);
-    state
+    as_finished(
+        "encrypted",
+        "Finished and encrypted; the key is given with `HINDCAST_IDENTITY`, or to the library's builder.",
+        World::encrypted,
+    )
+    .with(
+        "info",
+        ok(&[
+            "finished",
+            "12 steps in 0..12, 3 epochs",
+            "encrypted   for the holders of its keys",
+        ]),
+    )
 }
 
 fn locked() -> State {
@@ -98,10 +111,11 @@ fn locked() -> State {
         "run: the run is encrypted, and no key was given",
         "--identity FILE",
     ];
-    let mut state = finished();
-    state.name = "encrypted, without its key";
-    state.meaning = "The same, without the key.";
-    state.build = World::locked;
+    let mut state = as_finished(
+        "encrypted, without its key",
+        "The same, without the key.",
+        World::locked,
+    );
     for ((command, _), cell) in COMMANDS.iter().zip(&mut state.cells) {
         *cell = match *command {
             "record" => taken(),
