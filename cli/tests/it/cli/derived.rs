@@ -34,16 +34,6 @@ fn named_run(dir: &Path) {
     fine(dir, &words);
 }
 
-fn says(dir: &Path, words: &[&str], exit: i32, parts: &[&str]) -> String {
-    let output = hindcast(dir, words);
-    let text = stdout(&output) + &stderr(&output);
-    assert_eq!(code(&output), exit, "{words:?}: {text}");
-    for part in parts {
-        assert!(text.contains(part), "{words:?}: {part:?} in {text}");
-    }
-    text
-}
-
 #[test]
 fn a_chain_of_derived_runs_is_proved_step_by_step() {
     let dir = tempfile::tempdir().unwrap();

@@ -35,15 +35,6 @@ fn readers() -> tempfile::TempDir {
     dir
 }
 
-fn refused(dir: &Path, words: &[&str], exit: i32, parts: &[&str]) {
-    let output = hindcast(dir, words);
-    let text = stdout(&output) + &stderr(&output);
-    assert_eq!(code(&output), exit, "{words:?}: {text}");
-    for part in parts {
-        assert!(text.contains(part), "{words:?}: {part:?} in {text}");
-    }
-}
-
 #[test]
 fn an_encrypted_run_is_read_by_its_readers_alone() {
     let dir = readers();
@@ -100,9 +91,9 @@ fn an_encrypted_run_is_read_by_its_readers_alone() {
         "the run is encrypted, and no key was given",
         "--identity FILE",
     ];
-    refused(dir, &["info", "run"], 1, &advice);
+    says(dir, &["info", "run"], 1, &advice);
     fine(dir, &["keygen", "eve.key", "--encrypt"]);
-    refused(
+    says(
         dir,
         &["info", "run", "--identity", "eve.key"],
         1,
@@ -129,7 +120,7 @@ fn an_interrupted_run_is_resumed_with_the_key_and_stays_encrypted() {
         hindcast_format::RunWriter::resume(storage, 4, hindcast_format::Durability::Os).unwrap();
     writer.open_segment(4).unwrap();
     writer.abandon(Default::default()).unwrap();
-    refused(
+    says(
         dir,
         &["record", "--resume", "run"],
         1,
@@ -149,9 +140,9 @@ fn an_interrupted_run_is_resumed_with_the_key_and_stays_encrypted() {
         "anna.key",
     ];
     assert!(fine(dir, &replayed).contains("bit for bit"));
-    refused(dir, &["info", "run"], 1, &["the run is encrypted"]);
+    says(dir, &["info", "run"], 1, &["the run is encrypted"]);
     let again = [&["record", "--resume", "run"][..], &to].concat();
-    refused(dir, &again, 2, &["--encrypt-to", "--resume"]);
+    says(dir, &again, 2, &["--encrypt-to", "--resume"]);
 }
 
 #[test]
@@ -159,7 +150,7 @@ fn wrong_keys_are_named_and_never_shown() {
     let dir = readers();
     let dir = dir.path();
     let record = |to: &str, parts: &[&str], exit| {
-        refused(
+        says(
             dir,
             &[&RECORD[..], &["--encrypt-to", to]].concat(),
             exit,
@@ -196,15 +187,15 @@ fn wrong_keys_are_named_and_never_shown() {
         ("nobody", &["--identity nobody", "No such file"]),
         ("empty", &["contains no key"]),
     ] {
-        refused(dir, &["task", "list", "--identity", file], 1, parts);
+        says(dir, &["task", "list", "--identity", file], 1, parts);
     }
-    refused(
+    says(
         dir,
         &["keygen", "anna.key", "--encrypt"],
         1,
         &["anna.key exists"],
     );
-    refused(
+    says(
         dir,
         &["keygen", "x", "--encrypt", "--no-password"],
         2,

@@ -135,6 +135,17 @@ pub(crate) fn fine(dir: &Path, words: &[&str]) -> String {
     stdout(&output)
 }
 
+/// Runs a command and checks its exit code and parts of what it prints. Returns all of that.
+pub(crate) fn says(dir: &Path, words: &[&str], exit: i32, parts: &[&str]) -> String {
+    let output = hindcast(dir, words);
+    let text = stdout(&output) + &stderr(&output);
+    assert_eq!(code(&output), exit, "{words:?}: {text}");
+    for part in parts {
+        assert!(text.contains(part), "{words:?}: {part:?} in {text}");
+    }
+    text
+}
+
 /// Records a small run of the digits into `dir/run`: a few dozen steps, which take some seconds at most.
 pub(crate) fn small_run(dir: &Path) {
     fine(

@@ -22,15 +22,6 @@ fn signer() -> tempfile::TempDir {
 const SIGN: [&str; 6] = ["sign", "run", "--key", "own.key", "--comment", "as shipped"];
 const CHECK: [&str; 4] = ["verify", "run", "--pubkey", "own.key.pub"];
 
-fn says(dir: &Path, words: &[&str], exit: i32, parts: &[&str]) {
-    let output = hindcast(dir, words);
-    let text = stdout(&output) + &stderr(&output);
-    assert_eq!(code(&output), exit, "{words:?}: {text}");
-    for part in parts {
-        assert!(text.contains(part), "{words:?}: {part:?} in {text}");
-    }
-}
-
 #[test]
 fn a_signed_run_says_who_signed_it() {
     let dir = signer();
