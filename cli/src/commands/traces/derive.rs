@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use hindcast_format::{
-    Compaction, Derivation, Derive, DeriveReport, Redaction, SIGNATURE, Signer, Status, Storage,
+    Compaction, Derivation, Derive, DeriveReport, Redaction, SIGNATURE, Signer, Storage,
     check_signature, stored_signature,
 };
 
+use super::new_run;
 use crate::args::{Compact, Derived, Prune, Redact};
 use crate::commands::context::unopened;
 use crate::commands::traces::verify::public_key;
@@ -170,15 +171,7 @@ fn print(
     for remark in &report.remarks {
         writeln!(out, "note: {}", field(remark))?;
     }
-    let end = match report.status {
-        Status::Finished => "with its final state",
-        // Every run that is made from another one is closed.
-        Status::Unfinished | Status::Open => "without a final state",
-    };
-    let gaps = match report.gaps {
-        0 => String::new(),
-        n => format!(", {n} more without tensors"),
-    };
+    let (gaps, end) = new_run::content(report.gaps, report.status);
     writeln!(
         out,
         "{}: {}{gaps}, {end}; {} in {}, {:.3} of the original's {} in {}; verified and compared with the original",

@@ -5,6 +5,7 @@ pub(crate) mod derive;
 pub(crate) mod export;
 pub(crate) mod info;
 pub(crate) mod keygen;
+mod new_run;
 mod password;
 pub(crate) mod recover;
 mod rows;

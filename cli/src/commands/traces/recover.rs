@@ -3,8 +3,9 @@
 use std::io::Write;
 
 use anyhow::Context as _;
-use hindcast_format::{FormatError, LossKind, RecoverReport, Status, Trace};
+use hindcast_format::{FormatError, LossKind, RecoverReport, Trace};
 
+use super::new_run;
 use crate::args::Recover;
 use crate::commands::context::unopened;
 use crate::commands::interrupt::{Interrupted, Interrupts};
@@ -74,15 +75,7 @@ fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
     for loss in &report.losses {
         writeln!(out, "LOST: {}", field(loss))?;
     }
-    let end = match report.status {
-        Status::Finished => "with its final state",
-        // Every recovered run is closed.
-        Status::Unfinished | Status::Open => "without a final state",
-    };
-    let gaps = match report.gaps {
-        0 => String::new(),
-        n => format!(", {n} more without tensors"),
-    };
+    let (gaps, end) = new_run::content(report.gaps, report.status);
     writeln!(
         out,
         "{}: {} recovered{gaps}, {end}; {} in {}, verified and compared with the original",
