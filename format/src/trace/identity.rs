@@ -78,12 +78,11 @@ impl Trace {
                 };
                 return wrong(format!("segment {}{cut}", header.number));
             }
-        } else if let Some(record) = self.record(part) {
-            let steps = record.first_step..record.end_step;
+        } else {
             let other = segment
                 .entries
                 .iter()
-                .find(|e| e.kind.has_meta() && !steps.contains(&e.step));
+                .find(|e| e.kind.has_meta() && !part.range.contains(&e.step));
             if let Some(other) = other {
                 return wrong(format!("step {} of another segment", other.step));
             }

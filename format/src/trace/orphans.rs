@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::damage::copies;
 use super::identity::misplaced;
 use super::overview::{Reading, Trace};
-use super::part::{Part, part};
+use super::part::{Part, ascending, part};
 use crate::FormatError;
 use crate::context::Context;
 use crate::info::RunInfo;
@@ -60,7 +60,11 @@ impl Trace {
                 .unwrap_or(0);
             return Err(problems.swap_remove(best));
         };
-        let parts = with_holes(without_superseded(parts, &mut problems), &info, reading);
+        let mut parts = without_superseded(parts, &mut problems);
+        if reading == Reading::Recorded {
+            parts = ascending(parts, &mut problems);
+        }
+        let parts = with_holes(parts, &info, reading);
         let status = if parts.iter().any(|p| p.is_final) {
             Status::Finished
         } else {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::FormatError;
 use crate::segment::{Segment, Tail};
 
 /// A segment of the trace, not necessarily loaded.
@@ -19,6 +20,60 @@ pub(crate) struct Part {
     pub is_final: bool,
     /// The segment, if it was scanned because the manifest doesn't list it.
     pub loaded: Option<Arc<Segment>>,
+}
+
+impl Part {
+    /// Whether the segment's own header says which segment it is.
+    fn is_named(&self) -> bool {
+        self.loaded.as_ref().is_none_or(|s| s.header.is_some())
+    }
+
+    /// The damage of a segment with steps that the one before it has, too. Without its header, a file may contain the frames of
+    /// another segment, and a walk would visit the same steps twice.
+    pub(super) fn repeats(&self, before: &Part) -> Option<FormatError> {
+        let there = |p: &Part| p.steps + p.gaps > 0;
+        let repeats = there(self) && there(before) && self.range.start < before.range.end;
+        repeats.then(|| {
+            FormatError::corrupt(
+                "first step of the segment",
+                format!("{} or a later one", before.range.end),
+                self.range.start,
+            )
+            .within(&self.name, Some(self.number))
+        })
+    }
+}
+
+/// Leaves out segments that repeat steps: the one without a header, or else the later one. [`recover`](crate::recover()) looks
+/// for steps in them that are nowhere else.
+pub(super) fn ascending(parts: Vec<Part>, problems: &mut Vec<FormatError>) -> Vec<Part> {
+    let mut kept: Vec<Part> = Vec::new();
+    for part in parts {
+        let mut keep = true;
+        while let Some(before) = kept.last()
+            && let Some(problem) = part.repeats(before)
+        {
+            let wrong_before = part.is_named() && !before.is_named();
+            if wrong_before {
+                let (name, number) = (before.name.clone(), before.number);
+                let what = FormatError::corrupt(
+                    "last step of the segment",
+                    format!("one before step {}", part.range.start),
+                    before.range.end.saturating_sub(1),
+                );
+                problems.push(what.within(&name, Some(number)));
+                kept.pop();
+            } else {
+                problems.push(problem);
+                keep = false;
+                break;
+            }
+        }
+        if keep {
+            kept.push(part);
+        }
+    }
+    kept
 }
 
 /// A loaded segment as a part. In a segment without an end, frames after damage can't be decoded, so they are left out.

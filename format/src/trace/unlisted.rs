@@ -68,7 +68,14 @@ impl Trace {
             if ends && followed && segment.problems.is_empty() {
                 self.problems.push(cut_off(&segment.name, number));
             }
-            self.parts.push(part(number, segment));
+            let part = part(number, segment);
+            if self.reading == Reading::Recorded
+                && let Some(problem) = self.parts.last().and_then(|last| part.repeats(last))
+            {
+                self.problems.push(problem);
+                return Ok(());
+            }
+            self.parts.push(part);
             if ends && self.reading == Reading::Recorded {
                 return Ok(());
             }

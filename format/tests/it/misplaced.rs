@@ -374,3 +374,37 @@ fn frames_after_inserted_or_deleted_bytes_are_found() {
         }
     }
 }
+
+/// Without a manifest, a file's own header says which segment it is. If the header is damaged, its frames may be those of another
+/// segment.
+#[test]
+fn no_step_is_read_twice_if_a_headless_file_repeats_a_segment() {
+    let (storage, truth) = recorded(&plan());
+    for (into, from) in [(0, 2), (1, 0), (2, 0), (3, 1), (4, 3), (1, 2)] {
+        let what = format!("segment {from} over {into}");
+        let mut copy = bytes(&storage, &segment(from));
+        copy[0] ^= 1;
+        let image = with(&storage, &segment(into), copy);
+        image.remove(MANIFEST).unwrap();
+        let trace = open(&image).unwrap();
+        let report = verify_storage(&(Arc::new(image) as Arc<dyn Storage>)).unwrap();
+        assert!(!report.is_ok(), "{what}");
+        let mut steps = trace.forward(0..u64::MAX).tolerant();
+        let mut seen = Vec::new();
+        while let Some(step) = steps.next().unwrap() {
+            seen.push(step.meta.step);
+            let expected = &truth.states[step.meta.step as usize];
+            assert_eq!(step.state, expected, "{what}, step {}", step.meta.step);
+        }
+        assert!(
+            seen.windows(2).all(|two| two[0] < two[1]),
+            "{what}: {seen:?}"
+        );
+        assert_eq!(report.steps_ok, seen.len() as u64, "{what}: {report:#?}");
+        assert_eq!(
+            seen.len(),
+            32,
+            "{what}: all steps but those of segment {into}: {seen:?}"
+        );
+    }
+}
