@@ -23,6 +23,7 @@ pub mod predictions;
 pub mod query;
 pub mod run;
 pub mod scores;
+pub mod shards;
 pub mod sweep;
 mod workers;
 

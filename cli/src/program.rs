@@ -10,7 +10,8 @@ use crate::commands::context::Models;
 #[cfg(feature = "record")]
 use crate::commands::lab;
 use crate::commands::{
-    Outcome, analysis, answered, completions, exit, interrupt, keys, recording, threads, traces,
+    Outcome, analysis, answered, completions, exit, interrupt, keys, recording, sharding, threads,
+    traces,
 };
 
 /// Runs the command line of this process.
@@ -48,6 +49,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Dynamics(args) => analysis::dynamics::run(&args, &Models::Recorded),
         Command::Spikes(args) => analysis::spikes::run(&args, &Models::Recorded),
         Command::Counterfactual(args) => analysis::counterfactual::run(&args, &Models::Recorded),
+        Command::Merge(args) => sharding::merge::run(&args),
         Command::Clean(args) => analysis::clean::run(&args, &Models::Recorded),
         Command::Bounds(args) => analysis::bounds::run(&args),
         Command::Report(args) => analysis::report::run(&args, &Models::Recorded),

@@ -116,6 +116,55 @@ impl RemovalResults {
         self.sets.len() > 1 && self.sets.windows(2).all(larger)
     }
 
+    /// Puts the sets of several files after each other, in the order of the files. Everything else must be equal, except that
+    /// the values with all examples may differ by rounding if the files are from different kinds of processors: those of the
+    /// first file stay.
+    ///
+    /// # Errors
+    /// If there is no file, or two answer different questions. The text counts the files from 1.
+    pub fn joined(files: Vec<RemovalResults>) -> std::result::Result<RemovalResults, String> {
+        let mut files = files.into_iter();
+        let mut joined = files.next().ok_or("there are no results to join")?;
+        for (at, file) in (2..).zip(files) {
+            if let Some(what) = joined.difference(&file) {
+                return Err(format!("files 1 and {at} differ in {what}"));
+            }
+            joined.sets.extend(file.sets);
+            for note in file.notes {
+                if !joined.notes.contains(&note) {
+                    joined.notes.push(note);
+                }
+            }
+        }
+        Ok(joined)
+    }
+
+    /// What differs between the questions of two files, if anything does.
+    fn difference(&self, other: &RemovalResults) -> Option<&'static str> {
+        let (a, b) = (self, other);
+        let differ = [
+            ("their writer", a.writer != b.writer),
+            ("their run", a.run_digest != b.run_digest),
+            (
+                "their query",
+                (&a.query, &a.query_digest) != (&b.query, &b.query_digest),
+            ),
+            ("the model that is asked about", a.point() != b.point()),
+            ("their window", a.window != b.window),
+            ("the kind of removal", a.removal != b.removal),
+            ("their denominators", a.denominators != b.denominators),
+            (
+                "the estimator of the predictions",
+                a.predicted_by != b.predicted_by,
+            ),
+            ("their seed", a.seed != b.seed),
+        ];
+        differ
+            .iter()
+            .find(|(_, differs)| *differs)
+            .map(|(what, _)| *what)
+    }
+
     /// Number of sets with one example.
     pub fn singles(&self) -> usize {
         let one = |set: &&RemovalResult| set.without.len() == 1;

@@ -83,6 +83,14 @@ pub(super) fn bad_rows(rows: &[BadRow]) -> String {
     text
 }
 
+/// A list of numbers, or the first of many.
+pub(super) fn numbers(numbers: &[u32]) -> String {
+    const MOST: usize = 20;
+    let shown: Vec<String> = numbers.iter().take(MOST).map(u32::to_string).collect();
+    let more = if numbers.len() > MOST { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
 /// A computation whose numbers stop being finite.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -364,6 +364,23 @@ pub enum AnalysisError {
         /// Queries given.
         given: usize,
     },
+    /// Some parts of a sharded answer aren't complete.
+    #[error(
+        "{}: {} of {of} shards {} missing ({}): compute {} first",
+        folder.display(),
+        missing.len(),
+        if missing.len() == 1 { "is" } else { "are" },
+        inputs::numbers(missing),
+        if missing.len() == 1 { "it" } else { "them" }
+    )]
+    ShardsMissing {
+        /// The folder of the shards.
+        folder: PathBuf,
+        /// The numbers of the missing ones, from 0.
+        missing: Vec<u32>,
+        /// Number of shards.
+        of: u32,
+    },
     /// There is no table of scores.
     #[error("{}: there is no such table", path.display())]
     NoTable {

@@ -29,7 +29,7 @@ pub fn over_runs(tables: &[ScoreTable]) -> Result<ScoreTable, String> {
     let mut places = Vec::with_capacity(tables.len());
     for (at, table) in (1..).zip(tables) {
         let by_index: BTreeMap<u64, &ScoreRow> = table.rows.iter().map(|r| (r.index, r)).collect();
-        same_examples(first, table, &by_index)
+        same_indexed(first, table, &by_index)
             .map_err(|problem| format!("tables 1 and {at} are about different data: {problem}"))?;
         places.push(by_index);
     }
@@ -85,7 +85,7 @@ fn same_question(a: &ScoreMetadata, b: &ScoreMetadata) -> Result<(), String> {
     same("the list of epochs", &a.epochs, &b.epochs)
 }
 
-fn same<T: PartialEq + Debug>(what: &str, a: &T, b: &T) -> Result<(), String> {
+pub(super) fn same<T: PartialEq + Debug>(what: &str, a: &T, b: &T) -> Result<(), String> {
     if a == b {
         return Ok(());
     }
@@ -93,34 +93,44 @@ fn same<T: PartialEq + Debug>(what: &str, a: &T, b: &T) -> Result<(), String> {
 }
 
 /// Refuses tables that have other examples, by index, row, file and label.
-fn same_examples(
+fn same_indexed(
     first: &ScoreTable,
     table: &ScoreTable,
     by_index: &BTreeMap<u64, &ScoreRow>,
 ) -> Result<(), String> {
-    if first.rows.len() != table.rows.len() {
-        return Err(format!(
-            "{} and {} examples",
-            first.rows.len(),
-            table.rows.len()
-        ));
+    same_number(first, table)?;
+    first.rows.iter().try_for_each(|row| {
+        let other = by_index.get(&row.index);
+        let other = other.ok_or_else(|| format!("example {} is only in one of them", row.index))?;
+        same_example(row, other)
+    })
+}
+
+/// Refuses tables that have other examples, or the same in another order.
+pub(super) fn same_examples(a: &ScoreTable, b: &ScoreTable) -> Result<(), String> {
+    same_number(a, b)?;
+    a.rows.iter().zip(&b.rows).try_for_each(|(a, b)| {
+        same("the order of the examples", &a.index, &b.index)?;
+        same("the name of an example", &a.name, &b.name)?;
+        same_example(a, b)
+    })
+}
+
+fn same_number(a: &ScoreTable, b: &ScoreTable) -> Result<(), String> {
+    if a.rows.len() == b.rows.len() {
+        return Ok(());
     }
-    for row in &first.rows {
-        let identity = |r: &ScoreRow| (r.row, r.file.clone(), r.label.clone());
-        match by_index.get(&row.index) {
-            None => {
-                return Err(format!("example {} is only in one of them", row.index));
-            }
-            Some(other) if identity(row) != identity(other) => {
-                return Err(format!(
-                    "example {} is row {} of {:?} with the label {:?} in one, and row {} of {:?} with the label {:?} in the other",
-                    row.index, row.row, row.file, row.label, other.row, other.file, other.label
-                ));
-            }
-            Some(_) => {}
-        }
+    Err(format!("{} and {} examples", a.rows.len(), b.rows.len()))
+}
+
+fn same_example(a: &ScoreRow, b: &ScoreRow) -> Result<(), String> {
+    if (a.row, &a.file, &a.label) == (b.row, &b.file, &b.label) {
+        return Ok(());
     }
-    Ok(())
+    Err(format!(
+        "example {} is row {} of {:?} with the label {:?} in one, and row {} of {:?} with the label {:?} in the other",
+        a.index, a.row, a.file, a.label, b.row, b.file, b.label
+    ))
 }
 
 fn metadata(tables: &[ScoreTable], first: &ScoreMetadata) -> ScoreMetadata {

@@ -10,10 +10,11 @@ use hindcast_analyzer::sweep::Saving;
 use super::labels::LabelArgs;
 use super::numbers::whole;
 use super::replay::{Engine, Precision};
+use super::sharding::ShardArgs;
 use super::threads::Threads;
 
 /// `hindcast influence`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Influence {
     /// Folder of the run; several runs of the same data, such as those of `record --seeds`, give the mean, the standard deviation and t of each score
     #[arg(value_name = "RUN", required = true)]
@@ -105,6 +106,9 @@ pub struct Influence {
     /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
+    /// Which part of the work this process does.
+    #[command(flatten)]
+    pub shard: ShardArgs,
     /// On how many threads the verb computes.
     #[command(flatten)]
     pub threads: Threads,
@@ -122,7 +126,7 @@ pub struct CheckArgs {
 }
 
 /// The user's own names for examples.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct NamesArgs {
     /// File with your own ids, file names or texts of the examples, to show with them and, where a table is written, to add to it as a column (see --help)
     #[arg(long, value_name = "FILE")]
@@ -252,6 +256,9 @@ pub struct Counterfactual {
     /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
+    /// Which part of the work this process does.
+    #[command(flatten)]
+    pub shard: ShardArgs,
     /// On how many threads the verb computes.
     #[command(flatten)]
     pub threads: Threads,

@@ -7,6 +7,7 @@ use hindcast_analyzer::QueryPoint;
 
 use super::labels::LabelArgs;
 use super::numbers::{number, whole};
+use super::sharding::ShardArgs;
 use super::threads::threads_or_all;
 
 /// `hindcast experiment`
@@ -43,7 +44,7 @@ pub struct RecordingCost {
 }
 
 /// `hindcast experiment agreement`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Agreement {
     /// Settings to run, for example adult/dnn or adult; there are adult, 20news and mnist, each with logreg and dnn [default: all six]
     #[arg(long, value_name = "DATA[/MODEL]", value_delimiter = ',')]
@@ -72,10 +73,13 @@ pub struct Agreement {
     /// Change any key of the tasks; without train.dtype they are trained in float64
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Which part of the seeds this process does.
+    #[command(flatten)]
+    pub shard: ShardArgs,
 }
 
 /// `hindcast experiment cleansing`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Cleansing {
     /// Folder with the data files, or with subfolders mnist and cifar10 that contain them
     #[arg(long, value_name = "DIR")]
@@ -113,10 +117,13 @@ pub struct Cleansing {
     /// Change any key of the tasks
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Which part of the seeds this process does.
+    #[command(flatten)]
+    pub shard: ShardArgs,
 }
 
 /// `hindcast experiment quality`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Quality {
     /// What to measure
     #[arg(value_enum)]
@@ -168,6 +175,9 @@ pub struct Quality {
     /// Change any key of the tasks, for example --set data.train=10000
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Which part of the seeds this process does.
+    #[command(flatten)]
+    pub shard: ShardArgs,
 }
 
 /// Which steps are retrained without the removed examples.

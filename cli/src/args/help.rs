@@ -21,6 +21,24 @@ pub(crate) fn methods() -> String {
     out + "For every method, the lowest scores belong to the most harmful examples. `hindcast methods NAME` describes a method's requirements, options and source."
 }
 
+pub(crate) const MERGE: &str = "\
+`influence`, `experiment`, and `counterfactual` with --each or --scan, divide their work among processes: --shard I/N computes part I of N, with I from 0 to N - 1. `influence` divides the queries, `counterfactual` the retrainings. `experiment` with --out divides the seeds. `record --seeds` does so too, and needs no merge: each run is in a folder of its own. The processes may run at the same time or one after the other, on one machine or on many that share a file system:
+
+  hindcast influence RUN --query validation:0..99 --out scores.csv --shard 0/4
+  ...
+  hindcast influence RUN --query validation:0..99 --out scores.csv --shard 3/4
+  hindcast merge scores.csv.shards
+
+The first process writes what the shards have in common to OUT.shards/shards.json. A process whose command asks for anything else is refused. Each shard is computed in a hidden folder, which gets the name shard-I when the shard is complete. A shard that is complete isn't computed again, so failed jobs can be repeated as they are. After a process was killed, the next one of the same shard continues a sweep where it was saved last (--checkpoint-every).
+
+--shard auto is for array jobs of Slurm whose numbers have no gaps; it takes I and N from SLURM_ARRAY_TASK_ID, _COUNT, _MIN and _MAX. --shard auto/N takes I, from 0, from SLURM_ARRAY_TASK_ID or, in an Indexed Job of Kubernetes, from JOB_COMPLETION_INDEX. For other schedulers, write I and N.
+
+`merge` needs all shards. It compares their files with the digests in their records (shard-I/shard.json), which also say on which machine each was computed and when. The result has the same bytes as that of one command without --shard, if all shards were computed on one kind of processor; `merge` says if they weren't. It doesn't remove the shards.
+
+--json prints an object with
+  out, verb, of (number of shards), units (number of queries or retrainings), hosts, processors
+  shards [{index, of, units, sittings [{host, processor, threads, began}], ended, files {NAME: digest}}]";
+
 pub(crate) const INFLUENCE: &str = "\
 Values of --query, each with its own column in the table:
   validation             the mean loss of a split: validation, train or test

@@ -17,6 +17,7 @@ mod predictions;
 #[cfg(feature = "record")]
 mod recording;
 mod replay;
+mod sharding;
 mod task;
 mod threads;
 mod traces;
@@ -37,6 +38,7 @@ pub use predictions::{Explain, ModelArgs, Predict};
 #[cfg(feature = "record")]
 pub use recording::{Demo, OnErrorPolicy, Record, WhenFullPolicy};
 pub use replay::Precision;
+pub use sharding::{Merge, ShardArgs};
 #[cfg(feature = "record")]
 pub use task::{NewKind, NewTarget, TaskCheck, TaskNew};
 pub use task::{TaskCommand, TaskVerb};
@@ -122,6 +124,9 @@ pub enum Command {
     /// Retrain without some examples, on the recorded batches, and compare the result with the prediction
     #[command(after_long_help = help::COUNTERFACTUAL)]
     Counterfactual(Counterfactual),
+    /// Join the complete parts of a command that was divided among processes (--shard) to the result that it would have written alone
+    #[command(after_long_help = help::MERGE)]
+    Merge(Merge),
     /// Find the examples whose label is probably wrong, write decisions to edit, the cleaned data, and what training on it gains
     #[command(after_long_help = format!("{}\n\n{}", help::CLEAN, help::NAMES))]
     Clean(Clean),

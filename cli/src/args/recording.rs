@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::labels::LabelArgs;
 use super::numbers::whole;
+use super::sharding::ShardArgs;
 use super::threads::threads;
 
 /// `hindcast demo`
@@ -52,6 +53,9 @@ pub struct Record {
     /// With --seeds: number of runs that train at the same time, at most eight per core of this machine [default: one per core]
     #[arg(long, value_name = "N", requires = "seeds", value_parser = threads, allow_negative_numbers = true)]
     pub jobs: Option<NonZeroUsize>,
+    /// Which part of the seeds this process does.
+    #[command(flatten)]
+    pub shard: ShardArgs,
     /// With --resume, or with --seeds for the runs that it resumes: limit on the memory for reading a run, for example 8GB [default: the memory available now]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,

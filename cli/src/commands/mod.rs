@@ -17,6 +17,7 @@ mod outcome;
 pub(crate) mod own;
 mod progress;
 pub(crate) mod recording;
+pub(crate) mod sharding;
 pub(crate) mod threads;
 pub(crate) mod traces;
 

@@ -303,6 +303,7 @@ chapters! {
     one_prediction "one-prediction.md",
     check "check.md",
     clean "clean.md",
+    many_machines "many-machines.md",
     audit "audit.md",
     own_model "own-model.md",
     candle_operations "candle-operations.md",

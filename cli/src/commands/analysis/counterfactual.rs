@@ -1,50 +1,44 @@
 //! `hindcast counterfactual`: retrain without some examples, and compare the change with the prediction.
 
+mod asked;
 mod prediction;
 mod print;
+mod question;
 mod removed;
 mod scan;
+mod sharded;
 
 use std::ops::Range;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use candle_core::Device;
 
 use super::answering::Settings;
-use super::asked::{one_query, parse_queries, parse_window};
-use super::retraining::{self, file, not_reproduced, places, retrain};
+use super::asked::one_query;
+use super::retraining::{file, not_reproduced, places, retrain};
 use super::trust;
-use crate::args::{Counterfactual, DenominatorKind, RemovalKind};
+use crate::args::Counterfactual;
 use crate::commands::context::Models;
 use crate::commands::interrupt::Interrupts;
 use crate::commands::memory::{self, Limit};
-use crate::commands::{Outcome, Usage, context};
+use crate::commands::sharding::{begin, part_name};
+use crate::commands::{Outcome, context};
 use crate::terminal;
 use crate::terminal::say;
 use crate::verdict::{Subject, Verdict};
 use crate::words::{bytes, counted, duration};
+use asked::Asked;
 use hindcast_analyzer::counterfactual::RemovalResult;
-use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::run::RetrainingCost;
 use hindcast_analyzer::{
-    CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Queries, Query,
-    RecordedRun, Removal, Window, output,
+    CounterfactualOptions, CounterfactualReport, EngineKind, Query, RecordedRun,
 };
-use prediction::{AskedAt, Prediction};
+use prediction::Prediction;
 use print::{Found, Kinds};
-use removed::Removed;
+use question::{Question, question};
 pub(super) use removed::fits;
-
-/// The command line, read and checked as far as that is possible without the run.
-struct Asked<'a> {
-    window: Window,
-    queries: Queries,
-    removed: Removed<'a>,
-    memory: Option<Limit>,
-    engine: Option<EngineKind>,
-}
 
 pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outcome> {
     let asked = Asked::parse(args)?;
@@ -52,39 +46,54 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     context::warn_or_refuse_run(&run, &args.run)?;
     context::say_if_recorded_elsewhere(&run);
     let query = one_query(&asked.queries, run.data())?;
-    let window = asked.window.resolve(run.source())?;
-    let source = asked.removed.read()?;
-    let at = match &args.at {
-        Some(at) => at.clone(),
-        None => source.point()?,
+    let question = question(args, &asked, &run, &query)?;
+    let (Some(shard), Some(out)) = (asked.shard, &args.out) else {
+        let all = 0..question.sets.len();
+        return answer(question, all, args.out.as_deref(), true);
     };
-    let asked_at = AskedAt::new(&query, &run, at.in_run(run.source(), window.start)?);
-    let (sets, table) = source.choose(&asked_at, &window)?;
-    let options = CounterfactualOptions {
-        at: asked_at.at.clone(),
-        ..options(args, asked.engine, &run, window)?
+    let request = sharded::request(&question, out, shard)?;
+    let Some(work) = begin(out, shard, request, args.json)? else {
+        return Ok(Outcome::Fine);
     };
-    let kind = Kinds::of(args);
-    let sets: Vec<Vec<u64>> = match kind {
-        Kinds::Each => sets.concat().into_iter().map(|i| vec![i]).collect(),
-        Kinds::One | Kinds::Scan => sets,
+    let outcome = if work.units().is_empty() {
+        Outcome::Fine
+    } else {
+        let part = work.file(&part_name(out));
+        answer(question, work.units(), Some(&part), false)?
     };
+    work.end(args.json)?;
+    Ok(outcome)
+}
+
+/// Retrains without each set of `part`, writes the results to `out`, and prints them if they are to be `shown`.
+fn answer(
+    question: Question<'_>,
+    part: Range<usize>,
+    out: Option<&Path>,
+    shown: bool,
+) -> anyhow::Result<Outcome> {
+    let Question {
+        args,
+        asked,
+        run,
+        asked_at,
+        options,
+        kind,
+        sets: all,
+        table,
+    } = question;
+    let (query, sets) = (asked_at.query, &all[part]);
     let interrupts = Interrupts::listen();
-    announce(&run, &options.window, &sets, kind, asked.memory)?;
+    announce(run, &options.window, sets, kind, asked.memory)?;
     let steps = options.window.start..run.source().end()?.step;
     let (check, limit) = (&args.check, asked.memory);
-    let unverified = trust::steps(&run, steps, check, limit, false)?;
+    let unverified = trust::steps(run, steps, check, limit, false)?;
     let mut notes = Vec::from_iter(unverified);
-    notes.extend(prediction::limits(&run, &sets, &options));
+    notes.extend(prediction::limits(run, &all, &options));
     let begun = Instant::now();
     let stopped = "retraining stopped; nothing was written";
-    let report = retrain(
-        &run,
-        &options,
-        std::slice::from_ref(&query),
-        &sets,
-        (interrupts, stopped),
-    )?;
+    let queries = std::slice::from_ref(query);
+    let report = retrain(run, &options, queries, sets, (interrupts, stopped))?;
     let took = begun.elapsed();
     let reproduced = report.drift.is_reproduced();
     if !reproduced {
@@ -97,28 +106,36 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         memory: asked.memory,
         ..Settings::default()
     };
-    let prediction = Prediction::of(table, &asked_at, &options, &sets, &settings)?;
+    let prediction = Prediction::of(table, &asked_at, &options, &all, &settings)?;
     if prediction.is_none() {
-        notes.extend(no_prediction(&run));
+        notes.extend(no_prediction(run));
     }
-    let results = results(&report, prediction.as_ref(), &run, &options)?;
-    let first_order = match kind {
-        Kinds::One => Some(first_order_change(&run, asked.engine, &query, &report)?),
-        Kinds::Each | Kinds::Scan => None,
-    };
+    let results = results(&report, prediction.as_ref(), run, &options)?;
     let method = prediction
         .as_ref()
         .map_or("", |prediction| &prediction.table.metadata.method);
     let file = file(
-        &run,
-        (0, &query),
+        run,
+        (0, query),
         &options,
         &report,
         (method, &results, &notes),
     )?;
-    if let Some(path) = &args.out {
+    if let Some(path) = out {
         file.write(path)?;
     }
+    let outcome = if reproduced || args.check.unverified {
+        Outcome::Fine
+    } else {
+        Outcome::Failed
+    };
+    if !shown {
+        return Ok(outcome);
+    }
+    let first_order = match kind {
+        Kinds::One => Some(first_order_change(run, asked.engine, query, &report)?),
+        Kinds::Each | Kinds::Scan => None,
+    };
     let verdict = prediction.as_ref().map(|prediction| {
         let subject = Subject::of(&prediction.table, prediction.column);
         Verdict::of(&subject, std::slice::from_ref(&file))
@@ -133,58 +150,20 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         notes,
         kind,
         verdict,
-        written: args.out.as_deref(),
+        written: out,
     };
+    show(args, &found, took)?;
+    Ok(outcome)
+}
+
+fn show(args: &Counterfactual, found: &Found<'_>, took: Duration) -> anyhow::Result<()> {
     let mut out = terminal::stdout();
     if args.json {
-        print::json(&mut out, &found)?;
-    } else {
-        print::text(&mut out, &found)?;
-        say!("retrained in {}", duration(took));
+        return print::json(&mut out, found);
     }
-    Ok(if reproduced || args.check.unverified {
-        Outcome::Fine
-    } else {
-        Outcome::Failed
-    })
-}
-
-impl<'a> Asked<'a> {
-    fn parse(args: &'a Counterfactual) -> anyhow::Result<Self> {
-        let asked = Asked {
-            window: parse_window(&args.window)?,
-            queries: parse_queries(&args.query)?,
-            removed: Removed::parse(args)?,
-            memory: context::memory(args.memory.as_deref())?,
-            engine: args.engine.map(Into::into),
-        };
-        if let Some(out) = &args.out {
-            check_results(out)?;
-            apart(out, &asked.removed.inputs())
-                .and_then(|()| output::try_folder(out, Kind::Removals))
-                .with_context(|| format!("cannot write {}", out.display()))?;
-        }
-        Ok(asked)
-    }
-}
-
-fn options(
-    args: &Counterfactual,
-    engine: Option<EngineKind>,
-    run: &RecordedRun<'_>,
-    window: Range<u64>,
-) -> anyhow::Result<CounterfactualOptions> {
-    Ok(CounterfactualOptions {
-        removal: match args.removal {
-            RemovalKind::LossOnly => Removal::LossOnly,
-            RemovalKind::Absent => Removal::Absent,
-        },
-        denominators: match args.denominators {
-            DenominatorKind::Fixed => Denominators::Fixed,
-            DenominatorKind::Renormalised => Denominators::Renormalised,
-        },
-        ..retraining::options(run, window, engine)?
-    })
+    print::text(&mut out, found)?;
+    say!("retrained in {}", duration(took));
+    Ok(())
 }
 
 /// Why nothing predicts the changes of this run.
@@ -249,17 +228,6 @@ fn first_order_change(
         u.iter().zip(moved).map(|(u, d)| u * d).sum()
     };
     Ok(along(&u.parameters, without.0, parameters) + along(&u.buffers, without.1, buffers))
-}
-
-/// Refuses the path of the results if its extension isn't .json.
-fn check_results(path: &Path) -> Result<(), Usage> {
-    if path.extension().is_some_and(|ending| ending == "json") {
-        return Ok(());
-    }
-    Err(Usage(format!(
-        "--out {}: expected a name that ends in .json",
-        path.display()
-    )))
 }
 
 /// Prints what will be retrained and how much memory it needs. Refuses work that can't fit.

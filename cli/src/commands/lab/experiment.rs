@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::figures::{draw_agreement, draw_cleansing};
-use super::{agreement, cleansing, quality};
+use super::{agreement, cleansing, quality, sharded};
 use crate::args;
 use crate::args::Experiment;
 use crate::commands::interrupt::{Interrupts, told};
@@ -18,14 +18,14 @@ use hindcast_lab::protocols::recording_cost;
 pub(crate) fn run(args: &Experiment) -> anyhow::Result<Outcome> {
     match args {
         Experiment::Agreement(args) => {
-            let outcome = agreement::run(args)?;
+            let outcome = sharded::run(args, agreement::run)?;
             figures(&args.out, &args.figures, draw_agreement).map(|()| outcome)
         }
         Experiment::Cleansing(args) => {
-            let outcome = cleansing::run(args)?;
+            let outcome = sharded::run(args, cleansing::run)?;
             figures(&args.out, &args.figures, draw_cleansing).map(|()| outcome)
         }
-        Experiment::Quality(args) => quality::run(args),
+        Experiment::Quality(args) => sharded::run(args, quality::run),
         Experiment::Recording(args) => run_recording(args),
     }
 }
@@ -36,7 +36,10 @@ fn figures(
     folder: &Option<PathBuf>,
     draw: fn(&Path, &Path) -> anyhow::Result<Vec<PathBuf>>,
 ) -> anyhow::Result<()> {
-    if let (Some(rows), Some(folder)) = (rows, folder) {
+    // A shard's rows are not in the file yet.
+    if let (Some(rows), Some(folder)) = (rows, folder)
+        && rows.exists()
+    {
         let mut out = terminal::stdout();
         for file in draw(rows, folder)? {
             writeln!(out, "{}", field(file.display()))?;

@@ -7,4 +7,5 @@ pub(crate) mod exactness;
 pub(crate) mod experiment;
 mod figures;
 mod quality;
+mod sharded;
 mod shared;

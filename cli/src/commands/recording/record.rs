@@ -14,6 +14,7 @@ use super::{labels, resume, seeds, task};
 use crate::args::Record;
 use crate::commands::context::{device, memory, storage};
 use crate::commands::interrupt::Interrupts;
+use crate::commands::sharding::shard;
 use crate::commands::{Outcome, Usage, progress};
 use crate::terminal::{field, say};
 use hindcast_analyzer::load_data;
@@ -30,6 +31,13 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     if memory.is_some() && args.resume.is_none() && args.seeds.is_none() {
         return Err(Usage(
             "--memory limits what reading a run may use, and a new run reads none: leave it out, or use it with --resume or --seeds".into(),
+        )
+        .into());
+    }
+    let shard = shard(&args.shard)?;
+    if shard.is_some() && args.seeds.is_none() {
+        return Err(Usage(
+            "--shard divides the runs of --seeds: give --seeds A..B, or leave it out".into(),
         )
         .into());
     }
@@ -50,6 +58,7 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
             policies: &policies,
             keep,
             device: &device,
+            shard,
         };
         return seeds::run(&plan, seeds, task);
     }

@@ -7,19 +7,26 @@ use std::io::Write;
 use std::ops::Range;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use hindcast_model::task::Task;
 use serde_json::{Value, json};
 
+use super::labels;
 use super::recorded::{Ended, loss, report};
 use super::task::{note_doubts, note_rule};
+use crate::commands::sharding::RECORD;
 use crate::commands::{Outcome, Usage};
 use crate::terminal;
 use crate::terminal::{field, say};
 use crate::words::{counted, duration};
-use hindcast_analyzer::load_data;
+use hindcast_analyzer::shards::{Request, Shard, agree};
+use hindcast_analyzer::{load_data, output};
 pub(super) use job::Plan;
 use job::{Found, Job};
 use training::{Trained, train_all};
+
+/// Name of the file in which shards agree on the runs.
+const SHARDS: &str = "shards.json";
 
 /// Largest number of runs of one command.
 const MAX_RUNS: u64 = 10_000;
@@ -44,7 +51,12 @@ pub(super) fn run(plan: &Plan<'_>, seeds: &str, task: Task) -> anyhow::Result<Ou
     }
     // All runs have the split and the planted labels of the task's own seed.
     let split = task.data.seed.unwrap_or(task.train.seed);
+    let seeds = match plan.shard {
+        Some(shard) => part(plan, shard, &seeds.collect::<Vec<_>>(), &task)?,
+        None => seeds.collect(),
+    };
     let jobs = seeds
+        .into_iter()
         .map(|seed| Job::find(plan, &task, split, seed))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let begun = Instant::now();
@@ -58,6 +70,29 @@ pub(super) fn run(plan: &Plan<'_>, seeds: &str, task: Task) -> anyhow::Result<Ou
         train_all(plan, &jobs, data.as_ref())?
     };
     tell(plan, &jobs, &trained, begun)
+}
+
+/// The seeds of a shard, after agreeing with the other shards on the runs. Each run is in a folder of its own, so the runs
+/// themselves need no merge.
+fn part(plan: &Plan<'_>, shard: Shard, seeds: &[u64], task: &Task) -> anyhow::Result<Vec<u64>> {
+    let cannot = || format!("cannot write {}", plan.runs.display());
+    output::outside_of_runs(&plan.runs.join(SHARDS)).with_context(cannot)?;
+    std::fs::create_dir_all(plan.runs).with_context(cannot)?;
+    let name = plan.runs.file_name().unwrap_or_default().to_string_lossy();
+    let units = seeds.iter().map(u64::to_string).collect();
+    let labels = labels::note(task, plan.given())?;
+    let request = Request::new(RECORD, &name, shard.of, "seeds", units)
+        .with("task", task.to_toml()?)
+        .with("keep", plan.keep.to_string())
+        .with("labels", labels);
+    agree(&plan.runs.join(SHARDS), &request)?;
+    let units = shard.units(seeds.len());
+    say!(
+        "shard {shard}: {} of {}",
+        counted(units.len() as u64, "seed", "seeds"),
+        seeds.len()
+    );
+    Ok(seeds[units].to_vec())
 }
 
 /// Prints one line per run, and returns the outcome.

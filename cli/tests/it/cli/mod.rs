@@ -69,6 +69,8 @@ mod scripts;
 mod seeds;
 #[cfg(all(unix, feature = "record"))]
 mod several_runs;
+#[cfg(all(unix, feature = "record"))]
+mod shards;
 #[cfg(unix)]
 mod signed;
 #[cfg(unix)]

@@ -1,5 +1,6 @@
 //! Reads and checks the command line of `influence`.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,9 +13,11 @@ use crate::commands::analysis::asked::{
 use crate::commands::analysis::pictures::drawable;
 use crate::commands::analysis::{refining, retrain_check};
 use crate::commands::memory::Limit;
+use crate::commands::sharding::shard;
 use crate::commands::{Usage, context, ends_in};
 use hindcast_analyzer::estimators::{Chosen, Refinement, defined};
 use hindcast_analyzer::output::{Kind, apart};
+use hindcast_analyzer::shards::Shard;
 use hindcast_analyzer::sweep::Saving;
 use hindcast_analyzer::{Names, Queries, Query, RecordedRun, Window, output};
 
@@ -27,6 +30,10 @@ pub(super) struct Asked {
     pub check: Option<retrain_check::Asked>,
     pub names: Option<Names>,
     pub memory: Option<Limit>,
+    /// The part of the queries that this process answers; `None` for all.
+    pub shard: Option<Shard>,
+    /// The queries of that part, among all.
+    part: Option<Range<usize>>,
     /// The table to write.
     out: PathBuf,
     /// The picture to draw.
@@ -37,6 +44,10 @@ impl Asked {
     /// Reads the command line, and tries all files and folders, so that mistakes are reported before a long computation.
     pub fn parse(args: &Influence) -> anyhow::Result<Self> {
         one_run_only(args)?;
+        let shard = shard(&args.shard)?;
+        if shard.is_some() {
+            divisible(args)?;
+        }
         let window = parse_window(&args.window)?;
         let chosen = chosen(args, &window)?;
         let queries = args.query.iter().map(|q| parse_queries(q));
@@ -55,16 +66,27 @@ impl Asked {
             check,
             names: context::names(&args.names)?,
             memory,
+            shard,
+            part: None,
             out: args.out.clone(),
             picture: args.picture.clone(),
         })
+    }
+
+    /// Leaves out all queries but those of a shard, whose table is `out`.
+    pub fn only(&mut self, part: Range<usize>, out: &Path) {
+        self.part = Some(part);
+        out.clone_into(&mut self.out);
     }
 
     /// The queries, after checking that the run's data has the names and pictures, that the refinement is defined for the run, and
     /// that the results of the check can be written.
     pub fn fitting(&self, run: &RecordedRun<'_>) -> anyhow::Result<Vec<Query>> {
         drawable(self.picture.as_deref(), run.data())?;
-        let queries = expand(&self.queries, run.data())?;
+        let mut queries = expand(&self.queries, run.data())?;
+        if let Some(part) = &self.part {
+            queries = queries.drain(part.clone()).collect();
+        }
         if let Some(names) = &self.names {
             names.of_split(run.data(), Split::Train)?;
         }
@@ -75,6 +97,25 @@ impl Asked {
             check_results(&self.out, queries.len())?;
         }
         Ok(queries)
+    }
+}
+
+/// Refuses options whose results aren't part of the merged table.
+fn divisible(args: &Influence) -> Result<(), Usage> {
+    let later = [
+        (args.picture.is_some(), "--picture"),
+        (args.tokens.is_some(), "--tokens"),
+        (args.retrain_check.is_some(), "--retrain-check"),
+    ];
+    match later.iter().find(|(given, _)| *given) {
+        Some((_, option)) => Err(Usage(format!(
+            "{option} is not divided into shards: leave it out, and give it to a command without --shard"
+        ))),
+        None if args.resume => Err(Usage(
+            "--resume: a shard continues the work of a stopped process by itself: leave it out"
+                .to_owned(),
+        )),
+        None => Ok(()),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::commands::context::{memory, open_trace_within};
 use crate::commands::recording::policies::Policies;
 use crate::commands::recording::{labels, resume};
 use hindcast_analyzer::run::LABELS_NOTE;
+use hindcast_analyzer::shards::Shard;
 use hindcast_lab::check_resumable;
 
 /// The command line of `record --seeds`, without the seeds.
@@ -25,6 +26,8 @@ pub(in crate::commands::recording) struct Plan<'a> {
     pub policies: &'a Policies,
     pub keep: Keep,
     pub device: &'a Device,
+    /// The part of the seeds that this process trains; `None` for all.
+    pub shard: Option<Shard>,
 }
 
 impl<'a> Plan<'a> {
