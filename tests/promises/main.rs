@@ -13,6 +13,7 @@ mod oracle;
 mod random;
 mod repeat;
 mod rules;
+mod schedulers;
 mod slow_storage;
 mod unsafe_places;
 
