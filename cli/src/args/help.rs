@@ -292,7 +292,7 @@ Exit code 1: a proven bound is exceeded. --json prints an object with
 
 pub(crate) const EXPORT_JSON: &str = "\
 --json prints an object with
-  index                  the file steps.jsonl, with one line per step
+  index                  the file steps.jsonl, with one line per step; scalars of one step that have the same name are a list
   steps {start, end}, files, bytes
 A run that stores its examples (batch_of) also gets rows-SPLIT-N.safetensors and rows.jsonl, with one line per row.";
 

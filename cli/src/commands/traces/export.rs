@@ -228,11 +228,32 @@ struct Line<'a> {
     optimizer_step: u64,
     /// Needed because a list of weights doesn't show whether the loss is divided by their sum.
     reduction: &'static str,
-    scalars: BTreeMap<&'a str, f64>,
+    scalars: BTreeMap<&'a str, Scalar>,
     step: u64,
     trained: &'a [bool],
     weight_decay: Vec<f64>,
     weights: Weights<'a>,
+}
+
+/// The values that a step has under one name: a number, or a list of them in their order.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Scalar {
+    One(f64),
+    Many(Vec<f64>),
+}
+
+/// The scalars of a step by their names.
+fn scalars(meta: &StepMeta) -> BTreeMap<&str, Scalar> {
+    let mut all: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (name, value) in &meta.scalars {
+        all.entry(name).or_default().push(*value);
+    }
+    let of_name = |(name, values): (_, Vec<f64>)| match values[..] {
+        [one] => (name, Scalar::One(one)),
+        _ => (name, Scalar::Many(values)),
+    };
+    all.into_iter().map(of_name).collect()
 }
 
 #[derive(Serialize)]
@@ -249,7 +270,6 @@ fn describe<'a>(meta: &'a StepMeta, file: &'a str) -> Line<'a> {
         BatchWeights::Each(w) => (Weights::Each(w), "mean"),
         BatchWeights::SumOfEach(w) => (Weights::Each(w), "sum"),
     };
-    let scalars = meta.scalars.iter();
     Line {
         clip_norm: meta.clip_norm,
         epoch: meta.epoch,
@@ -260,12 +280,39 @@ fn describe<'a>(meta: &'a StepMeta, file: &'a str) -> Line<'a> {
         micro_batches: &meta.micro_batches,
         optimizer_step: meta.optimizer_step,
         reduction,
-        scalars: scalars
-            .map(|(name, value)| (name.as_str(), *value))
-            .collect(),
+        scalars: scalars(meta),
         step: meta.step,
         trained: &meta.trained,
         weight_decay: meta.groups.iter().map(|g| g.weight_decay).collect(),
         weights,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalars_of_the_same_name_are_all_written() {
+        let scalar = |name: &str, value| (name.to_owned(), value);
+        let meta = StepMeta {
+            step: 0,
+            epoch: 0,
+            groups: Vec::new(),
+            indices: Vec::new(),
+            weights: BatchWeights::Mean,
+            micro_batches: Vec::new(),
+            loss: None,
+            clip_norm: None,
+            optimizer_step: 0,
+            trained: Vec::new(),
+            scalars: vec![scalar("b", 1.0), scalar("a", 0.5), scalar("b", 2.0)],
+            extensions: Vec::new(),
+        };
+        let line = serde_json::to_value(describe(&meta, "")).unwrap();
+        assert_eq!(
+            line["scalars"],
+            serde_json::json!({"a": 0.5, "b": [1.0, 2.0]})
+        );
     }
 }
