@@ -30,7 +30,8 @@ impl ScoreTable {
         csv.flush()
     }
 
-    /// Writes one JSON object per line with the names of the CSV's columns. Missing scores are `null`.
+    /// Writes one JSON object per line with the names of the CSV's columns. Missing scores are `null`. Numbers that JSON
+    /// doesn't have are the texts of the CSV: `"inf"`, `"-inf"` and `"NaN"`.
     ///
     /// # Errors
     /// The writer's errors.
@@ -55,6 +56,10 @@ pub(super) fn write_json(
         serde_json::to_writer(&mut *to, name)?;
         to.write_all(b":")?;
         match cell(row, *column) {
+            // serde_json would write null, as for a missing score.
+            Cell::Number(Some(x)) if !x.is_finite() => {
+                serde_json::to_writer(&mut *to, &Cell::Number(Some(x)).to_string())?;
+            }
             Cell::Integer(i) => serde_json::to_writer(&mut *to, &i)?,
             Cell::Text(text) => serde_json::to_writer(&mut *to, &text)?,
             Cell::Number(x) => serde_json::to_writer(&mut *to, &x)?,
@@ -141,6 +146,9 @@ pub(super) fn read_json_lines(
                     Cell::Integer(v.as_u64().unwrap_or_default())
                 }
                 (_, Value::Null) => Cell::Number(None),
+                (_, Value::String(text)) => Cell::Number(Some(
+                    infinite(text).ok_or_else(|| unexpected(at, name, column, value))?,
+                )),
                 (_, v) => Cell::Number(Some(
                     v.as_f64().ok_or_else(|| unexpected(at, name, column, v))?,
                 )),
@@ -153,6 +161,11 @@ pub(super) fn read_json_lines(
         Some((_, header)) => Ok((header, rows)),
         None => Err("the file has no rows".to_owned()),
     }
+}
+
+/// The number that JSON doesn't have and that was written as this text.
+fn infinite(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|x: &f64| !x.is_finite())
 }
 
 /// The message about a JSON value of the wrong type. `at` counts lines from 0.

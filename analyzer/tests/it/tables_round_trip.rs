@@ -400,6 +400,18 @@ proptest! {
 }
 
 #[test]
+fn infinite_scores_survive() {
+    let folder = tempfile::tempdir().unwrap();
+    let infinite = [f64::NEG_INFINITY, 1.5, f64::INFINITY];
+    let infinite = table(&["validation"], &[4], &infinite);
+    round_trip(folder.path(), &infinite);
+    let mut text = Vec::new();
+    infinite.write_json_lines(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("\"influence\":\"-inf\""), "{text}");
+}
+
+#[test]
 fn a_write_that_fails_leaves_the_old_table_and_its_metadata() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scores.csv");
