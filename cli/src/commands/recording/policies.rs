@@ -1,5 +1,6 @@
 //! Parses the options for slow storage, failing storage, power cuts and notes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use hindcast_format::Durability;
@@ -62,6 +63,7 @@ impl Policies {
         if let Some(readers) = &self.readers {
             builder = builder.encrypt(readers.encryption()?);
         }
+        let mut keys = BTreeSet::new();
         for note in &args.note {
             let pair = note.split_once('=');
             let Some((key, value)) = pair.filter(|(key, _)| !key.trim().is_empty()) else {
@@ -70,6 +72,13 @@ impl Policies {
                 ))
                 .into());
             };
+            if !keys.insert(key.trim()) {
+                return Err(Usage(format!(
+                    "--note {note}: a run has one note per key, and {} was given before; write both texts into one note",
+                    key.trim()
+                ))
+                .into());
+            }
             builder = builder.note(key.trim(), value.trim());
         }
         if args.no_command_line {

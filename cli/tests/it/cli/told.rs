@@ -29,6 +29,10 @@ fn wrong_values_are_refused_in_plain_words() {
             "--note =foo: expected KEY=VALUE",
         ),
         (
+            "record digits --out r --note a=1 --note a=2",
+            "--note a=2: a run has one note per key, and a was given before",
+        ),
+        (
             "record digits --out r --set train.epochs=many",
             "expected a whole number, 0 or more",
         ),
