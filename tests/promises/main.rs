@@ -10,6 +10,7 @@ mod kill;
 mod memory;
 mod mutations;
 mod oracle;
+mod overlaid;
 mod random;
 mod repeat;
 mod rules;

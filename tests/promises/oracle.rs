@@ -204,7 +204,7 @@ impl Original {
         if strangers && !has_header && listed {
             return Vec::new();
         }
-        let mut found = longest_ascending(found);
+        let mut found = longest_ascending(without_damaged_copies(found));
         if !listed && !sealed {
             // Without a footer, the segment cannot be read from its other end.
             let mut before = None;
@@ -258,6 +258,15 @@ fn closed(parts: &[Vec<Found>], number: usize, nth: usize) -> bool {
     });
     let opening = next.is_some_and(|next| next.first().is_some_and(|f| f.tensors));
     last && between && target && (opening || closed(parts, number + 1, 0))
+}
+
+/// Leaves out damaged frames of which there is an undamaged copy.
+fn without_damaged_copies(mut found: Vec<Found>) -> Vec<Found> {
+    let whole = |f: &Found| f.metadata && f.tensors;
+    let intact = found.iter().filter(|f| whole(f));
+    let intact: Vec<(Kind, u64)> = intact.map(|f| (f.kind, f.step)).collect();
+    found.retain(|f| whole(f) || !intact.contains(&(f.kind, f.step)));
+    found
 }
 
 /// The longest selection of frames with ascending steps. Nothing follows a link.

@@ -48,7 +48,7 @@ seed = 0
 "#;
 
 /// Records the run with the command and writes it again, with seven segments of steps and the final one.
-fn record(dir: &Path) -> anyhow::Result<Files> {
+pub fn record(dir: &Path) -> anyhow::Result<Files> {
     fs::create_dir(dir.join("data"))?;
     let mut rows = "a,b,y\n".to_owned();
     for i in 0..40u32 {
@@ -215,7 +215,7 @@ fn mutations(original: &Files) -> Vec<(String, Files)> {
 }
 
 /// Compares the library's counts with the independent count, and the recovered run with the recorded one.
-fn counts(what: &str, files: &Files, original: &Original, truth: &Trace) -> Tested {
+pub fn counts(what: &str, files: &Files, original: &Original, truth: &Trace) -> Tested {
     let storage: Arc<dyn Storage> = Arc::new(MemStorage::from_files(files.clone()));
     let expected = original.readable(files);
     let report = match verify_storage(&storage) {

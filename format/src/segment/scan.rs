@@ -1,5 +1,7 @@
 //! The linear scan: finds the frames of a segment that has no index, and distinguishes "not yet complete" from "corrupt".
 
+use std::collections::BTreeSet;
+
 use super::entry::{FrameEntry, Tail};
 use super::footer::{FOOTER_MAGIC, footer_at};
 use super::source::{STRIDE, SegmentSource};
@@ -17,6 +19,8 @@ const REREADS: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Scan {
     pub entries: Vec<FrameEntry>,
+    /// Whether each of them is undamaged.
+    pub intact: Vec<bool>,
     pub tail: Tail,
     /// The byte at which the frames end.
     pub end: u64,
@@ -39,6 +43,7 @@ pub(super) fn scan(
         salt: decoder.context.salt,
         found: Scan {
             entries: Vec::new(),
+            intact: Vec::new(),
             tail: Tail::Clean,
             end: start,
             problems: Vec::new(),
@@ -55,7 +60,31 @@ pub(super) fn scan(
             None => break,
         }
     }
+    scanner.found.drop_damaged_copies();
     Ok(scanner.found)
+}
+
+impl Scan {
+    /// Drops damaged frames of which there is an undamaged copy in the segment.
+    fn drop_damaged_copies(&mut self) {
+        if self.intact.iter().all(|intact| *intact) {
+            return;
+        }
+        let frames = self.entries.iter().zip(&self.intact);
+        let name = |entry: &FrameEntry| (entry.step, entry.kind as u8);
+        let intact = frames.clone().filter(|(_, intact)| **intact);
+        let copies: BTreeSet<(u64, u8)> = intact.map(|(entry, _)| name(entry)).collect();
+        let kept: Vec<bool> = frames
+            .map(|(entry, intact)| *intact || !copies.contains(&name(entry)))
+            .collect();
+        let before = kept.iter().take(self.sound);
+        let dropped = before.filter(|kept| !**kept).count();
+        self.sound = self.sound.saturating_sub(dropped);
+        let mut keep = kept.iter().copied();
+        self.entries.retain(|_| keep.next().unwrap_or(true));
+        let mut keep = kept.iter().copied();
+        self.intact.retain(|_| keep.next().unwrap_or(true));
+    }
 }
 
 struct Scanner<'a> {
@@ -138,6 +167,7 @@ impl Scanner<'_> {
             let found = resync(source, at + FRAME_HEADER as u64, self.salt)?;
             next = found.filter(|&found| found < end).unwrap_or(end);
         }
+        self.found.intact.push(damage.is_empty());
         self.keep(damage);
         self.found.entries.push(FrameEntry {
             offset: at,

@@ -17,6 +17,7 @@ mod golden;
 mod hostile;
 mod misplaced;
 mod odd_files;
+mod overwritten_by_itself;
 mod parts;
 mod reader;
 mod reader_between_two_reads;
