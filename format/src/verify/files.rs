@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::report::{FindingKind, Severity, VerifyReport};
 use crate::FormatError;
-use crate::manifest::{MANIFEST, Manifest, SIGNATURE, TIMESTAMP};
-use crate::trace::Trace;
+use crate::manifest::{MANIFEST, Manifest, SIGNATURE, Status, TIMESTAMP};
+use crate::trace::{Part, Trace};
 
 impl VerifyReport {
     /// Adds the sizes of the run's files, and findings about files that aren't part of the run and about what the manifest counts.
@@ -48,6 +48,7 @@ impl VerifyReport {
         if let Some(manifest) = trace.manifest() {
             self.dropped(manifest);
             self.never_recorded(manifest);
+            self.not_counted(trace, manifest);
         }
         Ok(())
     }
@@ -86,6 +87,47 @@ impl VerifyReport {
             MANIFEST,
             None,
             Some(from),
+            text,
+        );
+    }
+
+    /// Notes steps of a closed run that are missing although the counters don't say that they were lost. A recorder counts them, and
+    /// writes a gap for each step that it leaves out on purpose. A derived run states its original's counters.
+    fn not_counted(&mut self, trace: &Trace, manifest: &Manifest) {
+        if manifest.status == Status::Open || !crate::lineage::lineage(trace.info()).is_empty() {
+            return;
+        }
+        let steps: Vec<&Part> = trace.parts.iter().filter(|p| !p.is_final).collect();
+        let within = |p: &&Part| {
+            let there = p.steps.saturating_add(p.gaps);
+            p.range
+                .end
+                .saturating_sub(p.range.start)
+                .saturating_sub(there)
+        };
+        let between = |two: &[&Part]| match two {
+            [before, after] => after.range.start.saturating_sub(before.range.end),
+            _ => 0,
+        };
+        // What the final state follows, or the end of a run without one, is known from its last step.
+        let last = trace.parts.iter().find(|p| p.is_final).zip(steps.last());
+        let last = last.map(|(end, last)| end.range.start.saturating_sub(last.range.end));
+        let missing = steps.iter().map(within);
+        let missing = missing.chain(steps.windows(2).map(between)).chain(last);
+        let missing = missing.fold(0, u64::saturating_add);
+        let lost = manifest.counters.get("lost").copied().unwrap_or(0);
+        if missing <= lost {
+            return;
+        }
+        let text = format!(
+            "{MANIFEST}: steps that the run lacks between its first and its end: {missing}; steps that were lost, by the counters: {lost}"
+        );
+        self.note(
+            FindingKind::Gap,
+            Severity::Warning,
+            MANIFEST,
+            None,
+            None,
             text,
         );
     }

@@ -54,6 +54,20 @@ impl Checker<'_> {
                 &segment.name,
             );
         }
+        // A manifest lists a cut before the first segment after it is written.
+        if let Some(manifest) = self.trace.manifest()
+            && header.fork as usize > manifest.forks.len()
+        {
+            found.add(
+                FindingKind::Chain,
+                "cuts before the segment",
+                format!(
+                    "at most the {} that the manifest lists",
+                    manifest.forks.len()
+                ),
+                header.fork,
+            );
+        }
         if header.info != self.trace.info {
             found.add(
                 FindingKind::Chain,

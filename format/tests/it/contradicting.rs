@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use hindcast_format::{
-    LossKind, MANIFEST, Manifest, MemStorage, RunWriter, SegmentPolicy, Storage, VerifyReport,
-    verify_storage,
+    LossKind, MANIFEST, Manifest, MemStorage, RunWriter, SegmentPolicy, Severity, Storage,
+    VerifyReport, verify_storage,
 };
 
 use crate::common::*;
@@ -151,6 +151,71 @@ impl Forged {
         file.extend_from_slice(&crc.to_le_bytes());
         (file, digest)
     }
+}
+
+/// What `verify` warns of, of a run that counts as intact.
+fn warnings(storage: &MemStorage) -> Vec<String> {
+    let report = verified(storage);
+    assert!(report.is_ok(), "{:?}", report.findings);
+    let found = report.findings.into_iter();
+    let warnings = found.filter(|f| f.severity == Severity::Warning);
+    warnings.map(|f| f.text).collect()
+}
+
+/// A run in which storage failed at steps 20 to 22.
+fn with_a_hole(end: End) -> MemStorage {
+    let plan = plan(end);
+    let (storage, truth) = (MemStorage::new(), truth(&plan));
+    let shared: Arc<dyn Storage> = Arc::new(storage.clone());
+    let writer = RunWriter::create(shared, info(&plan.layout), plan.durability).unwrap();
+    let before = Plan {
+        steps: 20,
+        end: End::Abandon,
+        ..plan.clone()
+    };
+    record_from(writer, &before, &truth, 0, |_, _| {}).unwrap();
+    let shared: Arc<dyn Storage> = Arc::new(storage.clone());
+    let (writer, _) = RunWriter::resume(shared, 20, plan.durability).unwrap();
+    record_from(writer, &plan, &truth, 23, |_, _| {}).unwrap();
+    storage
+}
+
+#[test]
+fn missing_steps_that_the_counters_do_not_say_were_lost_are_named() {
+    for end in [End::Finish, End::Abandon] {
+        let storage = with_a_hole(end);
+        let found = warnings(&storage);
+        assert!(
+            found.iter().any(|text| text.contains("its end: 3;")),
+            "{found:?}"
+        );
+        for (lost, named) in [(2, true), (3, false)] {
+            let image = edited(&storage, |m| {
+                m.counters.insert("lost".to_owned(), lost);
+                m.counters.insert("lost-from".to_owned(), 20);
+                m.counters.insert("lost-to".to_owned(), 23);
+            });
+            assert_eq!(!warnings(&image).is_empty(), named, "{end:?}, {lost}");
+        }
+    }
+    let whole = recorded(&Plan {
+        gaps: vec![11, 12, 30],
+        ..plan(End::Finish)
+    });
+    assert_eq!(warnings(&whole.0), Vec::<String>::new());
+}
+
+#[test]
+fn a_segment_after_a_cut_that_the_manifest_does_not_list_is_damage() {
+    let storage = with_a_hole(End::Finish);
+    let image = edited(&storage, |m| m.forks.clear());
+    let report = verified(&image);
+    let found = report.findings.iter().map(|f| f.text.as_str());
+    let found: Vec<&str> = found.collect();
+    assert!(
+        !report.is_ok() && found.iter().any(|text| text.contains("cuts before")),
+        "{found:?}"
+    );
 }
 
 #[test]
