@@ -10,7 +10,7 @@ pub use derivatives::{
     check_objective, check_run, signature,
 };
 pub use replay::{
-    Contradiction, DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data,
-    replay_check,
+    Contradiction, DataDifference, PassCheck, ReplayCheckOptions, ReplayCheckReport, StepCheck,
+    check_data, replay_check,
 };
 pub use rule::{Cause, RuleCheckOptions, RuleCheckReport, RuleCheckStep, rule_check};

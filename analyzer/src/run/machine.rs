@@ -35,13 +35,21 @@ pub(crate) fn bits_are_known(run: &RecordedRun<'_>, device: &Device) -> bool {
     let Some(trace) = run.trace().filter(|_| run.task().is_some()) else {
         return false;
     };
-    let info = trace.info();
-    let on_gpu = made(&info.notes).any(|(key, text)| key == "features" && text.contains("cuda"));
-    let this_version = info
-        .writer
-        .ends_with(concat!(" ", env!("CARGO_PKG_VERSION")));
-    let same = Processors::of(run).is_some_and(|both| both.agree());
-    same && sessions_are_like_here(trace) && this_version && !on_gpu && device.is_cpu()
+    let writer = &trace.info().writer;
+    let this_version = writer.ends_with(concat!(" ", env!("CARGO_PKG_VERSION")));
+    this_version && recorded_like_here(run, device)
+}
+
+/// Whether the run says that its steps were computed as they are here: on this kind of processor in every session, and not on a
+/// GPU. So it is for a run in memory.
+pub(crate) fn recorded_like_here(run: &RecordedRun<'_>, device: &Device) -> bool {
+    let here = |trace: &Trace| {
+        let mut made = made(&trace.info().notes);
+        let on_gpu = made.any(|(key, text)| key == "features" && text.contains("cuda"));
+        let same = Processors::of(run).is_some_and(|both| both.agree());
+        same && sessions_are_like_here(trace) && !on_gpu
+    };
+    device.is_cpu() && run.trace().is_none_or(here)
 }
 
 /// Whether every session that resumed the run says that it computed on this kind of processor.

@@ -23,7 +23,7 @@ fn check(recipe: &Recipe, recorded: &MemoryRun, samples: usize) -> ReplayCheckRe
         std::ops::ControlFlow::Continue(())
     })
     .unwrap();
-    assert_eq!(calls, report.steps.len());
+    assert_eq!(calls, report.steps.len() + report.passes.len());
     report
 }
 
@@ -290,6 +290,9 @@ fn steps_before_which_the_state_is_lost_are_not_drawn() {
         assert!(report.steps.iter().all(|s| s.step >= 5));
         assert!(report.note.contains("before them: 2..5"), "{}", report.note);
         assert_eq!(report.drawn, (samples > 0).then_some(3));
+        // The passes of the steps 0 and 2 to 4 need no state of the optimizer.
+        let drawn = if samples > 0 { 3 } else { 4 };
+        assert_eq!((report.passable, report.passes.len()), (4, drawn));
     }
 }
 
@@ -317,4 +320,14 @@ fn runs_with_gaps_are_checked_where_the_next_step_is_recorded() {
     assert_eq!(steps, [0, 1, 5, 6, 7, 8, 9]);
     assert!(report.bit_identical());
     assert_eq!(check(&recipe, &recorded, 3).steps.len(), 3);
+    // Of the step before the hole, only the pass can be recomputed.
+    assert_eq!((report.passable, report.passes.len()), (1, 1));
+    let pass = &report.passes[0];
+    assert!(pass.passed && (pass.step, pass.statistics_agree) == (2, Some(true)));
+    let mut statistics = recorded.steps[2].buffers_after.to_vec::<f64>();
+    statistics[0] += 0.1;
+    recorded.steps[2].buffers_after = statistics.into();
+    let report = check(&recipe, &recorded, 0);
+    assert_eq!(report.passes[0].statistics_agree, Some(false));
+    assert!(!report.passed() && report.steps.iter().all(|step| step.passed));
 }

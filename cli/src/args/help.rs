@@ -305,11 +305,13 @@ pub(crate) const VERIFY_JSON: &str = "\
   signature              {key, time, comment, holds, problem, timestamp} of a signed run: the id of the key that signed, the time by the signer's clock, the
                          signer's remark, whether the signature is that of --pubkey's owner (null without --pubkey), and why it isn't;
                          timestamp: the file of its time-stamp token, which isn't checked; absent if there is none
-  replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, same_bits, other_processor, seed, replayable, span, drawn, pieces, contradictions:
-                         [{about, step, steps, text}], steps: [{step, comparison, loss, update_error, update_tensor, by_rounding, cause,
-                         trained_differs, state_error, statistics_agree, weights_agree, loss_agrees, passed}], note}; replayable is the number
-                         of steps whose next state is recorded and before which the optimizer's state is known, span that of all steps from the
-                         first recorded one to the end, drawn the number of steps drawn at random, or null
+  replay                 only with --replay: {tolerance, update_tolerance, most_tolerance, median_tolerance, same_bits, other_processor, seed, replayable, span, drawn, pieces,
+                         contradictions: [{about, step, steps, text}], steps: [{step, comparison, loss, update_error, update_tensor, by_rounding, cause,
+                         trained_differs, state_error, statistics_agree, weights_agree, loss_agrees, passed}], passable, passes: [{step, loss,
+                         loss_agrees, weights_agree, trained_differs, statistics_agree, passed}], note}; tolerance is null if another kind of
+                         processor recorded the run; replayable is the number of steps whose next state is recorded and before which the
+                         optimizer's state is known, passable that of other steps with parameters, of which only the pass is recomputed, span that
+                         of all steps from the first recorded one to the end, drawn the number of steps drawn at random, or null
   never_trained          names of the parameter tensors that no step of the trace trained; absent if there are none
   dates                  dates of the run that can't be true; absent if there are none
   recovered              what a run that `recover` wrote lacks; absent for other runs

@@ -1,8 +1,8 @@
 //! How far rounding errors of the gradients can move a step.
 //!
-//! Adam and its relatives divide by the root of a second moment. Where a gradient is zero up to rounding (the key biases of softmax
-//! attention), rounding alone decides whether the step is +η or −η. A check of recorded steps must not call that an
-//! error, and must not overlook a real one. [`Rounding`] follows the errors of the gradients through the moments.
+//! Where a gradient is zero up to rounding (a bias before batch norm, the key biases of softmax attention), rounding alone decides
+//! the direction of the step. Adam and its relatives divide by the root of a second moment, so that the step is a whole +η or
+//! −η there. A check of recorded steps must not call that an error, and must not overlook a real one. [`Rounding`] follows the errors of the gradients through the moments.
 //!
 //! Let δ bound the error of each element of a step's gradient. The first moment is a weighted sum of gradients with
 //! weights that are at least 0, so its error is at most the same sum of δ. The root of the second moment is a weighted
@@ -19,7 +19,7 @@ use super::settings::{Blocks, Settings};
 use super::step::StepPoint;
 use crate::real::Real;
 use errors::Errors;
-use part::Part;
+use part::{Part, SHARE};
 
 /// δ in units of the last place of the gradient's largest element. A sum over a batch rounds its terms, which may be
 /// much larger than the sum. The largest element of the whole gradient measures the size of such terms.
@@ -40,9 +40,9 @@ impl Rounding {
     }
 
     /// The bounds of the next step: for each parameter, (p), the largest distance between two results of the step that
-    /// rounding of the gradients explains. The bound is 0 where rounding changes less than a sixteenth of the step, and
-    /// for steps that are as well determined as their gradients, such as those of SGD. A matrix of Muon has a bound only if
-    /// rounding decides the matrix as a whole, not if it decides its small singular values.
+    /// rounding of the gradients explains. The bound is 0 where rounding changes less than a sixteenth of the step, as it does
+    /// for most elements. A matrix of Muon has a bound only if rounding decides the matrix as a whole, not if it decides its
+    /// small singular values.
     ///
     /// `after` is the optimizer's state after the step from `before`.
     ///
@@ -60,7 +60,8 @@ impl Rounding {
         let p = blocks.values();
         check("the optimizer's state", rule.state_values(p), after.len())?;
         let mut bounds = vec![0.0; p];
-        if matches!(rule, UpdateRule::Sgd { .. }) {
+        // In types of 16 bits, δ is of the gradient's own size, and a bound would excuse all elements of SGD's steps.
+        if matches!(rule, UpdateRule::Sgd { .. }) && PLACES * T::SPACING >= SHARE {
             return Ok(bounds);
         }
         let (delta, scale) = error_of(blocks, settings, before.gradient)?;
@@ -99,7 +100,12 @@ impl Rounding {
     fn tensor<T: Real>(&mut self, rule: &UpdateRule, part: &Part<'_, T>, to: &mut [f64]) {
         let errors = &mut self.errors;
         match *rule {
-            UpdateRule::Sgd { .. } => {}
+            UpdateRule::Sgd {
+                momentum,
+                dampening,
+                nesterov,
+                ..
+            } => errors.sgd((momentum, dampening, nesterov), part, to),
             UpdateRule::Muon {
                 momentum, nesterov, ..
             } if part.rows.is_some() => errors.matrix((momentum, nesterov), part, to),

@@ -171,12 +171,22 @@ fn differences_that_rounding_makes_are_within_the_bounds() {
     }
 }
 
+/// SGD makes no whole steps of rounding. Only elements whose gradient is zero up to rounding have a bound.
 #[test]
 fn the_steps_of_sgd_are_as_well_determined_as_its_gradients() {
-    for rule in ["kind = 'sgd'", "kind = 'sgd'\nmomentum = 0.9"] {
-        let found = found(rule, 1);
-        assert_eq!(found.bound, 0.0);
-        assert!(found.largest < 1e-10);
+    for rule in [
+        "kind = 'sgd'",
+        "kind = 'sgd'\nmomentum = 0.9",
+        "kind = 'sgd'\nmomentum = 0.9\ndampening = 0.5",
+        "kind = 'sgd'\nmomentum = 0.9\nnesterov = true",
+        "kind = 'sgd'\nclip_norm = 0.5",
+    ] {
+        for seed in 0..20 {
+            let found = found(rule, seed);
+            let counts = (found.beyond, found.unnoticed, found.ordinary);
+            assert_eq!(counts, (0, 0, 0), "{rule}, seed {seed}");
+            assert!(found.largest < 1e-10 && found.bound > 0.0 && found.bound < 1e-10);
+        }
     }
 }
 

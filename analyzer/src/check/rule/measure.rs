@@ -29,7 +29,7 @@ pub(crate) struct ComparedTensor<'a> {
 
 /// The largest error over the tensors.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Difference {
+pub(crate) struct Difference {
     pub bit_identical: bool,
     pub error: f64,
     pub tensor: Option<String>,
@@ -109,7 +109,7 @@ pub(super) fn explained(got: &[f64], want: &[f64], bounds: &[f64]) -> (Vec<bool>
 }
 
 /// The largest error over the tensors; see [`super::RuleCheckStep::error`].
-pub(super) fn compare(compared: &Compared<'_>) -> Difference {
+pub(crate) fn compare(compared: &Compared<'_>) -> Difference {
     let mut out = Difference {
         bit_identical: true,
         error: 0.0,

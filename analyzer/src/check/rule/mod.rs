@@ -11,6 +11,7 @@
 mod cause;
 mod measure;
 mod options;
+mod pass;
 mod report;
 mod sample;
 mod walk;
@@ -18,8 +19,9 @@ mod walk;
 use candle_core::DType;
 
 pub use cause::Cause;
-pub(crate) use measure::Compared;
+pub(crate) use measure::{Compared, compare};
 pub use options::RuleCheckOptions;
+pub(crate) use pass::pass;
 pub use report::{RuleCheckReport, RuleCheckStep};
 pub(crate) use report::{median, other_loss};
 pub(crate) use walk::{Recomputed, walk};
@@ -48,26 +50,44 @@ pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<R
     }
     steps.sort_by_key(|s| s.step);
     steps.dedup_by_key(|s| s.step);
-    let (tolerance, median_tolerance) = tolerances(run);
+    let allowed = tolerances(run);
     Ok(RuleCheckReport {
         seed: options.seed,
         steps,
         unknown,
         limit,
-        tolerance,
-        median_tolerance,
+        tolerance: allowed.single,
+        median_tolerance: allowed.median,
     })
 }
 
-/// Largest error of a step and largest median error that pass, by the type that the run was trained in.
+/// Largest errors of updates, relative to their size, that pass.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UpdateTolerances {
+    /// Of a single step.
+    pub single: f64,
+    /// Of all steps but a tenth.
+    pub most: f64,
+    /// Of the median step.
+    pub median: f64,
+}
+
+/// The tolerances by the type that the run was trained in.
 ///
 /// A float32 gradient of a deep net differs by 1e-6 to 1e-5 of its norm between two processors. The gradients of a bf16
 /// or f16 run are rounded to 8 or 11 bits at each operation, so that two processors may differ by much more.
-pub(crate) fn tolerances(run: &RecordedRun<'_>) -> (f64, f64) {
-    match run.trained_dtype() {
-        DType::F64 => (1e-3, 1e-7),
-        DType::F16 => (0.2, 2e-2),
-        DType::BF16 => (0.5, 0.1),
-        _ => (5e-2, 2e-4),
+///
+/// Docs: docs/math.md, section "Check of the recorded steps".
+pub(crate) fn tolerances(run: &RecordedRun<'_>) -> UpdateTolerances {
+    let (single, most, median) = match run.trained_dtype() {
+        DType::F64 => (1e-3, 1e-5, 1e-7),
+        DType::F16 => (0.2, 5e-2, 2e-2),
+        DType::BF16 => (0.5, 0.2, 0.1),
+        _ => (5e-2, 5e-3, 2e-4),
+    };
+    UpdateTolerances {
+        single,
+        most,
+        median,
     }
 }

@@ -5,16 +5,15 @@ use std::ops::Range;
 
 use candle_core::{DType, Device};
 use hindcast_format::meta::StepMeta;
-use hindcast_model::batches::LossWeights;
-use hindcast_model::objective::Batch;
 use hindcast_model::real::{Real, bf16, f16};
-use hindcast_model::train::{ModelState, TrainError, WeightedBatch};
+use hindcast_model::train::ModelState;
 use hindcast_model::update::{Rounding, StepPoint};
 
 use super::cause::Cause;
 use super::measure::{Compared, compare, explained};
+use super::pass::{Pass, pass};
 use super::report::RuleCheckStep;
-use crate::counterfactual::{StateBefore, each_state, parts, stepper};
+use crate::counterfactual::{StateBefore, each_state, stepper};
 use crate::error::{AnalysisError, Missing, Result};
 use crate::run::anchor::known_state;
 use crate::run::recorded::RecordedRun;
@@ -161,17 +160,12 @@ fn compute<T: Real>(
         buffers_after,
         key: _,
     } = step;
-    let stepper = stepper(run);
-    let parts = parts::<T>(run, &meta, device)?;
-    let weights_agree = weights_agree(run, &parts)?;
-    let gradient = stepper.gradient(&before, &parts, run.draws(meta.step))?;
-    let loss = gradient.loss;
-    let flags = gradient.trained.iter().zip(&meta.trained);
-    let named = run.source().parameters().iter().zip(flags);
-    let trained_differs = named
-        .filter(|(_, (got, recorded))| got != recorded)
-        .map(|(spec, _)| spec.name.clone())
-        .collect();
+    let Pass {
+        gradient,
+        weights_agree,
+        trained_differs,
+    } = pass(run, &meta, &before, device)?;
+    let (stepper, loss) = (stepper(run), gradient.loss);
     let batch_gradient = gradient.gradient.clone();
     let settings = run.settings(&meta);
     let mut after = before.clone();
@@ -202,20 +196,6 @@ fn compute<T: Real>(
         trained_differs,
         bounds,
     })
-}
-
-/// Whether the recorded weights are those that the task gives to these examples.
-fn weights_agree(run: &RecordedRun<'_>, parts: &[WeightedBatch]) -> Result<bool> {
-    let Some(task) = run.task() else {
-        return Ok(true);
-    };
-    let batches: Vec<Batch> = parts.iter().map(|part| part.batch.clone()).collect();
-    let recorded: Vec<f64> = parts.iter().flat_map(|part| part.weights.clone()).collect();
-    let expected = LossWeights::of_parts(&task.loss, &batches)
-        .map_err(TrainError::from)?
-        .values(recorded.len());
-    let mut pairs = expected.iter().zip(&recorded);
-    Ok(pairs.all(|(a, b)| a.to_bits() == b.to_bits()))
 }
 
 fn wide<T: Real>(x: &[T]) -> Vec<f64> {

@@ -57,6 +57,29 @@ impl Errors {
         directions.unzip()
     }
 
+    /// SGD: (μ, τ, Nesterov). The gradient decides all steps but those of elements whose gradient is zero up to rounding.
+    pub fn sgd<T: Real>(
+        &mut self,
+        (momentum, dampening, nesterov): (f64, f64, bool),
+        part: &Part<'_, T>,
+        to: &mut [f64],
+    ) {
+        let first = &mut self.first[part.tensor];
+        let new = if part.done == 0 { 1.0 } else { 1.0 - dampening };
+        *first = momentum * *first + new * part.delta;
+        // The shares of the gradient and of the momentum in the step.
+        let (direct, share) = match (momentum > 0.0, nesterov) {
+            (false, _) => (1.0, 0.0),
+            (true, false) => (0.0, 1.0),
+            (true, true) => (1.0, momentum),
+        };
+        let off = direct * part.delta + share * *first;
+        for (to, i) in to.iter_mut().zip(part.range.clone()) {
+            let step = direct * part.seen(i) + share * part.state(0, i);
+            *to = part.hyper.learning_rate * notable(step.abs(), off);
+        }
+    }
+
     /// Adam, AdamW, and AdamW for Muon's vectors.
     pub fn adam<T: Real>(
         &mut self,

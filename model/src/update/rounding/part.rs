@@ -9,7 +9,7 @@ use crate::update::step::StepPoint;
 use crate::vectors::norm_of;
 
 /// Smallest share of an element's step that rounding must be able to change for a bound to be reported. Other elements
-/// are as well determined as those of plain SGD.
+/// are as well determined as their gradients.
 pub(super) const SHARE: f64 = 1.0 / 16.0;
 
 /// One tensor of a step: the values that its bounds are computed from.

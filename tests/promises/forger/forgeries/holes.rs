@@ -70,6 +70,40 @@ pub fn other_run_stated(runs: &Recordings) -> anyhow::Result<Run> {
     Ok(run)
 }
 
+/// Halves the recorded losses of these steps.
+fn halve_losses(run: &mut Run, of: impl Fn(u64) -> bool) {
+    for step in run.steps.iter_mut().filter(|s| of(s.at)) {
+        step.meta.loss = step.meta.loss.map(|loss| loss / 2.0);
+    }
+}
+
+pub fn loss_before(runs: &Recordings) -> anyhow::Result<Run> {
+    let mut run = honest_hole(runs)?;
+    halve_losses(&mut run, |at| at == HOLE - 1);
+    Ok(run)
+}
+
+pub fn loss_after(runs: &Recordings) -> anyhow::Result<Run> {
+    let mut run = honest_hole(runs)?;
+    halve_losses(&mut run, |at| at == HOLE + 10);
+    Ok(run)
+}
+
+pub fn losses_between(runs: &Recordings) -> anyhow::Result<Run> {
+    let mut run = honest_holes(runs)?;
+    halve_losses(&mut run, |at| at >= FROM);
+    Ok(run)
+}
+
+/// The running statistics after the last step before the hole are others.
+pub fn statistics_before(runs: &Recordings) -> anyhow::Result<Run> {
+    let mut run = honest_hole(runs)?;
+    let parameters = run.layout()?.parameters;
+    let state = run.step(HOLE - 1)?.state.as_mut().context("a state")?;
+    randomise(&mut state[parameters..], &mut Noise(9));
+    Ok(run)
+}
+
 pub fn final_state(runs: &Recordings) -> anyhow::Result<Run> {
     let mut run = runs.base.clone();
     run.steps.retain(|s| s.at != STEPS - 1);
@@ -115,6 +149,15 @@ pub fn honest_hole(runs: &Recordings) -> anyhow::Result<Run> {
     let mut run = runs.base.clone();
     run.steps.retain(|s| s.at != HOLE);
     lost(&mut run, HOLE, HOLE + 1);
+    Ok(run)
+}
+
+pub fn honest_holes(runs: &Recordings) -> anyhow::Result<Run> {
+    let mut run = runs.base.clone();
+    let all = run.steps.len();
+    run.steps.retain(|s| s.at < FROM || s.at % 2 == 0);
+    lost(&mut run, FROM, STEPS);
+    run.counters["lost"] = (all - run.steps.len()).into();
     Ok(run)
 }
 

@@ -93,6 +93,27 @@ pub const FORGERIES: &[Forgery] = &[
         holes::other_run_stated,
     ),
     forgery(
+        "loss-before-a-hole",
+        "step 100 is missing, and the loss of the step before it is half of the real one",
+        holes::loss_before,
+    ),
+    forgery(
+        "loss-after-a-hole",
+        "step 100 is missing, and the loss of step 110 is half of the real one",
+        holes::loss_after,
+    ),
+    forgery(
+        "losses-between-holes",
+        "from step 3 on, every second step is missing, and the losses of the others are half of the real ones",
+        holes::losses_between,
+    ),
+    forgery(
+        "statistics-before-a-hole",
+        "step 100 is missing, and the running statistics after the step before it are replaced",
+        holes::statistics_before,
+    )
+    .on(On::BatchNorm),
+    forgery(
         "splice",
         "from step 160 on, everything is another run's",
         states::splice,
@@ -301,6 +322,10 @@ pub const HONEST: &[Honest] = &[
     Honest {
         name: "lost-step",
         make: holes::honest_hole,
+    },
+    Honest {
+        name: "lost-steps",
+        make: holes::honest_holes,
     },
     Honest {
         name: "skipped-steps",

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::terminal::field;
 use crate::words::{self, counted};
-use hindcast_analyzer::check::{ReplayCheckReport, StepCheck};
+use hindcast_analyzer::check::{PassCheck, ReplayCheckReport, StepCheck};
 
 /// The shares of wrong steps for which the probability to catch them is printed.
 const SHARES: [f64; 3] = [0.01, 0.05, 0.2];
@@ -14,13 +14,11 @@ pub(super) fn print(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Resu
     for check in report.steps.iter().filter(|c| !c.passed) {
         not_reproduced(out, report, check)?;
     }
+    for check in report.passes.iter().filter(|c| !c.passed) {
+        other_pass(out, check)?;
+    }
     if report.steps.iter().all(|c| c.passed) && !report.updates_agree() {
-        writeln!(
-            out,
-            "NOT REPRODUCED: the updates differ by {:.2e} of their size on the median, more than rounding explains ({:.0e})",
-            report.median_update_error(),
-            report.median_tolerance
-        )?;
+        updates_disagree(out, report)?;
     }
     let failed = report.worst_update().filter(|_| !report.passed());
     if let Some(cause) = failed.and_then(|c| c.cause.as_ref()) {
@@ -48,6 +46,25 @@ pub(super) fn print(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Resu
         writeln!(out, "note: {}", field(&report.note))?;
     }
     pieces(out, report)
+}
+
+/// Updates of which each is close enough, and all together aren't.
+fn updates_disagree(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
+    let median = report.median_update_error();
+    if median > report.median_tolerance {
+        return writeln!(
+            out,
+            "NOT REPRODUCED: the updates differ by {median:.2e} of their size on the median, more than rounding explains ({:.0e})",
+            report.median_tolerance
+        );
+    }
+    writeln!(
+        out,
+        "NOT REPRODUCED: {} of {} updates differ by more than {:.0e} of their size, which rounding explains for a tenth of them",
+        report.far_updates(),
+        report.steps.len(),
+        report.most_tolerance
+    )
 }
 
 fn not_reproduced(
@@ -91,23 +108,56 @@ fn not_reproduced(
             "; the next keyframe begins with other running statistics"
         )?;
     }
-    if !check.weights_agree {
+    pass_differs(
+        out,
+        check.weights_agree,
+        check.loss.filter(|_| !check.loss_agrees),
+        &check.trained_differs,
+    )
+}
+
+/// A step of which only the pass was recomputed, and which differs.
+fn other_pass(out: &mut dyn Write, check: &PassCheck) -> io::Result<()> {
+    write!(
+        out,
+        "NOT REPRODUCED: step {}, of which only the pass can be recomputed",
+        check.step
+    )?;
+    if check.statistics_agree == Some(false) {
+        write!(out, "; the running statistics after it are others")?;
+    }
+    pass_differs(
+        out,
+        check.weights_agree,
+        check.loss.filter(|_| !check.loss_agrees),
+        &check.trained_differs,
+    )
+}
+
+/// Ends the line about a step with what differs in its pass. `loss` is the computed and the recorded one, if they differ.
+fn pass_differs(
+    out: &mut dyn Write,
+    weights_agree: bool,
+    loss: Option<(f64, f64)>,
+    trained_differs: &[String],
+) -> io::Result<()> {
+    if !weights_agree {
         write!(
             out,
             "; the examples have other weights than the task gives them"
         )?;
     }
-    if let Some((got, want)) = check.loss.filter(|_| !check.loss_agrees) {
+    if let Some((got, want)) = loss {
         write!(
             out,
             "; the batch loss is {got:.6} computed and {want:.6} recorded"
         )?;
     }
-    if !check.trained_differs.is_empty() {
+    if !trained_differs.is_empty() {
         write!(
             out,
             "; different tensors had a gradient: {}",
-            field(check.trained_differs.join(", "))
+            field(trained_differs.join(", "))
         )?;
     }
     writeln!(out)
@@ -154,14 +204,20 @@ fn result(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
     if report.bit_identical() {
         return writeln!(out, ", bit for bit");
     }
-    let worst = report
-        .worst()
-        .map_or(f64::NAN, |w| w.comparison.max_relative_error);
-    writeln!(
-        out,
-        " within {:.0e} (largest relative error {worst:.1e})",
-        report.tolerance
-    )?;
+    let of = |worst: Option<f64>| worst.unwrap_or(f64::NAN);
+    match report.tolerance {
+        Some(tolerance) => writeln!(
+            out,
+            " within {tolerance:.0e} (largest relative error {:.1e})",
+            of(report.worst().map(|w| w.comparison.max_relative_error))
+        )?,
+        None => writeln!(
+            out,
+            " (largest difference {:.1e} of an update, median {:.1e})",
+            of(report.worst_update().map(|w| w.update_error)),
+            report.median_update_error()
+        )?,
+    }
     if let Some(processor) = &report.other_processor {
         writeln!(
             out,
@@ -210,20 +266,47 @@ fn pieces(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
             first.start
         )?;
     }
-    let lacking = report.span.saturating_sub(report.replayable);
-    if lacking > 0 {
-        writeln!(
-            out,
-            "note: {lacking} of {} can't be recomputed, because the trace lacks their tensors or those of the next step: nothing is said about them",
-            counted(report.span, "step", "steps")
-        )?;
-    }
+    lacking(out, report)?;
     if report.pieces.len() > 1 {
         writeln!(
             out,
             "note: the recorded steps are {} pieces ({}): nothing shows that a piece follows from the one before it",
             report.pieces.len(),
             first_of(&report.pieces)
+        )?;
+    }
+    Ok(())
+}
+
+/// Steps that can't be recomputed, and what is known of them.
+fn lacking(out: &mut dyn Write, report: &ReplayCheckReport) -> io::Result<()> {
+    let lacking = report.span.saturating_sub(report.replayable);
+    if lacking == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "note: {lacking} of {} can't be recomputed, because the trace lacks their tensors, those of the next step or the optimizer's state before them",
+        counted(report.span, "step", "steps")
+    )?;
+    let passes = report.passes.len() as u64;
+    if passes > 0 {
+        writeln!(
+            out,
+            "note: the batch {} of {passes} of them {} recomputed from {} recorded parameters; nothing shows that these parameters come from training",
+            words::plural(passes, "loss", "losses"),
+            words::plural(passes, "was", "were"),
+            words::plural(passes, "its", "their")
+        )?;
+    }
+    if lacking > passes {
+        writeln!(
+            out,
+            "note: nothing is said about {}",
+            match (lacking - passes, passes) {
+                (_, 0) => "them".to_owned(),
+                (more, _) => format!("{more} of them"),
+            }
         )?;
     }
     Ok(())
