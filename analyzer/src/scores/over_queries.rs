@@ -74,3 +74,98 @@ fn extend(row: &mut ScoreRow, more: ScoreRow) {
     row.refined.extend(more.refined);
     row.spread.extend(more.spread);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{JoinedRun, QueryMetadata, Spread};
+    use super::*;
+
+    fn table(query: &str, scores: [Option<f64>; 2]) -> ScoreTable {
+        let row = |(index, score): (u64, Option<f64>)| ScoreRow {
+            index,
+            label: "a".to_owned(),
+            influence: vec![score],
+            renormalised: vec![score.map(|s| 2.0 * s)],
+            epochs: vec![vec![score]],
+            spread: vec![Spread { sd: score, t: None }],
+            runs: 2 * u64::from(score.is_some()),
+            ..ScoreRow::default()
+        };
+        ScoreTable {
+            metadata: ScoreMetadata {
+                run_digest: "aa".to_owned(),
+                window: 0..9,
+                epochs: vec![0],
+                queries: vec![QueryMetadata {
+                    name: query.to_owned(),
+                    value: 1.0,
+                    digest: None,
+                    growth: None,
+                }],
+                runs: vec![JoinedRun {
+                    digest: "bb".to_owned(),
+                    values: vec![scores[0]],
+                }],
+                notes: vec!["a note".to_owned(), query.to_owned()],
+                ..ScoreMetadata::default()
+            },
+            rows: (0..).zip(scores).map(row).collect(),
+        }
+    }
+
+    #[test]
+    fn the_columns_of_all_queries_stand_next_to_each_other() {
+        let (a, b) = ([Some(1.0), None], [Some(-2.0), Some(3.0)]);
+        let joined = over_queries(vec![table("validation", a), table("test", b)]).unwrap();
+        let names: Vec<_> = joined.metadata.queries.iter().map(|q| &q.name).collect();
+        assert_eq!(names, ["validation", "test"]);
+        assert_eq!(joined.metadata.runs[0].values, [Some(1.0), Some(-2.0)]);
+        assert_eq!(joined.metadata.notes, ["a note", "validation", "test"]);
+        let second = &joined.rows[1];
+        assert_eq!(second.influence, [None, Some(3.0)]);
+        assert_eq!(second.renormalised, [None, Some(6.0)]);
+        assert_eq!(second.epochs, [[None], [Some(3.0)]]);
+        assert_eq!((second.spread.len(), second.runs), (2, 2));
+        let one = over_queries(vec![table("test", b)]).unwrap();
+        assert_eq!(one, table("test", b));
+    }
+
+    #[test]
+    fn tables_of_other_questions_or_examples_are_refused() {
+        type Spoil = fn(&mut ScoreTable);
+        let spoilt: [(Spoil, &str); 9] = [
+            (
+                |t| t.metadata.run_digest = "cc".into(),
+                "tables 1 and 3: the run differs",
+            ),
+            (
+                |t| t.metadata.window = 1..9,
+                "the window differs: 0..9 and 1..9",
+            ),
+            (|t| t.metadata.at = "mean".into(), "the query point differs"),
+            (
+                |t| t.metadata.method = "tracin".into(),
+                "the method differs",
+            ),
+            (|t| t.metadata.engine = "f64".into(), "the engine differs"),
+            (
+                |t| t.metadata.queries[0].name = "test".into(),
+                "both answer the query test",
+            ),
+            (
+                |t| t.rows.swap(0, 1),
+                "the order of the examples differs: 0 and 1",
+            ),
+            (|t| t.rows[1].label = "b".into(), "example 1 is row 0"),
+            (|t| drop(t.rows.pop()), "2 and 1 examples"),
+        ];
+        for (spoil, hint) in spoilt {
+            let scores = [Some(1.0), Some(2.0)];
+            let mut tables = ["validation", "test", "train"].map(|q| table(q, scores));
+            spoil(&mut tables[2]);
+            let said = over_queries(tables.to_vec()).unwrap_err();
+            assert!(said.contains(hint), "{hint}: {said}");
+        }
+        assert!(over_queries(Vec::new()).unwrap_err().contains("no tables"));
+    }
+}

@@ -30,7 +30,7 @@ use crate::terminal::say;
 use crate::verdict::{Subject, Verdict};
 use crate::words::{bytes, counted, duration};
 use asked::Asked;
-use hindcast_analyzer::counterfactual::RemovalResult;
+use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults};
 use hindcast_analyzer::run::RetrainingCost;
 use hindcast_analyzer::{
     CounterfactualOptions, CounterfactualReport, EngineKind, Query, RecordedRun,
@@ -46,54 +46,65 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     context::warn_or_refuse_run(&run, &args.run)?;
     context::say_if_recorded_elsewhere(&run);
     let query = one_query(&asked.queries, run.data())?;
-    let question = question(args, &asked, &run, &query)?;
+    let mut question = question(args, &asked, &run, &query)?;
     let (Some(shard), Some(out)) = (asked.shard, &args.out) else {
         let all = 0..question.sets.len();
-        return answer(question, all, args.out.as_deref(), true);
+        let answer = answer(&mut question, all, args.out.as_deref())?;
+        let outcome = answer.outcome;
+        show(&question, answer)?;
+        return Ok(outcome);
     };
     let request = sharded::request(&question, out, shard)?;
     let Some(work) = begin(out, shard, request, args.json)? else {
         return Ok(Outcome::Fine);
     };
-    let outcome = if work.units().is_empty() {
-        Outcome::Fine
-    } else {
+    let mut outcome = Outcome::Fine;
+    if !work.units().is_empty() {
         let part = work.file(&part_name(out));
-        answer(question, work.units(), Some(&part), false)?
-    };
+        outcome = answer(&mut question, work.units(), Some(&part))?.outcome;
+    }
     work.end(args.json)?;
     Ok(outcome)
 }
 
-/// Retrains without each set of `part`, writes the results to `out`, and prints them if they are to be `shown`.
+/// The retrainings, and what was predicted.
+struct Answer {
+    report: CounterfactualReport,
+    /// `None` if nothing predicts the changes.
+    prediction: Option<Prediction>,
+    file: RemovalResults,
+    took: Duration,
+    outcome: Outcome,
+}
+
+/// Retrains without each set of `part`, and writes the results to `out`.
 fn answer(
-    question: Question<'_>,
+    question: &mut Question<'_>,
     part: Range<usize>,
     out: Option<&Path>,
-    shown: bool,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<Answer> {
+    let table = question.table.take();
     let Question {
         args,
         asked,
         run,
         asked_at,
         options,
-        kind,
         sets: all,
-        table,
-    } = question;
+        ..
+    } = &*question;
     let (query, sets) = (asked_at.query, &all[part]);
     let interrupts = Interrupts::listen();
-    announce(run, &options.window, sets, kind, asked.memory)?;
+    announce(run, &options.window, sets, question.kind, asked.memory)?;
     let steps = options.window.start..run.source().end()?.step;
     let (check, limit) = (&args.check, asked.memory);
     let unverified = trust::steps(run, steps, check, limit, false)?;
     let mut notes = Vec::from_iter(unverified);
-    notes.extend(prediction::limits(run, &all, &options));
+    notes.extend(prediction::limits(run, all, options));
     let begun = Instant::now();
     let stopped = "retraining stopped; nothing was written";
     let queries = std::slice::from_ref(query);
-    let report = retrain(run, &options, queries, sets, (interrupts, stopped))?;
+    let report = retrain(run, options, queries, sets, (interrupts, stopped))?;
     let took = begun.elapsed();
     let reproduced = report.drift.is_reproduced();
     if !reproduced {
@@ -106,63 +117,70 @@ fn answer(
         memory: asked.memory,
         ..Settings::default()
     };
-    let prediction = Prediction::of(table, &asked_at, &options, &all, &settings)?;
+    // All sets, so that the predictions of a shard come from where those of the whole do.
+    let prediction = Prediction::of(table, asked_at, options, all, &settings)?;
     if prediction.is_none() {
         notes.extend(no_prediction(run));
     }
-    let results = results(&report, prediction.as_ref(), run, &options)?;
+    let results = results(&report, prediction.as_ref(), run, options)?;
     let method = prediction
         .as_ref()
         .map_or("", |prediction| &prediction.table.metadata.method);
-    let file = file(
-        run,
-        (0, query),
-        &options,
-        &report,
-        (method, &results, &notes),
-    )?;
+    let told = (method, results.as_slice(), notes.as_slice());
+    let file = file(run, (0, query), options, &report, told)?;
     if let Some(path) = out {
         file.write(path)?;
     }
-    let outcome = if reproduced || args.check.unverified {
-        Outcome::Fine
-    } else {
-        Outcome::Failed
-    };
-    if !shown {
-        return Ok(outcome);
-    }
-    let first_order = match kind {
-        Kinds::One => Some(first_order_change(run, asked.engine, query, &report)?),
+    Ok(Answer {
+        report,
+        prediction,
+        file,
+        took,
+        outcome: if reproduced || args.check.unverified {
+            Outcome::Fine
+        } else {
+            Outcome::Failed
+        },
+    })
+}
+
+/// Prints the results, next to what was predicted.
+fn show(question: &Question<'_>, answer: Answer) -> anyhow::Result<()> {
+    let Question { args, asked, .. } = question;
+    let query = question.asked_at.query;
+    let first_order = match question.kind {
+        Kinds::One => {
+            let (run, report) = (question.run, &answer.report);
+            Some(first_order_change(run, asked.engine, query, report)?)
+        }
         Kinds::Each | Kinds::Scan => None,
     };
-    let verdict = prediction.as_ref().map(|prediction| {
+    let verdict = answer.prediction.as_ref().map(|prediction| {
         let subject = Subject::of(&prediction.table, prediction.column);
-        Verdict::of(&subject, std::slice::from_ref(&file))
+        Verdict::of(&subject, std::slice::from_ref(&answer.file))
     });
+    let source = answer
+        .prediction
+        .as_ref()
+        .map(|prediction| prediction.source);
     let found = Found {
         query: query.to_string(),
         loss: matches!(query, Query::Loss { .. }),
-        report: &report,
-        results,
+        report: &answer.report,
+        results: answer.file.sets,
         first_order,
-        source: prediction.as_ref().map(|prediction| prediction.source),
-        notes,
-        kind,
+        source,
+        notes: answer.file.notes,
+        kind: question.kind,
         verdict,
-        written: out,
+        written: args.out.as_deref(),
     };
-    show(args, &found, took)?;
-    Ok(outcome)
-}
-
-fn show(args: &Counterfactual, found: &Found<'_>, took: Duration) -> anyhow::Result<()> {
     let mut out = terminal::stdout();
     if args.json {
-        return print::json(&mut out, found);
+        return print::json(&mut out, &found);
     }
-    print::text(&mut out, found)?;
-    say!("retrained in {}", duration(took));
+    print::text(&mut out, &found)?;
+    say!("retrained in {}", duration(answer.took));
     Ok(())
 }
 
