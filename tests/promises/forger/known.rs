@@ -19,3 +19,6 @@ pub fn named(forgery: &str, rule: &str) -> Option<&'static str> {
     let found = listed.find(|(name, rules, _)| *name == forgery && rules.contains(&rule));
     found.map(|(.., words)| *words)
 }
+
+/// Forgeries that rounding explains, if the run says that another kind of processor recorded it.
+pub const WITHIN_ROUNDING: &[&str] = &["rounded-loss"];

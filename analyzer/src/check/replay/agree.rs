@@ -36,7 +36,7 @@ pub struct StepCheck {
     pub statistics_agree: bool,
     /// Whether the examples have the weights that the run's task gives them. `true` for a run without a task.
     pub weights_agree: bool,
-    /// Whether the recorded loss of a task's step is the computed one, up to rounding. `true` for other runs, whose loops may
+    /// Whether the recorded loss of a task's step is the computed one, up to rounding where the bits aren't known. `true` for other runs, whose loops may
     /// record another quantity.
     pub loss_agrees: bool,
     /// Whether it has the same bits or is within the tolerances for one step, and loss, weights, optimizer's state and running
@@ -79,7 +79,10 @@ pub(super) fn judge(
     let state_error = state.map(|(got, want)| state_error(run, got, want));
     let state_agrees = state_error.is_none_or(|error| error <= state_tolerance(run));
     let trained_agrees = run.task().is_none() || step.trained_differs.is_empty();
-    let loss_agrees = run.task().is_none() || update.loss.is_none_or(|pair| same_loss(run, pair));
+    let loss_agrees = run.task().is_none()
+        || update
+            .loss
+            .is_none_or(|pair| same_loss(run, pair, tolerances.same_bits));
     StepCheck {
         step: update.step,
         comparison,
@@ -144,8 +147,13 @@ fn kind(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }
 
-/// Whether a computed and a recorded batch loss differ by no more than rounding in sums of another order explains.
-pub(super) fn same_loss(run: &RecordedRun<'_>, (computed, recorded): (f64, f64)) -> bool {
+/// Whether a computed and a recorded batch loss have the same bits or, if the bits aren't known, differ by no more than rounding
+/// in sums of another order explains.
+pub(super) fn same_loss(
+    run: &RecordedRun<'_>,
+    (computed, recorded): (f64, f64),
+    same_bits: bool,
+) -> bool {
     let relative = match run.trained_dtype() {
         DType::F64 => 1e-9,
         _ => 1e-4,
@@ -153,5 +161,6 @@ pub(super) fn same_loss(run: &RecordedRun<'_>, (computed, recorded): (f64, f64))
     // A loss near 0 is a difference of larger numbers, which were rounded.
     let size = computed.abs().max(recorded.abs()).max(0.1);
     let close = (computed - recorded).abs() <= relative * size;
-    close || computed.to_bits() == recorded.to_bits() || (computed.is_nan() && recorded.is_nan())
+    let same = computed.to_bits() == recorded.to_bits();
+    same || (close && !same_bits) || (computed.is_nan() && recorded.is_nan())
 }

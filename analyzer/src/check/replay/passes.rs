@@ -179,7 +179,7 @@ fn judge<T: Real>(
     });
     let loss = meta.loss.map(|recorded| (pass.gradient.loss, recorded));
     let task = run.task().is_some();
-    let loss_agrees = !task || loss.is_none_or(|pair| same_loss(run, pair));
+    let loss_agrees = !task || loss.is_none_or(|pair| same_loss(run, pair, tolerances.same_bits));
     let trained_agrees = !task || pass.trained_differs.is_empty();
     Ok(PassCheck {
         step: meta.step,

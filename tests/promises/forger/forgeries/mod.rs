@@ -164,6 +164,11 @@ pub const FORGERIES: &[Forgery] = &[
         claims::last_losses,
     ),
     forgery(
+        "rounded-loss",
+        "one recorded loss is smaller than the real one by a hundred-thousandth",
+        claims::rounded_loss,
+    ),
+    forgery(
         "schedule",
         "the task's learning rate is twice the recorded one",
         claims::schedule,

@@ -150,7 +150,7 @@ fn pass_differs(
     if let Some((got, want)) = loss {
         write!(
             out,
-            "; the batch loss is {got:.6} computed and {want:.6} recorded"
+            "; the batch loss is {got} computed and {want} recorded"
         )?;
     }
     if !trained_differs.is_empty() {
