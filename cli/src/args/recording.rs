@@ -22,6 +22,9 @@ pub struct Demo {
     /// Seed of the digits, the initial weights and the batches
     #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: u64,
+    /// Run nothing; write the files of the guide's examples of `clean` to this folder (created if missing): embeddings, a table and images with wrong labels, and the true ones
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "top", "seed"])]
+    pub files: Option<PathBuf>,
 }
 
 /// `hindcast record`

@@ -1,13 +1,14 @@
 //! From raw files with planted wrong labels to cleaned files: how many of these labels are found, and what that gains.
 
-pub(crate) mod raw_files;
+mod raw_files;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use hindcast_lab::example_files::{self, Made, SEED};
 use hindcast_model::objective::Split;
-use raw_files::{Made, SEED, opened, self_confidence, share_found};
+use raw_files::{opened, self_confidence, share_found};
 
 use crate::cli::fine;
 
@@ -155,7 +156,7 @@ impl Outcome {
 /// A kind of raw files: how they are made, and the words of `task new` for them.
 struct Kind {
     name: &'static str,
-    files: fn(&Path, u64) -> Made,
+    files: fn(&Path, u64) -> std::io::Result<Made>,
     new: &'static [&'static str],
     /// Keys of the task that `record` sets, and their values.
     set: &'static [(&'static str, &'static str)],
@@ -163,19 +164,19 @@ struct Kind {
 
 const EMBEDDINGS: Kind = Kind {
     name: "embeddings",
-    files: raw_files::embeddings,
+    files: example_files::embeddings,
     new: &["npy", "data/x.npy", "data/y.npy"],
     set: &[],
 };
 const CUSTOMERS: Kind = Kind {
     name: "customers",
-    files: raw_files::customers,
+    files: example_files::customers,
     new: &["csv", "data/train.csv", "--train-on-all"],
     set: &[],
 };
 const DIGITS: Kind = Kind {
     name: "drawn",
-    files: raw_files::digits,
+    files: example_files::digits,
     new: &["images", "data/train", "--train-on-all"],
     set: &[("train.epochs", "15")],
 };
@@ -185,7 +186,7 @@ fn cleaning(kind: &Kind, seed: u64, compare: bool) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fs::create_dir(dir.join("data")).unwrap();
-    let made = (kind.files)(&dir.join("data"), seed);
+    let made = (kind.files)(&dir.join("data"), seed).unwrap();
     let new = [&["task", "new"], kind.new, &["--out", "task.toml"]].concat();
     fine(dir, &new);
     let record = |data: &str, out: &str| {

@@ -13,7 +13,6 @@ use std::process::Command;
 use hindcast_model::data::DataSpec;
 use hindcast_model::task::{ModelSpec, Task};
 
-use crate::from_raw_files::raw_files;
 use crate::own_process;
 
 /// Programs that a line may run. Any other is probably a mistake.
@@ -179,35 +178,6 @@ fn dependencies(page: &str) {
     }
 }
 
-/// Writes the raw files that a chapter says are there.
-fn prepare(name: &str, work: &Path) {
-    if name != "clean.md" {
-        return;
-    }
-    make_files(work);
-}
-
-/// Makes the files of the examples of `clean.md`.
-fn make_files(work: &Path) {
-    let folder = |name: &str| {
-        let folder = work.join(name);
-        fs::create_dir(&folder).unwrap();
-        folder
-    };
-    raw_files::embeddings(&folder("embeddings"), raw_files::SEED);
-    raw_files::customers(&folder("customers"), raw_files::SEED);
-    raw_files::digits(&folder("drawn"), raw_files::SEED);
-}
-
-/// For readers who want to follow the examples: makes their files in a folder, if it is named.
-#[test]
-fn files_of_the_guide() {
-    match std::env::var_os("HINDCAST_GUIDE_FILES") {
-        Some(folder) => make_files(Path::new(&folder)),
-        None => eprintln!("skipped: HINDCAST_GUIDE_FILES names no folder"),
-    }
-}
-
 /// Saves a whole task that a page shows, under its name.
 fn save_task(text: &str, work: &Path) {
     let page: toml::Table = text.parse().unwrap();
@@ -224,7 +194,6 @@ fn run_chapter(name: &str) {
     let (bin, work) = (folder.path().join("bin"), folder.path().join("work"));
     programs(&bin);
     fs::create_dir(&work).unwrap();
-    prepare(name, &work);
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let mut printed = String::new();
     for block in blocks(&text) {

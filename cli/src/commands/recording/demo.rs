@@ -1,5 +1,7 @@
 //! `hindcast demo`: recording and analysis end to end, on generated digits, some with flipped labels.
 
+mod files;
+
 use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -29,6 +31,9 @@ const SCORES: &str = "scores.csv";
 const PICTURE: &str = "worst.png";
 
 pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
+    if let Some(folder) = &args.files {
+        return files::write(folder);
+    }
     let begun = Instant::now();
     let mut out = terminal::stdout();
     let run = args.out.join(RUN);
@@ -132,7 +137,10 @@ fn rank(
             ..Settings::default()
         },
     )?;
-    table.write(&args.out.join(SCORES))?;
+    let scores = args.out.join(SCORES);
+    table
+        .write(&scores)
+        .with_context(|| format!("cannot write {}", scores.display()))?;
     writeln!(
         out,
         "   swept in {}; {} {}; the {} most harmful examples:",
