@@ -4,6 +4,8 @@ use candle_core::{DType, Device};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
+use crate::marked::text_of;
+
 /// The largest number of cells that are shown of a row.
 const CELLS: usize = 12;
 /// The largest number of features that are shown: those whose values are farthest from 0.
@@ -25,10 +27,23 @@ impl RowValues {
     /// # Errors
     /// If the data can't be read.
     pub fn of(data: &dyn DataSet, split: Split, index: u64) -> anyhow::Result<Self> {
-        let cells = data.cells(split, index)?;
+        let cells = Self::of_file(data, split, index)?;
         if cells.is_empty() {
             return features(data, split, index);
         }
+        Ok(cells)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    /// The cells of a row as the file writes them. Empty if the example isn't a row of a table.
+    ///
+    /// # Errors
+    /// If the data can't be read.
+    fn of_file(data: &dyn DataSet, split: Split, index: u64) -> anyhow::Result<Self> {
+        let cells = data.cells(split, index)?;
         let more = cells.len().saturating_sub(CELLS);
         let cells = cells.into_iter().take(CELLS);
         Ok(RowValues {
@@ -36,10 +51,6 @@ impl RowValues {
             named: cells.map(|cell| (cell.column, cell.text)).collect(),
             more,
         })
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.named.is_empty()
     }
 
     /// The values on one line.
@@ -59,6 +70,19 @@ impl RowValues {
         } else {
             "In the model's input"
         }
+    }
+}
+
+/// What identifies an example to people, for the end of a printed line, and the heading of such a column: the cells of its row, or
+/// its text. `None` for an image, and for features only.
+pub(crate) fn shown(
+    data: &dyn DataSet,
+    split: Split,
+    index: u64,
+) -> Option<(&'static str, String)> {
+    match RowValues::of_file(data, split, index) {
+        Ok(cells) if !cells.is_empty() => Some(("cells", cells.in_words())),
+        _ => text_of(data, split, index).map(|text| ("text", text)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
-use crate::marked::text_of;
+use crate::row_values::shown;
 use crate::terminal::field;
 use hindcast_analyzer::estimators::method;
 use hindcast_analyzer::scores::{AdjointGrowth, SortKey, Spread};
@@ -99,11 +99,11 @@ pub(crate) fn rows(
     query: usize,
 ) -> io::Result<()> {
     let named = rows.iter().any(|row| row.name.is_some());
-    let texts: Vec<Option<String>> = if named {
+    let contents: Vec<Option<(&str, String)>> = if named {
         Vec::new()
     } else {
         rows.iter()
-            .map(|row| text_of(data, Split::Train, row.index))
+            .map(|row| shown(data, Split::Train, row.index))
             .collect()
     };
     let wide = file_width(rows.iter().copied());
@@ -115,21 +115,20 @@ pub(crate) fn rows(
     if rows.iter().any(|row| !row.spread.is_empty()) {
         write!(out, "{}", spread_heads(None))?;
     }
-    let last = match (named, texts.iter().any(Option::is_some)) {
-        (true, _) => "  name",
-        (false, true) => "  text",
-        (false, false) => "",
-    };
-    writeln!(out, "{last}")?;
+    let heading = contents.iter().flatten().map(|(heading, _)| *heading);
+    match heading.chain(named.then_some("name")).next() {
+        Some(last) => writeln!(out, "  {last}")?,
+        None => writeln!(out)?,
+    }
     for (at, row) in rows.iter().enumerate() {
         let influence = row.influence.get(query).copied().flatten();
         let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
         let note = planted(data, row.index);
-        let text = texts.get(at).and_then(Option::as_deref);
+        let content = contents.get(at).and_then(Option::as_ref);
         let name = row
             .name
-            .as_deref()
-            .or(text)
+            .as_ref()
+            .or(content.map(|(_, content)| content))
             .map_or_else(String::new, |name| format!("  {}", short(name)));
         let spread = row.spread.get(query).map_or_else(String::new, spread);
         writeln!(

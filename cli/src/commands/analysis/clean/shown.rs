@@ -5,7 +5,7 @@ use hindcast_model::objective::Split;
 
 use crate::commands::analysis::tables::short;
 use crate::marked::text_of;
-use crate::row_values::RowValues;
+use crate::row_values::{RowValues, shown};
 use hindcast_analyzer::estimators::cleaning::ShownExample;
 use hindcast_analyzer::{AnalysisError, Names};
 
@@ -43,13 +43,14 @@ impl<'a> Shown<'a> {
         !self.names.is_empty()
     }
 
-    /// Its name as the last cell of a printed row.
+    /// Its name, or else its cells or its text, as the last cell of a printed row.
     pub(super) fn after(&self, example: u64) -> String {
-        if self.has_names() {
-            format!("  {}", short(self.name(example)))
+        let last = if self.has_names() {
+            Some(self.name(example).to_owned())
         } else {
-            String::new()
-        }
+            shown(self.data, Split::Train, example).map(|(_, content)| content)
+        };
+        last.map_or_else(String::new, |last| format!("  {}", short(&last)))
     }
 
     /// Its name, and its text or its cells on one line.

@@ -11,7 +11,7 @@ use super::picture::PER_SIDE;
 use crate::commands::analysis::asked::at_model_of;
 use crate::commands::analysis::tables::{file_width, planted, short};
 use crate::marked::text_of;
-use crate::row_values::RowValues;
+use crate::row_values::{RowValues, shown};
 use crate::terminal::field;
 use crate::words::{counted, decimal, duration, steps};
 use hindcast_analyzer::output::sidecar_path;
@@ -196,8 +196,8 @@ fn rows(out: &mut dyn Write, side: &Side<'_>, data: &dyn DataSet) -> io::Result<
     )?;
     for one in &side.heaviest {
         let row = one.row;
-        let text = || text_of(data, Split::Train, row.index);
-        let shown = row.name.clone().or_else(text);
+        let content = || Some(shown(data, Split::Train, row.index)?.1);
+        let last = row.name.clone().or_else(content);
         writeln!(
             out,
             "{:>6} {:>8} {:<wide$} {:<12} {:>5} {:>+12.4e} {:>6.1} %{}{}",
@@ -208,7 +208,7 @@ fn rows(out: &mut dyn Write, side: &Side<'_>, data: &dyn DataSet) -> io::Result<
             row.occurrences,
             one.influence,
             100.0 * one.share,
-            shown.map_or_else(String::new, |shown| format!("  {}", short(&shown))),
+            last.map_or_else(String::new, |last| format!("  {}", short(&last))),
             planted(data, row.index)
         )?;
     }

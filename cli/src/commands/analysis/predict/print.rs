@@ -5,7 +5,7 @@ use std::io::Write;
 use super::super::asked::at_model_of;
 use super::super::tables::short;
 use super::Shown;
-use crate::marked::text_of;
+use crate::row_values::shown;
 use crate::terminal::{field, say};
 use crate::words;
 use hindcast_analyzer::predictions::{Confusion, PredictionRow};
@@ -71,7 +71,7 @@ impl Shown<'_> {
         Ok(())
     }
 
-    /// The name of a row's example, or else its text, as the last cell of the printed row.
+    /// The name of a row's example, or else its cells or its text, as the last cell of the printed row.
     fn after(&self, row: &PredictionRow) -> String {
         let data = self.new.map_or(self.run.data(), |new| new.data.as_ref());
         let index = match self.new {
@@ -81,9 +81,9 @@ impl Shown<'_> {
             }
             None => Some(row.index),
         };
-        let text = || text_of(data, self.found.split, index?);
-        let shown = row.name.clone().or_else(text);
-        shown.map_or_else(String::new, |text| format!("  {}", short(&text)))
+        let content = || Some(shown(data, self.found.split, index?)?.1);
+        let last = row.name.clone().or_else(content);
+        last.map_or_else(String::new, |last| format!("  {}", short(&last)))
     }
 }
 
