@@ -81,7 +81,7 @@ pub use sequences::Sequences;
 pub use set::{Cell, DataSet, GivenLabel, Image};
 pub use sources::data_files;
 pub use spec::{AxisOrder, ClassRef, ColumnRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
-pub use table::{Constant, Fill, MissingSpec, Numerals, TfidfSpec, is_date};
+pub use table::{Constant, Fill, MissingSpec, Numerals, TfidfSpec, is_date, is_time};
 pub use target_scale::TargetScale;
 pub use texts::is_missing;
 pub(crate) use texts::listed;

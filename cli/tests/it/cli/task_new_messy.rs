@@ -336,3 +336,45 @@ fn a_file_that_is_no_text_and_a_missing_one_are_called_so() {
         assert!(said.contains(part), "{words:?}: {said}");
     }
 }
+
+#[test]
+fn times_and_dates_are_left_out_with_their_own_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = "size,begun,day,both,class\n".to_owned();
+    for row in 0..100 {
+        let (hour, minute, day) = (row % 24, row * 7 % 60, 1 + row % 28);
+        let both = if row % 2 == 0 {
+            format!("2026-01-{day:02}")
+        } else {
+            format!("{hour}:{minute:02}")
+        };
+        let class = ["x", "y"][row % 2];
+        let _ = writeln!(
+            text,
+            "{}.5,{hour}:{minute:02},2026-01-{day:02},{both},{class}",
+            row % 9
+        );
+    }
+    fs::write(dir.path().join("t.csv"), text).unwrap();
+    let (task, said) = task_of(dir.path(), &["csv", "t.csv"]);
+    contains(
+        &said,
+        &[
+            "Column \"begun\" is left out, because it holds times: write them as numbers",
+            "Column \"day\" is left out, because it holds dates: numbers such as a month",
+            "Column \"both\" is left out, because it holds dates",
+        ],
+    );
+    contains(&task, &["ignore = [\"day\", \"both\", \"begun\"]"]);
+    // As a feature, a time is refused with the same advice.
+    let kept = task.replace(
+        "ignore = [\"day\", \"both\", \"begun\"]",
+        "ignore = [\"day\", \"both\"]",
+    );
+    fs::write(dir.path().join("kept.toml"), kept).unwrap();
+    let checked = hindcast(dir.path(), &["task", "check", "kept.toml", "--data", "."]);
+    contains(
+        &super::stdout(&checked),
+        &["looks like a time", "12.5 or 750"],
+    );
+}

@@ -1,4 +1,4 @@
-//! The texts of cells: dates, and what to do if a cell is not a number.
+//! The texts of cells: dates, times, and what to do if a cell is not a number.
 
 use super::numerals::Numerals;
 use super::spec::MissingSpec;
@@ -11,9 +11,15 @@ pub(super) fn advice(
     numerals: Numerals,
     missing: Option<&MissingSpec>,
 ) -> String {
+    if is_time(cell) {
+        return format!(
+            "It looks like a time, which isn't a number. Write it as one in a column of its own, such as hours or minutes (12:30 \
+             is 12.5 or 750); or leave the column out: ignore = [{column:?}]"
+        );
+    }
     if is_date(cell) {
         return format!(
-            "It looks like a date or a time, which isn't a feature. Write what matters about it as numbers in columns of their \
+            "It looks like a date, which isn't a feature. Write what matters about it as numbers in columns of their \
              own, such as the year, the month, the day of the week, or the days since a beginning; or leave the column out: \
              ignore = [{column:?}]"
         );
@@ -82,25 +88,41 @@ fn of_text(column: &str) -> String {
     )
 }
 
-/// Whether a text is a date or a time in digits: `2026-11-30`, `30.11.26`, `11/30/2026 12:05`, `12:05:30`.
+/// The numbers of digits between the separators. Empty if there is anything but digits.
+fn digits(text: &str, separator: char) -> Vec<usize> {
+    let parts: Vec<&str> = text.split(separator).collect();
+    let all_digits = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if parts.iter().all(all_digits) {
+        parts.iter().map(|part| part.len()).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// Whether a text is a date in digits, with or without a time: `2026-11-30`, `30.11.26`, `11/30/2026 12:05`.
 pub fn is_date(cell: &str) -> bool {
-    let head = cell.split([' ', 'T']).next().unwrap_or_default();
-    let parts = |separator: char| -> Vec<usize> {
-        let parts: Vec<&str> = head.split(separator).collect();
-        let digits = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        if parts.iter().all(digits) {
-            parts.iter().map(|part| part.len()).collect()
-        } else {
-            Vec::new()
-        }
-    };
-    let day = ['-', '/', '.'].into_iter().any(|separator| {
+    let day = cell.split([' ', 'T']).next().unwrap_or_default();
+    ['-', '/', '.'].into_iter().any(|separator| {
         matches!(
-            parts(separator).as_slice(),
+            digits(day, separator).as_slice(),
             [4, 1 | 2, 1 | 2] | [1 | 2, 1 | 2, 2 | 4]
         )
+    })
+}
+
+/// Whether a text is a time in digits, of a day or elapsed: `12:05`, `9:05:30`, `9:05:30.25`, `9:05 pm`.
+pub fn is_time(cell: &str) -> bool {
+    let mut words = cell.split(' ');
+    let time = words.next().unwrap_or_default();
+    let half = words.next().is_none_or(|word| {
+        ["am", "pm", "a.m.", "p.m."].contains(&word.to_ascii_lowercase().as_str())
     });
-    day || matches!(parts(':').as_slice(), [1 | 2, 2] | [1 | 2, 2, 2])
+    let whole = match time.split_once('.') {
+        Some((whole, part)) if part.bytes().all(|b| b.is_ascii_digit()) => whole,
+        _ => time,
+    };
+    half && words.next().is_none()
+        && matches!(digits(whole, ':').as_slice(), [1 | 2, 2] | [1 | 2, 2, 2])
 }
 
 #[cfg(test)]
@@ -133,11 +155,15 @@ mod tests {
             "1/2/2026",
             "2026-11-30 12:05",
             "2026-11-30T12:05:00Z",
-            "12:05",
-            "9:05:30",
         ] {
-            assert!(is_date(date), "{date}");
-            assert!(advice(date, "when", Numerals::default(), None).contains("date or a time"));
+            assert!(is_date(date) && !is_time(date), "{date}");
+            let said = advice(date, "when", Numerals::default(), None);
+            assert!(said.contains("like a date"), "{said}");
+        }
+        for time in ["12:05", "9:05:30", "9:05:30.25", "9:05 PM"] {
+            assert!(is_time(time) && !is_date(time), "{time}");
+            let said = advice(time, "when", Numerals::default(), None);
+            assert!(said.contains("like a time"), "{said}");
         }
         for other in [
             "1.5",
@@ -149,8 +175,11 @@ mod tests {
             "",
             "a:b",
             "3/4",
+            "12:5",
+            "12:05 h",
+            "1:2:3:4",
         ] {
-            assert!(!is_date(other), "{other}");
+            assert!(!is_date(other) && !is_time(other), "{other}");
         }
     }
 }

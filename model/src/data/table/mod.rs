@@ -12,7 +12,7 @@ mod separator;
 mod spec;
 mod written;
 
-pub use cells::is_date;
+pub use cells::{is_date, is_time};
 pub use numerals::Numerals;
 pub(super) use read::read;
 pub use spec::{Constant, Fill, MissingSpec, TfidfSpec};

@@ -259,7 +259,11 @@ fn columns(draft: &mut Draft, looked: &Looked, label: usize, values: bool) {
         (Kind::Empty, "it is empty"),
         (
             Kind::Dates,
-            "it holds dates or times: numbers such as a month or an age can be learned from, texts of dates can't",
+            "it holds dates: numbers such as a month or an age can be learned from, texts of dates can't",
+        ),
+        (
+            Kind::Times,
+            "it holds times: write them as numbers, such as hours or minutes (12:30 is 12.5 or 750)",
         ),
     ];
     let mut ignored = Vec::new();

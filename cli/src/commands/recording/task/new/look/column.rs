@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use hindcast_model::data::{Numerals, is_date, is_missing};
+use hindcast_model::data::{Numerals, is_date, is_missing, is_time};
 
 /// Texts of a column that are counted. A column with more different texts has no categories.
 const COUNTED: usize = 1000;
@@ -30,6 +30,7 @@ pub(crate) struct Column {
     /// Row (from 0), line and text of the first of them.
     places: Vec<(u64, u64, String)>,
     dates: u64,
+    times: u64,
     words: u64,
     /// Whether a number isn't the one before it plus 1.
     jumps: bool,
@@ -47,6 +48,7 @@ pub(crate) enum Kind {
     /// Free text.
     Text,
     Dates,
+    Times,
     /// A different value in each row, which names it.
     Identifier,
     /// Too many different texts for categories.
@@ -83,6 +85,7 @@ impl Column {
             None => self.add_odd(cell, place),
         }
         self.dates += u64::from(is_date(cell));
+        self.times += u64::from(is_time(cell));
         self.words += cell.split_whitespace().count() as u64;
         if let Some(count) = self.texts.get_mut(cell) {
             *count += 1;
@@ -200,7 +203,10 @@ impl Column {
         if self.elsewhere > 0 && self.elsewhere + self.numbers == self.filled {
             return Kind::OtherNumerals;
         }
-        if self.dates == self.filled {
+        if self.times == self.filled {
+            return Kind::Times;
+        }
+        if self.dates + self.times == self.filled {
             return Kind::Dates;
         }
         // Few different texts, each of them in several rows.
