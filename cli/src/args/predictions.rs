@@ -96,6 +96,9 @@ pub struct Explain {
     /// Write the scores of all training examples, one column per explained example, for `scores` and `report`: .csv, .jsonl (or .ndjson) or, in builds with the parquet feature, .parquet
     #[arg(long, value_name = "SCORES")]
     pub out: Option<PathBuf>,
+    /// Replace a table that holds the scores of another run or question. Without this, only a table of the same question is replaced
+    #[arg(long, requires = "out")]
+    pub replace: bool,
     /// The user's own names for examples.
     #[command(flatten)]
     pub names: NamesArgs,

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use hindcast_model::objective::Split;
 
 use super::answering::{Settings, answer};
+use super::existing::{Question, keep};
 use super::pictures::drawable;
 use super::{diverged, trust};
 use crate::args::Explain;
@@ -44,11 +45,6 @@ pub(crate) fn run(args: &Explain, models: &Models) -> anyhow::Result<Outcome> {
         .examples(args, &run, &model)
         .map_err(|e| diverged::explained(&run, e))?;
     let queries: Vec<Query> = examples.iter().map(Example::query).collect();
-    trust::derivatives(&run, args.json)?;
-    let to_end = window.start..run.source().end()?.step;
-    let replay = &args.replay;
-    let note = trust::steps(&run, to_end.clone(), &replay.check, asked.memory, args.json)?;
-
     let sweep = Sweep {
         args,
         asked: &asked,
@@ -56,6 +52,12 @@ pub(crate) fn run(args: &Explain, models: &Models) -> anyhow::Result<Outcome> {
         queries: &queries,
         model: &model,
     };
+    sweep.spare_table()?;
+    trust::derivatives(&run, args.json)?;
+    let to_end = window.start..run.source().end()?.step;
+    let replay = &args.replay;
+    let note = trust::steps(&run, to_end.clone(), &replay.check, asked.memory, args.json)?;
+
     let mut out = terminal::stdout();
     if let Some(last) = first_answer(args, &asked.window, &run, &to_end)? {
         let first = Instant::now();
@@ -95,10 +97,9 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// The scores of the training examples for all queries, counted in a window, and the time that the steps took.
-    fn over(&self, window: &Window) -> anyhow::Result<(ScoreTable, Duration)> {
+    fn settings(&self, window: &Window) -> Settings<'_> {
         let replay = &self.args.replay;
-        let settings = Settings {
+        Settings {
             at: self.model.point.clone(),
             precision: replay.precision,
             engine: replay.engine.map(Into::into),
@@ -107,7 +108,27 @@ impl Sweep<'_> {
             memory: self.asked.memory,
             quiet: self.args.json,
             ..Settings::default()
-        };
+        }
+    }
+
+    /// Refuses to replace a table of scores of another question, unless the command line allows it.
+    fn spare_table(&self) -> anyhow::Result<()> {
+        let (window, chosen) = (&self.asked.window, choose("sgd", &[])?);
+        if let (Some(out), false) = (&self.args.out, self.args.replace) {
+            let question = Question {
+                queries: self.queries,
+                window,
+                chosen: &chosen,
+                settings: &self.settings(window),
+            };
+            keep(out, &question, self.run, &[self.run.head()])?;
+        }
+        Ok(())
+    }
+
+    /// The scores of the training examples for all queries, counted in a window, and the time that the steps took.
+    fn over(&self, window: &Window) -> anyhow::Result<(ScoreTable, Duration)> {
+        let settings = self.settings(window);
         let sweep = choose("sgd", &[])?;
         let found = answer(self.run, self.queries, window, &settings, &sweep)?;
         let swept = found.sweep.map(|sweep| sweep.times.total());

@@ -8,6 +8,7 @@ pub(crate) mod compare;
 pub(crate) mod counterfactual;
 mod diverged;
 pub(crate) mod dynamics;
+mod existing;
 pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod influence;

@@ -199,6 +199,28 @@ fn no_result_replaces_an_input_of_its_command() {
     }
 }
 
+/// `explain` writes a table that `influence` may have paid for.
+#[cfg(feature = "record")]
+#[test]
+fn explain_replaces_only_a_table_of_its_own_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &["influence", "run", "--out", "s.csv", "--top", "0"]);
+    let explain = ["explain", "run", "validation:3", "--out", "s.csv"];
+    refused(dir, &explain, "s.csv", "another run or question");
+    let said = fine(dir, &[&explain[..], &["--replace"]].concat());
+    assert!(said.contains("validation:3"), "{said}");
+    // The same question again, and another one.
+    fine(dir, &explain);
+    let other = ["explain", "run", "validation:4", "--out", "s.csv"];
+    refused(dir, &other, "s.csv", "query validation:3");
+    let window = [&explain[..], &["--window", "last-epoch"]].concat();
+    refused(dir, &window, "s.csv", "another run or question");
+    let output = hindcast(dir, &["explain", "run", "validation:3", "--replace"]);
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+}
+
 /// The demo's folder is checked before anything in it is removed.
 #[cfg(feature = "record")]
 #[test]

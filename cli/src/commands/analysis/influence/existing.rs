@@ -1,4 +1,4 @@
-//! A table of another question isn't replaced: its scores, and the retrainings that checked them, may have taken hours.
+//! Whether `influence` may replace the table that is there.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,9 @@ use hindcast_format::hex;
 
 use super::asked::Asked;
 use crate::args::Influence;
-use crate::commands::analysis::answering::{Settings, computed_by};
-use crate::commands::context::{device, open_trace_within};
+use crate::commands::analysis::answering::Settings;
+use crate::commands::analysis::existing::{self, ADVICE, Question};
+use crate::commands::context::open_trace_within;
 use hindcast_analyzer::{RecordedRun, ScoreMetadata};
 
 /// Refuses to replace an existing table that doesn't answer the question of this command about the runs with these head
@@ -20,61 +21,48 @@ pub(super) fn keep(
     heads: &[String],
     settings: &Settings<'_>,
 ) -> anyhow::Result<()> {
-    let there = std::fs::metadata(&args.out).is_ok_and(|file| file.len() > 0);
-    if args.replace || !there {
+    if args.replace {
         return Ok(());
     }
-    let out = args.out.display();
-    let advice = "name another file with --out, or give --replace to replace it";
-    // A program that is killed between the two files leaves a table without metadata, which the same command may replace.
-    let Some(meta) = ScoreMetadata::beside(&args.out)? else {
+    let queries = asked.fitting(run)?;
+    let question = question(asked, &queries, settings);
+    let Some(meta) = existing::keep(&args.out, &question, run, heads)? else {
         return Ok(());
     };
-    let same_runs = match meta.runs.as_slice() {
-        [] => heads == [meta.run_digest.clone()],
-        runs => runs.iter().map(|run| &run.digest).eq(heads),
-    };
-    if !same_runs || !answers(&meta, run, asked, settings)? {
+    if !meta.refined.is_empty() && asked.refine.is_none() {
         bail!(
-            "{out} holds the scores of another run or question ({}): {advice}",
-            described(&meta)
+            "{} holds these scores with a shortlist that was refined by retraining: {ADVICE}",
+            args.out.display()
         );
     }
-    if !meta.refined.is_empty() && asked.refine.is_none() {
-        bail!("{out} holds these scores with a shortlist that was refined by retraining: {advice}");
-    }
     match &asked.check {
-        Some(check) => other_check(check.other(&args.out, meta.queries.len()), advice),
+        Some(check) => other_check(check.other(&args.out, meta.queries.len())),
         None => Ok(()),
+    }
+}
+
+fn question<'a>(
+    asked: &'a Asked,
+    queries: &'a [hindcast_analyzer::Query],
+    settings: &'a Settings<'a>,
+) -> Question<'a> {
+    Question {
+        queries,
+        window: &asked.window,
+        chosen: &asked.chosen,
+        settings,
     }
 }
 
 /// Refuses to replace the results of another check.
-fn other_check(found: Option<PathBuf>, advice: &str) -> anyhow::Result<()> {
+fn other_check(found: Option<PathBuf>) -> anyhow::Result<()> {
     match found {
         Some(path) => bail!(
-            "{} holds the results of another check by retraining: {advice}",
+            "{} holds the results of another check by retraining: {ADVICE}",
             path.display()
         ),
         None => Ok(()),
     }
-}
-
-/// What a table answers, in a few words.
-fn described(meta: &ScoreMetadata) -> String {
-    const SHOWN: usize = 2;
-    let names = meta.queries.iter().map(|query| query.name.as_str());
-    let mut queries: Vec<&str> = names.take(SHOWN).collect();
-    if meta.queries.len() > SHOWN {
-        queries.push("…");
-    }
-    format!(
-        "method {}, query {}, window {}..{}",
-        meta.method,
-        queries.join(", "),
-        meta.window.start,
-        meta.window.end
-    )
 }
 
 /// Whether a table answers the question of this command, apart from the run.
@@ -85,28 +73,7 @@ pub(super) fn answers(
     settings: &Settings<'_>,
 ) -> anyhow::Result<bool> {
     let queries = asked.fitting(run)?;
-    let same_queries = meta.queries.len() == queries.len()
-        && meta
-            .queries
-            .iter()
-            .zip(&queries)
-            .try_fold(true, |same, (kept, query)| {
-                let digest = query.file_digest()?;
-                let same_file = kept.digest.clone().unwrap_or_default() == digest;
-                anyhow::Ok(same && kept.name == query.to_string() && same_file)
-            })?;
-    let kind = run.engine_kind(settings.engine, &device(settings.device_name())?)?;
-    let whole_run = !asked.chosen.method.windowed;
-    let window = asked.window.resolve(run.source())?;
-    // `mean` stands for the models that fit the run.
-    let at = settings.at.resolve(run.source(), window.start)?;
-    Ok(same_queries
-        && (whole_run || meta.window == window)
-        && meta.point() == at.point()
-        && meta.method == asked.chosen.method.name
-        && meta.settings == asked.chosen.settings()
-        && meta.engine == computed_by(kind, settings)
-        && meta.epochs.is_empty() != settings.per_epoch)
+    existing::answers(meta, run, &question(asked, &queries, settings))
 }
 
 /// The head digests of runs, in order.
