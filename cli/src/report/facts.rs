@@ -137,8 +137,26 @@ fn list(trace: &Trace, contents: &Contents) -> Vec<(String, String)> {
     let derived = lineage(info);
     out.extend(derived.iter().map(|a| ("Derived".to_owned(), a.in_words())));
     out.extend(user_notes(info).map(|(key, text)| (format!("Note, {key}"), text.clone())));
-    out.extend(made(&info.notes).map(|(key, text)| (format!("Made, {key}"), text.to_owned())));
+    out.extend(made(&info.notes).map(|(key, text)| (made_heading(key), text.to_owned())));
     let head = contents.head.as_deref().unwrap_or(NO_HEAD);
     out.push(("Head digest".to_owned(), head.to_owned()));
     out
+}
+
+/// The heading of a note about how the run was made.
+fn made_heading(key: &str) -> String {
+    let heading = match key {
+        "arch" => "Architecture",
+        "command" => "Command line",
+        "commit" => "Commit",
+        "cores" => "Cores",
+        "features" => "Built with",
+        "gpu" => "GPU",
+        "os" => "Operating system",
+        "processor" => "Processor",
+        "program" => "Program",
+        "vectors" => "Widest vectors",
+        other => return format!("Made, {other}"),
+    };
+    heading.to_owned()
 }

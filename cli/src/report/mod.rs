@@ -162,6 +162,7 @@ pub(crate) fn page(source: &mut Source<'_>) -> anyhow::Result<Page> {
         damaged,
         notes,
         checks: Vec::new(),
+        alone: Vec::new(),
         commands: Vec::new(),
         writer: concat!("hindcast ", env!("CARGO_PKG_VERSION")).to_owned(),
     })

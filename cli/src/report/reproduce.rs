@@ -73,6 +73,31 @@ pub(crate) fn influence(words: Words, meta: &ScoreMetadata, table: &str) -> Stri
     words.option("--out", table).text()
 }
 
+/// The commands that compute the scores of one query of a table that has several. `shown` are the files and the queries of the
+/// page's views; each command has the position of its view.
+pub(crate) fn each_query<'a>(
+    words: &dyn Fn() -> Words,
+    shown: impl Iterator<Item = (&'a str, &'a str)>,
+    tables: &[(String, ScoreTable)],
+) -> Vec<(usize, String, String)> {
+    let command = |file: &str, query: &str| {
+        let (_, table) = tables.iter().find(|(name, _)| name == file)?;
+        let mut meta = table.metadata.clone();
+        if meta.version == 0 || meta.queries.len() < 2 {
+            return None;
+        }
+        meta.queries.retain(|asked| asked.name == query);
+        Some(influence(words(), &meta, "one-query.csv"))
+    };
+    shown
+        .enumerate()
+        .filter_map(|(k, (file, query))| {
+            let purpose = format!("Compute the scores of {query} alone:");
+            Some((k, purpose, command(file, query)?))
+        })
+        .collect()
+}
+
 /// The file of the examples that a command leaves out.
 const WITHOUT: &str = "without.txt";
 
@@ -177,5 +202,23 @@ mod tests {
             influence(words(), &meta, "s.csv"),
             "hindcast influence 'my runs/a' --data data --method hessian-free --query 'vector:it'\\''s.safetensors' --at mean:5-epochs --window 10..20 --engine autodiff --precision f64 --device cuda:1 --out s.csv"
         );
+    }
+
+    #[test]
+    fn a_query_of_a_table_with_several_has_a_command_of_its_own() {
+        let mut scores = table(&[Some(1.0)]);
+        let words = || Words::new("hindcast", "influence", Path::new("run"), None);
+        let views = |query| [("s.csv", "validation"), ("s.csv", query)].into_iter();
+        let one = [("s.csv".to_owned(), scores.clone())];
+        assert_eq!(each_query(&words, views("test"), &one), []);
+        let mut second = scores.metadata.queries[0].clone();
+        second.name = "test:3".to_owned();
+        scores.metadata.queries.push(second);
+        let found = each_query(&words, views("test:3"), &[("s.csv".to_owned(), scores)]);
+        let (view, purpose, command) = &found[1];
+        assert_eq!((found.len(), *view), (2, 1));
+        assert_eq!(purpose, "Compute the scores of test:3 alone:");
+        assert!(command.contains(" --query test:3 --at "), "{command}");
+        assert!(!command.contains("validation") && command.ends_with(" --out one-query.csv"));
     }
 }

@@ -36,6 +36,13 @@
   }
   // Commands that can be copied.
   for (const command of document.querySelectorAll("pre.command")) {
+    // A line breaks after a hyphen, which would cut `--data` in two.
+    const words = command.textContent.split(" ").map((word) => {
+      const span = document.createElement("span");
+      span.textContent = word;
+      return span;
+    });
+    command.replaceChildren(...words.flatMap((word, k) => (k ? [" ", word] : [word])));
     const button = document.createElement("button");
     button.type = "button";
     button.className = "copy";

@@ -159,6 +159,12 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     }
     page.checks = checks(args, models, &page);
     page.commands = commands(args, models, &page, &tables, &removals);
+    let shown = page.shown.iter();
+    page.alone = reproduce::each_query(
+        &|| words_of(args, models, "influence", args.data.as_deref()),
+        shown.map(|shown| (shown.view.table.as_str(), shown.view.query.as_str())),
+        &tables,
+    );
     let bytes = crate::report::write(&page, &args.out)?;
 
     let mut out = terminal::stdout();
@@ -379,6 +385,16 @@ fn measured(args: &Report, models: &Models, shown: &Shown) -> Option<(String, St
     })
 }
 
+/// The beginning of a command about the page's run.
+fn words_of(args: &Report, models: &Models, verb: &str, data: Option<&Path>) -> Words {
+    let words = Words::new(&program(models), verb, &args.run, data);
+    match &args.own.labels {
+        // Only the commands that load the data need the labels.
+        Some(labels) if data.is_some() => words.option("--labels", &labels.display().to_string()),
+        _ => words,
+    }
+}
+
 /// The commands that reproduce the page, each with a heading.
 fn commands(
     args: &Report,
@@ -387,18 +403,8 @@ fn commands(
     tables: &[(String, ScoreTable)],
     removals: &[(String, RemovalResults)],
 ) -> Vec<(String, String)> {
-    let program = program(models);
     let data = args.data.as_deref();
-    let words = |verb: &str, data: Option<&Path>| {
-        let words = Words::new(&program, verb, &args.run, data);
-        match &args.own.labels {
-            // Only the commands that load the data need the labels.
-            Some(labels) if data.is_some() => {
-                words.option("--labels", &labels.display().to_string())
-            }
-            _ => words,
-        }
-    };
+    let words = |verb: &str, data: Option<&Path>| words_of(args, models, verb, data);
     let mut out = Vec::new();
     if !page.facts.head.is_empty() {
         out.push((

@@ -66,7 +66,7 @@ pub(super) fn training(curve: &LossCurve, measured: Option<Measured>) -> Result<
                 "Losses of the batches, as the training loop recorded them. A level line spans the steps of its epoch. "
             }
             @if let Some(measured) = measured {
-                "Dots: the mean loss of "
+                "Diamonds: the mean loss of "
                 @if measured.examples < measured.of { (grouped(measured.examples as u64)) " of the " }
                 (grouped(measured.of as u64)) " " (measured.split.name()) " examples after "
                 @if curve.held_out.len() < curve.all_epochs { "some" } @else { "the" }

@@ -32,6 +32,8 @@ pub(crate) struct Page {
     /// Commands that check the scores by retraining, if no retraining has: the position of the view that they are about, purpose,
     /// command.
     pub checks: Vec<(usize, String, String)>,
+    /// Commands that compute the scores of one query alone, where a table has several: the position of its view, purpose, command.
+    pub alone: Vec<(usize, String, String)>,
     /// Commands that produce the page again: purpose, command.
     pub commands: Vec<(String, String)>,
     /// Program and version that wrote the page.

@@ -17,7 +17,10 @@ pub(super) fn examples(page: &Page) -> Markup {
     section(
         "examples",
         html! {
-            (legend(page.shown.iter().flat_map(|shown| shown.extremes.harmful.iter().chain(&shown.extremes.helpful))))
+            // The answer says it above the harmful ones.
+            @if page.shown.iter().all(|shown| shown.extremes.harmful.is_empty()) {
+                (legend(page.shown.iter().flat_map(|shown| &shown.extremes.helpful)))
+            }
             @for (k, shown) in page.shown.iter().enumerate() {
                 (of_view(k, html! {
                     h3 { (title(page, &shown.view)) }
@@ -35,11 +38,14 @@ pub(super) fn examples(page: &Page) -> Markup {
 
 /// What the numbers of an example mean.
 pub(super) fn legend<'a>(examples: impl Iterator<Item = &'a Example>) -> Markup {
-    let mut examples = examples.peekable();
+    let examples: Vec<&Example> = examples.collect();
     html! {
-        @if examples.peek().is_some() { p.quiet {
-            @if examples.any(|e| e.picture.is_some()) { "Below a picture stand its label, its " b { "influence" } ", and its place: # is the position among the training examples, from 0." }
-            @else { b { "Index" } " is the position among the training examples and " b { "Row" } " the row of the file, both from 0. " b { "Seen" } " is the number of times that a scored step used the example." }
+        @if !examples.is_empty() { p.quiet {
+            @if examples.iter().any(|e| e.picture.is_some()) {
+                "Below a picture stand its label, its " b { "influence" } ", "
+                @if examples.iter().any(|e| e.share.is_some()) { "its share of the influence of all examples on its side, " }
+                "and its place: # is the position among the training examples, from 0."
+            } @else { b { "Index" } " is the position among the training examples and " b { "Row" } " the row of the file, both from 0. " b { "Seen" } " is the number of times that a scored step used the example." }
             " The influence of an example is the estimated change of the query's value if the example were left out of training, in the unit of that value: for a loss, that of the loss."
         } }
     }

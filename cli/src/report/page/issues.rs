@@ -28,6 +28,11 @@ pub(super) fn issues(found: &LabelIssues) -> Markup {
             } @else {
                 h3 { "The " (grouped(shown as u64)) " most suspicious" }
                 @if found.most.iter().any(|issue| issue.content.picture.is_some()) {
+                    p.quiet {
+                        "Below a picture stand its label and the suggested one, their probabilities"
+                        @if found.made.is_some() { " (means over the steps that " code { "clean" } " looked at)" }
+                        ", and its place: # is the position among the training examples, from 0."
+                    }
                     ul.grid { @for issue in &found.most { (tile(issue)) } }
                 } @else {
                     (rows(&found.most, found.made.is_some()))

@@ -384,6 +384,7 @@ pub(super) fn reproduce(page: &Page) -> Markup {
         html! {
             p { "The same run, data and program give the same scores, bit for bit on the same kind of machine." }
             @for (why, line) in &page.commands { p { (prose(why)) } (command(line)) }
+            @for (k, why, line) in &page.alone { (of_view(*k, html! { p { (prose(why)) } (command(line)) })) }
         },
     )
 }

@@ -108,7 +108,10 @@ fn mistakes(confusion: &Confusion) -> Markup {
 fn surest(predicted: &Predicted) -> Markup {
     let wrong = &predicted.surest;
     if wrong.iter().any(|w| w.content.picture.is_some()) {
-        return html! { ul.grid { @for one in wrong { (tile(predicted, one)) } } };
+        return html! {
+            p.quiet { "Below a picture stand its label, the class that it is predicted as, the probability of that class, and its place: # is the position among the " (predicted.split.name()) " examples, from 0." }
+            ul.grid { @for one in wrong { (tile(predicted, one)) } }
+        };
     }
     let columns = ValueColumns::of(wrong.iter().map(|w| &w.content.values));
     let texts = wrong.iter().any(|w| w.content.text.is_some());

@@ -88,7 +88,7 @@ fn a_page_explains_its_numbers_and_commands_follow_their_query() {
         &[&["influence", "run", "--out", "two.csv"], &queries[..]].concat(),
     );
     let page = page(dir, &["two.csv"]);
-    for anchor in ["answer", "examples", "explained"] {
+    for anchor in ["answer", "explained"] {
         let shown = section(&page, anchor);
         assert!(
             shown.contains("in the unit of that value"),
@@ -128,6 +128,13 @@ fn a_page_explains_its_numbers_and_commands_follow_their_query() {
         assert!(view.contains(own), "{view}");
         assert!(!view.contains(other), "{view}");
     }
+    let reproduce = section(&page, "reproduce");
+    let views: Vec<&str> = reproduce.split("data-view=").skip(1).collect();
+    assert_eq!(views.len(), 2, "{reproduce}");
+    assert!(views[1].contains("Compute the scores of validation:3 alone:"));
+    assert!(
+        views[1].contains("--query validation:3 ") && !views[1].contains("--query validation ")
+    );
 }
 
 #[test]
