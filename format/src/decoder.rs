@@ -22,7 +22,7 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub fn new(context: Context) -> Result<Decoder, FormatError> {
         let reader =
-            PlaneReader::new().map_err(|e| FormatError::io("zstd", "making a decompressor", e))?;
+            PlaneReader::new().map_err(|e| FormatError::io("zstd", "make a decompressor of", e))?;
         Ok(Decoder {
             context,
             reader,

@@ -80,7 +80,7 @@ impl Encoder {
 
     pub(crate) fn with_context(context: Context) -> Result<Encoder, FormatError> {
         let coder =
-            PlaneCoder::new().map_err(|e| FormatError::io("zstd", "making a compressor", e))?;
+            PlaneCoder::new().map_err(|e| FormatError::io("zstd", "make a compressor of", e))?;
         Ok(Encoder {
             context,
             coder,
@@ -98,7 +98,7 @@ impl Encoder {
     /// Too little memory for zstd.
     pub(crate) fn compress_harder(&mut self, level: i32) -> Result<(), FormatError> {
         let coder = PlaneCoder::thorough(level);
-        self.coder = coder.map_err(|e| FormatError::io("zstd", "making a compressor", e))?;
+        self.coder = coder.map_err(|e| FormatError::io("zstd", "make a compressor of", e))?;
         self.trial = Some(Vec::new());
         Ok(())
     }

@@ -43,11 +43,11 @@ pub enum FormatError {
         supported: u32,
     },
     /// A storage operation failed.
-    #[error("{path}: {doing} failed{}: {source}", match .step { Some(step) => format!(" at step {step}"), None => String::new() })]
+    #[error("cannot {doing} {path}{}: {source}", match .step { Some(step) => format!(" at step {step}"), None => String::new() })]
     Io {
         /// Run folder and file.
         path: String,
-        /// The failed operation.
+        /// The failed operation, to be read before the path: `write`, `sync the folder`.
         doing: &'static str,
         /// The step being written or read, if there is one.
         step: Option<u64>,
@@ -375,7 +375,7 @@ impl FormatError {
     pub(crate) fn opening(path: &str, source: io::Error) -> FormatError {
         match crate::storage::not_regular(&source) {
             Some(kind) => FormatError::corrupt("file", "a regular file", kind),
-            None => FormatError::io(path, "opening", source),
+            None => FormatError::io(path, "open", source),
         }
     }
 

@@ -22,7 +22,7 @@ impl Place {
         let refuse = |kind: io::ErrorKind, why: &str| {
             FormatError::io(
                 new.display().to_string(),
-                "making the new run",
+                "make the new run",
                 io::Error::new(kind, why.to_owned()),
             )
         };
@@ -68,6 +68,16 @@ impl Place {
             temporary,
             published: false,
         })
+    }
+
+    /// Names the new run, which the user chose, in place of the hidden folder in which it is written.
+    pub fn named(&self, mut error: FormatError) -> FormatError {
+        if let FormatError::Io { path, .. } = &mut error
+            && let Some(inside) = path.strip_prefix(&self.temporary.display().to_string())
+        {
+            *path = format!("{}{inside}", self.new.display());
+        }
+        error
     }
 
     /// Gives the run its name, once it is complete, synced and checked.

@@ -19,6 +19,6 @@ pub fn fresh_key() -> Result<[u8; 32], FormatError> {
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), FormatError> {
     getrandom::fill(bytes).map_err(|e| {
         let error = std::io::Error::other(e.to_string());
-        FormatError::io("random numbers", "reading", error)
+        FormatError::io("random numbers", "read", error)
     })
 }

@@ -95,7 +95,7 @@ pub const DATA: Kind = Kind {
 
 /// Error for an input file.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {}: {}", path.display(), without_verb(problem))]
+#[error("cannot read {}: {problem}", path.display())]
 pub struct FileError {
     /// The file.
     pub path: PathBuf,
@@ -103,20 +103,12 @@ pub struct FileError {
     pub problem: Problem,
 }
 
-/// The problem behind "cannot read", which says already that the file can't be read.
-fn without_verb(problem: &Problem) -> String {
-    match problem {
-        Problem::Io(error) => error.to_string(),
-        other => other.to_string(),
-    }
-}
-
-/// The problem with a file, without its path.
+/// The problem with a file, without its path. [`FileError`] is what a user should read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
     /// The system returned an error.
-    #[error("it can't be read: {0}")]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// It isn't a regular file.
     #[error("expected a regular file with {what}, but it is {found}{advice}")]

@@ -211,8 +211,7 @@ impl RemovalResults {
     /// # Errors
     /// If it can't be read, is of another kind, or has another version.
     pub fn read(path: &Path) -> Result<RemovalResults> {
-        let bytes =
-            files::read(path, files::RESULTS).map_err(|e| file(path, &e.problem.to_string()))?;
+        let bytes = files::read(path, files::RESULTS)?;
         let results: RemovalResults =
             serde_json::from_slice(&bytes).map_err(|e| foreign(path, Some(e)))?;
         if results.format != FORMAT {

@@ -247,7 +247,7 @@ pub enum BadNames {
         lists: Vec<String>,
     },
     /// Several columns may contain the names.
-    #[error("several columns may contain the names; choose one: {}", columns.join(", "))]
+    #[error("several columns may contain the names ({}); choose one", columns.join(", "))]
     Column {
         /// The columns.
         columns: Vec<String>,

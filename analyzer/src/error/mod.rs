@@ -427,7 +427,10 @@ pub enum AnalysisError {
         /// The rows.
         rows: Vec<BadRow>,
     },
-    /// A file of results can't be read or written.
+    /// An input file can't be opened or read, or isn't what was expected.
+    #[error(transparent)]
+    Input(#[from] hindcast_model::files::FileError),
+    /// The content of a file is wrong, or a file of results can't be written.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file.

@@ -291,7 +291,7 @@ impl Query {
             query: self.to_string(),
             problem,
         };
-        let file = files::open(path, files::VECTOR).map_err(|e| problem(e.problem.to_string()))?;
+        let file = files::open(path, files::VECTOR).map_err(|e| problem(e.to_string()))?;
         let mut hasher = blake3::Hasher::new();
         hasher
             .update_reader(file)
@@ -350,8 +350,8 @@ fn read_vector(path: &Path, source: &dyn StepSource) -> Result<(Vec<f64>, Vec<f6
     let specs = source.parameters().iter().chain(source.buffers());
     let values = specs.map(|spec| spec.shape.iter().product::<usize>() as u64);
     let most = VECTOR_HEADER.saturating_add(values.sum::<u64>().saturating_mul(8));
-    let bytes = files::read(path, files::VECTOR.at_most(most))
-        .map_err(|e| problem(e.problem.to_string()))?;
+    let bytes =
+        files::read(path, files::VECTOR.at_most(most)).map_err(|e| problem(e.to_string()))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| problem(format!("not a safetensors file: {e}")))?;
     let known = |name: &str| {

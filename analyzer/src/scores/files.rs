@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use hindcast_model::files::{self, Problem};
+use hindcast_model::files::{self, FileError, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::text::{metadata_of, read_csv, read_json_lines};
@@ -95,7 +95,7 @@ impl ScoreTable {
         let sidecar = sidecar_path(path);
         let metadata: Option<ScoreMetadata> = match files::read(&sidecar, files::METADATA) {
             Err(e) if is_missing(&e.problem) => None,
-            Err(e) => return Err(file(&sidecar, &e.problem.to_string())),
+            Err(e) => return Err(e.into()),
             Ok(bytes) => {
                 let metadata = serde_json::from_slice(&bytes)
                     .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?;
@@ -108,14 +108,14 @@ impl ScoreTable {
         if let Some(metadata) = &metadata {
             metadata.check().map_err(|e| file(&sidecar, &e))?;
         }
-        let open = || files::open_text(path, files::TABLE).map_err(|e| unopened(path, &e.problem));
+        let open = || files::open_text(path, files::TABLE).map_err(unopened);
         let (header, rows) = match format {
             Format::Csv => read_csv(open()?, metadata.as_ref()),
             Format::JsonLines => read_json_lines(open()?, metadata.as_ref()),
             #[cfg(feature = "parquet")]
             Format::Parquet => {
                 let open = files::open(path, files::TABLE);
-                let open = open.map_err(|e| unopened(path, &e.problem))?;
+                let open = open.map_err(unopened)?;
                 super::columnar::read(open, metadata.as_ref())
             }
         }
@@ -136,7 +136,7 @@ impl ScoreMetadata {
         let path = sidecar_path(table);
         match files::read(&path, files::METADATA) {
             Err(e) if is_missing(&e.problem) => Ok(None),
-            Err(e) => Err(file(&path, &e.problem.to_string())),
+            Err(e) => Err(e.into()),
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map(Some)
                 .map_err(|e| file(&path, &format!("not a table's metadata: {e}"))),
@@ -166,7 +166,7 @@ fn check_digest(path: &Path, sidecar: &Path, recorded: &TableDigest) -> Result<(
         return Ok(());
     };
     let mut hasher = blake3::Hasher::new();
-    let open = files::open(path, files::TABLE).map_err(|e| unopened(path, &e.problem))?;
+    let open = files::open(path, files::TABLE).map_err(unopened)?;
     hasher
         .update_reader(open)
         .map_err(|e| file(path, &e.to_string()))?;
@@ -213,12 +213,11 @@ fn write_whole(
 }
 
 /// Why a table can't be opened.
-fn unopened(path: &Path, problem: &Problem) -> AnalysisError {
-    if is_missing(problem) {
-        let path = path.to_path_buf();
-        return AnalysisError::NoTable { path };
+fn unopened(error: FileError) -> AnalysisError {
+    if is_missing(&error.problem) {
+        return AnalysisError::NoTable { path: error.path };
     }
-    file(path, &problem.to_string())
+    error.into()
 }
 
 fn is_missing(problem: &Problem) -> bool {

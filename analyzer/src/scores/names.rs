@@ -57,19 +57,17 @@ impl Names {
         let ending = path
             .extension()
             .map(|e| e.to_string_lossy().to_ascii_lowercase());
-        let open = || {
-            files::open_text(path, files::NAMES).map_err(|e| BadNames::Text(e.problem.to_string()))
-        };
+        let open = || files::open_text(path, files::NAMES);
         let lines = match ending.as_deref() {
-            Some("csv") => open().and_then(|from| csv_lines(from, by, column)),
-            Some("jsonl" | "ndjson") => open().and_then(|from| json_lines(from, by, column)),
+            Some("csv") => csv_lines(open()?, by, column),
+            Some("jsonl" | "ndjson") => json_lines(open()?, by, column),
             // If a table were read as text, its lines would become names, header included.
             Some(table @ ("tsv" | "tab" | "json" | "parquet" | "xls" | "xlsx" | "ods")) => {
                 Err(BadNames::Text(format!(
                     "names aren't read from .{table}: write them as .csv with commas, as .jsonl, or one per line as .txt"
                 )))
             }
-            _ => open().and_then(text_lines),
+            _ => text_lines(open()?),
         };
         let read = || -> Result<Names, BadNames> {
             let lines = lines?;

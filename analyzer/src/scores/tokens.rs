@@ -129,10 +129,7 @@ impl TokenTable {
     /// The file can't be read or parsed, or lacks a column. The text names the line.
     pub fn read(path: &Path, wanted: &BTreeSet<u64>) -> Result<TokenTable> {
         let format = Format::of(path)?;
-        let open = files::open_text(path, files::TABLE).map_err(|e| AnalysisError::File {
-            path: path.to_owned(),
-            problem: e.problem.to_string(),
-        })?;
+        let open = files::open_text(path, files::TABLE)?;
         match format {
             Format::Csv => read_csv(open, wanted),
             Format::JsonLines => read_json_lines(open, wanted),

@@ -188,8 +188,7 @@ impl SweepCheckpoint {
     /// # Errors
     /// If the file can't be read, isn't a checkpoint, is damaged, or has a newer version.
     pub fn read(path: &Path) -> Result<SweepCheckpoint> {
-        let bytes = files::read(path, files::CHECKPOINT)
-            .map_err(|e| problem(path, &e.problem.to_string()))?;
+        let bytes = files::read(path, files::CHECKPOINT)?;
         parse(&bytes).map_err(|e| problem(path, &e))
     }
 

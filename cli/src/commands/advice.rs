@@ -18,6 +18,16 @@ pub(super) fn advice(error: &anyhow::Error) -> Option<String> {
     })
 }
 
+/// What the user can do about an error, or what follows from it. As a context of the error, it is printed after the causes.
+#[derive(Debug)]
+pub(crate) struct Remedy(pub String);
+
+impl std::fmt::Display for Remedy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The option that gave the data, if it isn't --data.
 #[derive(Debug)]
 pub(crate) struct DataOf(pub &'static str);

@@ -157,7 +157,7 @@ pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
                 [] => error.into(),
                 [one] => anyhow::anyhow!("{error}; it contains a run: {one}"),
                 [first, .., last] => anyhow::anyhow!(
-                    "{error}; it contains runs: name one of them, or several for verbs that rank over runs: {first} … {last}"
+                    "{error}; it contains runs ({first} … {last}): name one of them, or several for verbs that rank over runs"
                 ),
             },
         },

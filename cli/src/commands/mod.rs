@@ -13,6 +13,7 @@ pub(crate) mod keys;
 #[cfg(feature = "record")]
 pub(crate) mod lab;
 mod memory;
+mod message;
 mod outcome;
 pub(crate) mod own;
 mod progress;
@@ -21,5 +22,6 @@ pub(crate) mod sharding;
 pub(crate) mod threads;
 pub(crate) mod traces;
 
-pub(crate) use advice::DataOf;
-pub(crate) use outcome::{Outcome, Usage, answered, ends_in, exit, in_one_line};
+pub(crate) use advice::{DataOf, Remedy};
+pub(crate) use message::in_one_line;
+pub(crate) use outcome::{Outcome, Usage, answered, ends_in, exit};

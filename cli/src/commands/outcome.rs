@@ -4,9 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use hindcast_analyzer::error::without_backtrace;
-
-use super::{advice, interrupt};
+use super::{in_one_line, interrupt};
 use crate::terminal;
 
 /// How a verb ended if it returned no error.
@@ -98,31 +96,6 @@ pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode 
     ExitCode::from(code.max(1))
 }
 
-/// The chain of causes and the advice for them. A cause that an earlier message quotes is not repeated.
-pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        // candle's errors carry the stack if RUST_BACKTRACE is set, which would hide the message.
-        let cause = without_backtrace(&cause.to_string());
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            // "cannot write s.csv" and "s.csv: the disk is full" name the file once.
-            let named = cause.split_once(": ").filter(|(name, _)| {
-                text.strip_suffix(name)
-                    .is_some_and(|before| before.ends_with(' '))
-            });
-            text.push_str(": ");
-            text.push_str(named.map_or(&cause, |(_, why)| why));
-        }
-    }
-    if let Some(advice) = advice::advice(error) {
-        text.push_str("; ");
-        text.push_str(&advice);
-    }
-    text
-}
-
 /// Whether the error refuses a run that may need more memory than is available or allowed.
 fn refused_for_memory(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -151,41 +124,4 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             })
     });
     if damaged { 3 } else { 1 }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::backtrace::Backtrace;
-
-    use super::*;
-
-    #[test]
-    fn a_file_is_named_once() {
-        let of = |cause: &str| {
-            in_one_line(&anyhow::anyhow!(cause.to_owned()).context("cannot write a/s.csv"))
-        };
-        assert_eq!(of("a/s.csv: no space"), "cannot write a/s.csv: no space");
-        assert_eq!(
-            of("s.csv: no space"),
-            "cannot write a/s.csv: s.csv: no space"
-        );
-        assert_eq!(of("no space"), "cannot write a/s.csv: no space");
-    }
-
-    #[test]
-    fn a_message_has_no_backtrace() {
-        // As candle makes its errors if RUST_BACKTRACE is set.
-        let inner = candle_core::Error::Msg("unsupported dtype for rmsnorm F64".to_owned());
-        let error = candle_core::Error::WithBacktrace {
-            inner: Box::new(inner),
-            backtrace: Box::new(Backtrace::force_capture()),
-        };
-        assert!(error.to_string().lines().count() > 10, "{error}");
-        let error = error.context("building the model");
-        let error = anyhow::Error::from(error).context("checking the model's derivatives");
-        assert_eq!(
-            in_one_line(&error),
-            "checking the model's derivatives: building the model\nunsupported dtype for rmsnorm F64"
-        );
-    }
 }

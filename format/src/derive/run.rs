@@ -123,7 +123,8 @@ pub fn derive(
     let source = access.folder(run);
     let place = Place::beside(run, new, what.doing())?;
     let target: Arc<dyn Storage> = Arc::new(FsStorage::new(&place.temporary).within(access.memory));
-    let mut report = derive_storage(&source, &target, what, signer, progress)?;
+    let mut report =
+        derive_storage(&source, &target, what, signer, progress).map_err(|e| place.named(e))?;
     place.publish()?;
     report.written = new.display().to_string();
     Ok(report)

@@ -56,7 +56,7 @@ pub fn recover_within(
     let source = access.folder(run);
     let place = Place::beside(run, new, "recovering")?;
     let target: Arc<dyn Storage> = Arc::new(FsStorage::new(&place.temporary));
-    let mut report = recover_between(&source, &target, progress)?;
+    let mut report = recover_between(&source, &target, progress).map_err(|e| place.named(e))?;
     place.publish()?;
     report.recovered = new.display().to_string();
     Ok(report)

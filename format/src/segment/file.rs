@@ -152,7 +152,7 @@ impl Segment {
         if listed {
             // Only the measured part is read, because the file may change in between.
             let map = storage.map_first(name, source.length());
-            source = SegmentSource::Map(map.map_err(io_error(storage, name, "mapping"))?);
+            source = SegmentSource::Map(map.map_err(io_error(storage, name, "map"))?);
         }
         let mut problems = Vec::new();
         let (header, start) = match header_or_damage(&source, storage, known, listed)? {
@@ -242,7 +242,7 @@ impl Segment {
             self.judge_footer(found.end, salt)?;
             if self.tail == Tail::Sealed {
                 let map = storage.map(&self.name);
-                let map = map.map_err(io_error(storage, &self.name, "mapping"))?;
+                let map = map.map_err(io_error(storage, &self.name, "map"))?;
                 self.source = SegmentSource::Map(map);
             }
         }

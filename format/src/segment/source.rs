@@ -29,7 +29,7 @@ impl SegmentSource {
             .map_err(|e| FormatError::opening(&path, e))?;
         let length = file
             .length()
-            .map_err(|e| FormatError::io(path.clone(), "measuring", e))?;
+            .map_err(|e| FormatError::io(path.clone(), "get the size of", e))?;
         Ok(SegmentSource::File {
             file,
             length,
@@ -106,7 +106,7 @@ impl SegmentSource {
                 crate::memory::piece(path, *memory, length as u64)?;
                 scratch.resize(length, 0);
                 file.read_at(offset, scratch)
-                    .map_err(|e| FormatError::io(path.clone(), "reading", e))?;
+                    .map_err(|e| FormatError::io(path.clone(), "read", e))?;
                 Ok(scratch)
             }
         }

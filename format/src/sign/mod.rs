@@ -113,19 +113,18 @@ pub fn sign(
 pub fn stored_signature(storage: &dyn Storage) -> Result<Option<Signature>, SignatureError> {
     let path = || format!("{}/{SIGNATURE}", storage.location());
     let failed = |doing, e| SignatureError::Run(FormatError::io(path(), doing, e));
-    let listed = storage.list().map_err(|e| failed("listing", e))?;
+    let listed = storage.list().map_err(|e| failed("list", e))?;
     if !listed.iter().any(|entry| entry.name == SIGNATURE) {
         return Ok(None);
     }
-    let file = storage.open(SIGNATURE).map_err(|e| failed("opening", e))?;
-    let length = file.length().map_err(|e| failed("measuring", e))?;
+    let file = storage.open(SIGNATURE).map_err(|e| failed("open", e))?;
+    let length = file.length().map_err(|e| failed("get the size of", e))?;
     if length > MAX_SIGNATURE {
         let why = format!("it has {length} bytes");
         return Err(SignatureError::Malformed { why });
     }
     let mut bytes = vec![0; length as usize];
-    file.read_at(0, &mut bytes)
-        .map_err(|e| failed("reading", e))?;
+    file.read_at(0, &mut bytes).map_err(|e| failed("read", e))?;
     let text = String::from_utf8(bytes).map_err(|_| SignatureError::Malformed {
         why: "it isn't UTF-8".to_owned(),
     })?;
@@ -141,7 +140,7 @@ pub fn store_signature(storage: &dyn Storage, signature: &Signature) -> Result<(
         .replace(SIGNATURE, signature.text.as_bytes())
         .map_err(|e| {
             let path = format!("{}/{SIGNATURE}", storage.location());
-            SignatureError::Run(FormatError::io(path, "writing", e))
+            SignatureError::Run(FormatError::io(path, "write", e))
         })
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn manifest_bytes(storage: &dyn Storage) -> Result<Vec<u8>, FormatErr
         .map_err(|e| FormatError::opening(&path(), e).within(MANIFEST, None))?;
     let length = file
         .length()
-        .map_err(|e| FormatError::io(path(), "measuring", e))?;
+        .map_err(|e| FormatError::io(path(), "get the size of", e))?;
     if length > MAX_MANIFEST {
         return Err(FormatError::Limit {
             what: "bytes of the manifest",
@@ -44,7 +44,7 @@ pub(crate) fn manifest_bytes(storage: &dyn Storage) -> Result<Vec<u8>, FormatErr
     crate::memory::json(storage, "a manifest", length)?;
     let mut bytes = vec![0; length as usize];
     file.read_at(0, &mut bytes)
-        .map_err(|e| FormatError::io(path(), "reading", e))?;
+        .map_err(|e| FormatError::io(path(), "read", e))?;
     Ok(bytes)
 }
 
@@ -169,7 +169,7 @@ fn list(storage: &dyn Storage) -> Result<BTreeMap<String, u64>, FormatError> {
             path: storage.location(),
             why: "it is a file, and a run is a folder".to_owned(),
         }),
-        Err(e) => Err(FormatError::io(storage.location(), "listing", e)),
+        Err(e) => Err(FormatError::io(storage.location(), "list", e)),
     }
 }
 

@@ -24,7 +24,7 @@ impl VerifyReport {
             .collect();
         for entry in storage
             .list()
-            .map_err(|e| FormatError::io(storage.location(), "listing", e))?
+            .map_err(|e| FormatError::io(storage.location(), "list", e))?
         {
             if known.contains(entry.name.as_str()) {
                 self.bytes += entry.length;

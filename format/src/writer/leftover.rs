@@ -27,7 +27,7 @@ impl RunWriter {
             .replace(MANIFEST, &manifest.to_bytes()?)
             .map_err(|e| {
                 let path = format!("{}/{MANIFEST}", storage.location());
-                FormatError::io(path, "replacing", e)
+                FormatError::io(path, "replace", e)
             })
     }
 
@@ -51,7 +51,7 @@ impl RunWriter {
         let first = segment::name(0, 0);
         let ours = [MANIFEST.to_owned(), format!("{MANIFEST}.tmp"), first];
         let io = |doing, e| FormatError::io(storage.location(), doing, e);
-        let files = storage.list().map_err(|e| io("listing", e))?;
+        let files = storage.list().map_err(|e| io("list", e))?;
         if !untouched || recorded || files.iter().any(|file| !ours.contains(&file.name)) {
             return Ok(false);
         }

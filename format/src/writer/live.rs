@@ -57,7 +57,7 @@ pub(super) fn claim(storage: &dyn Storage) -> Result<Option<Claim>, FormatError>
         std::io::ErrorKind::WouldBlock => FormatError::InUse {
             path: storage.location(),
         },
-        _ => FormatError::io(storage.location(), "locking the folder", e),
+        _ => FormatError::io(storage.location(), "lock the folder", e),
     })
 }
 
@@ -181,11 +181,11 @@ impl Live {
         let file =
             self.storage
                 .create(&name)
-                .map_err(self.io(&name, "creating", Some(first_step)))?;
+                .map_err(self.io(&name, "create", Some(first_step)))?;
         let mut open = OpenSegment::new(file, name.clone(), number, first_step, is_final);
         let written = open.write(&bytes);
         self.open = Some(open);
-        written.map_err(self.io(&name, "writing the header", Some(first_step)))
+        written.map_err(self.io(&name, "write the header of", Some(first_step)))
     }
 
     /// Appends the frame, and syncs if the durability requires it. Returns whether everything is durable.
@@ -197,7 +197,7 @@ impl Live {
         let unsynced = open.unsynced();
         if let Err(error) = appended {
             let name = open.name().to_owned();
-            return Err(self.io(&name, "writing", Some(frame.step))(error));
+            return Err(self.io(&name, "write", Some(frame.step))(error));
         }
         match frame.kind {
             FrameKind::Link => self.linked_to = Some(frame.step),
@@ -226,16 +226,16 @@ impl Live {
         for name in std::mem::take(&mut self.unsynced) {
             self.storage
                 .sync(&name)
-                .map_err(self.io(&name, "syncing", self.last))?;
+                .map_err(self.io(&name, "sync", self.last))?;
         }
         if let Some(open) = &mut self.open {
             let name = open.name().to_owned();
             let synced = open.sync();
-            synced.map_err(self.io(&name, "syncing", self.last))?;
+            synced.map_err(self.io(&name, "sync", self.last))?;
         }
         self.storage
             .sync_dir()
-            .map_err(self.io("", "syncing the folder", self.last))
+            .map_err(self.io("", "sync the folder", self.last))
     }
 
     pub fn seal(&mut self) -> Result<(), FormatError> {
@@ -248,14 +248,14 @@ impl Live {
             Err(error) => {
                 // Its frames are unchanged, and it may be sealed later.
                 self.open = Some(open);
-                return Err(self.io(&name, "sealing", self.last)(error));
+                return Err(self.io(&name, "seal", self.last)(error));
             }
         };
         if self.durability != Durability::Os {
-            open.sync().map_err(self.io(&name, "syncing", self.last))?;
+            open.sync().map_err(self.io(&name, "sync", self.last))?;
             self.storage
                 .sync_dir()
-                .map_err(self.io("", "syncing the folder", self.last))?;
+                .map_err(self.io("", "sync the folder", self.last))?;
         } else {
             self.unsynced.push(name);
         }
@@ -275,11 +275,11 @@ impl Live {
             return self
                 .storage
                 .remove(&name)
-                .map_err(self.io(&name, "removing", self.last));
+                .map_err(self.io(&name, "remove", self.last));
         }
         let trimmed = open.trim();
         self.open = Some(open);
-        trimmed.map_err(self.io(&name, "sealing", self.last))
+        trimmed.map_err(self.io(&name, "seal", self.last))
     }
 
     /// Publishes the manifest of a run that ends here. A resumed run in which nothing was recorded stays as it was before, and
@@ -293,7 +293,7 @@ impl Live {
         if let Some(uncut) = self.uncut.take() {
             if let Some(copy) = uncut.copy.as_ref().filter(|_| !uncut.maybe_cut) {
                 let removed = self.storage.remove(copy);
-                removed.map_err(self.io(copy, "removing", self.last))?;
+                removed.map_err(self.io(copy, "remove", self.last))?;
             }
             return Ok(uncut.manifest);
         }
@@ -318,11 +318,9 @@ impl Live {
         if let Some(uncut) = &mut self.uncut {
             uncut.maybe_cut = true;
         }
-        self.storage.replace(MANIFEST, &bytes).map_err(self.io(
-            MANIFEST,
-            "replacing",
-            self.last,
-        ))?;
+        self.storage
+            .replace(MANIFEST, &bytes)
+            .map_err(self.io(MANIFEST, "replace", self.last))?;
         self.renew_reserve(bytes.len() as u64);
         if self.uncut.take().is_some() {
             self.remove_unlisted()?;
@@ -353,7 +351,7 @@ impl Live {
         for name in names {
             self.storage
                 .remove(name)
-                .map_err(self.io(name, "removing", self.last))?;
+                .map_err(self.io(name, "remove", self.last))?;
         }
         Ok(())
     }

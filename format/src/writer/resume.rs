@@ -141,7 +141,7 @@ impl RunWriter {
 fn unsigned(storage: &dyn Storage) -> Result<(), FormatError> {
     let path = storage.location();
     let files = storage.list();
-    let files = files.map_err(|e| FormatError::io(path.clone(), "listing", e))?;
+    let files = files.map_err(|e| FormatError::io(path.clone(), "list", e))?;
     if files.iter().any(|entry| entry.name == SIGNATURE) {
         return Err(FormatError::Signed { path });
     }
@@ -241,20 +241,20 @@ impl Live {
         let file = self
             .storage
             .create(&name)
-            .map_err(self.io(&name, "creating", Some(at_step)))?;
+            .map_err(self.io(&name, "create", Some(at_step)))?;
         let mut open = OpenSegment::new(file, name.clone(), number, first.step, false);
         let header = segment::write_header(&header)?;
         let fill = || {
             open.write(&header)
-                .map_err(self.io(&name, "writing the header", Some(at_step)))?;
+                .map_err(self.io(&name, "write the header of", Some(at_step)))?;
             for entry in kept {
                 let bytes = segment.frame(entry, &mut scratch)?;
                 open.append_raw(entry.kind, entry.step, bytes)
-                    .map_err(self.io(&name, "writing", Some(entry.step)))?;
+                    .map_err(self.io(&name, "write", Some(entry.step)))?;
             }
             open.seal(self.context.salt)
                 .and_then(|digest| open.sync().map(|()| digest))
-                .map_err(self.io(&name, "sealing", Some(at_step)))
+                .map_err(self.io(&name, "seal", Some(at_step)))
         };
         let digest: Result<[u8; 32], FormatError> = fill();
         let digest = digest.inspect_err(|_| {
@@ -285,7 +285,7 @@ impl Live {
         let files = self
             .storage
             .list()
-            .map_err(self.io("", "listing", self.last))?;
+            .map_err(self.io("", "list", self.last))?;
         for file in files {
             let listed = self
                 .manifest
@@ -297,11 +297,11 @@ impl Live {
             if ours && !listed {
                 self.storage
                     .remove(&file.name)
-                    .map_err(self.io(&file.name, "removing", self.last))?;
+                    .map_err(self.io(&file.name, "remove", self.last))?;
             }
         }
         self.storage
             .sync_dir()
-            .map_err(self.io("", "syncing the folder", self.last))
+            .map_err(self.io("", "sync the folder", self.last))
     }
 }

@@ -61,7 +61,7 @@ impl RunWriter {
             std::io::ErrorKind::AlreadyExists => FormatError::AlreadyExists {
                 path: location.clone(),
             },
-            _ => FormatError::io(location.clone(), "creating the run", e),
+            _ => FormatError::io(location.clone(), "create the run", e),
         })?;
         let claim = claim(storage.as_ref())?;
         Ok(RunWriter {
@@ -346,5 +346,5 @@ impl RunWriter {
 /// Whether the content of the files is known after this error. A failed write moves no position. A failed sync may lose bytes that were
 /// written long before.
 fn leaves_files_known(error: &FormatError) -> bool {
-    matches!(error, FormatError::Io { doing, .. } if !doing.starts_with("syncing"))
+    matches!(error, FormatError::Io { doing, .. } if !doing.starts_with("sync"))
 }

@@ -20,7 +20,7 @@ pub enum DataError {
     },
     /// A file was not found under any of its names.
     #[error(
-        "no data file {name:?} in {}: looked for {}. {hint}",
+        "no data file {name:?} in {} (looked for {}). {hint}",
         folder.display(),
         tried.join(", ")
     )]

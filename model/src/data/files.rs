@@ -70,7 +70,7 @@ impl<'a> Folder<'a> {
 fn no_folder(dir: &Path) -> String {
     let shown = dir.display();
     if dir.exists() {
-        format!("{shown} is a file: give the folder that contains the data files")
+        format!("{shown} is a file; give the folder that contains the data files")
     } else {
         format!("There is no folder {shown}")
     }
@@ -84,7 +84,7 @@ impl Folder<'_> {
             return Ok(path);
         }
         let hint = if path.exists() {
-            "It is a file: name the folder that has one folder per class"
+            "It is a file; name the folder that has one folder per class"
         } else if self.dir.is_dir() {
             "Give the folder that contains it, or name it in the task's [data] table"
         } else {

@@ -2,7 +2,7 @@
 
 use super::suggest;
 use crate::data::DataError;
-use crate::files::Problem;
+use crate::files::FileError;
 use crate::update::UpdateError;
 
 /// The reason why a text isn't a Task, or why a Task can't be trained.
@@ -57,13 +57,8 @@ pub enum TaskError {
         known: Vec<String>,
     },
     /// A Task file can't be read.
-    #[error("can't read the task file {path}: {source}")]
-    File {
-        /// The path.
-        path: String,
-        /// The reason.
-        source: Problem,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// An error in the `[data]` or `[augment]` table.
     #[error(transparent)]
     Data(Box<DataError>),

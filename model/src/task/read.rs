@@ -28,11 +28,7 @@ impl Task {
     /// # Errors
     /// [`TaskError::File`] if the file can't be read. Otherwise as [`Task::from_toml`].
     pub fn from_file(path: &Path) -> Result<Self, TaskError> {
-        let text = files::read_text(path, files::TASK).map_err(|e| TaskError::File {
-            path: path.display().to_string(),
-            source: e.problem,
-        })?;
-        Self::from_toml(&text)
+        Self::from_toml(&files::read_text(path, files::TASK)?)
     }
 
     /// The text of the Task, which [`Task::from_toml`] parses.

@@ -131,8 +131,7 @@ pub fn write_labels(
 /// The file can't be read, or lacks a column. All rows that can't be applied are named together.
 pub fn read_decisions(path: &Path, data: &dyn DataSet) -> Result<Decisions> {
     let problem = |e: CsvError| failed(path, e.to_string());
-    let text = files::open_text(path, files::DECISIONS)
-        .map_err(|e| failed(path, e.problem.to_string()))?;
+    let text = files::open_text(path, files::DECISIONS)?;
     let mut rows = CsvRows::new(text);
     let header = rows.header().and_then(|row| row.cells()).map_err(problem)?;
     let columns = Columns::of(&header).map_err(|e| failed(path, e))?;

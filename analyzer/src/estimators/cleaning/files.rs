@@ -240,7 +240,7 @@ pub fn free(path: &Path, may_replace: bool) -> Result<()> {
     } else {
         "it exists"
     };
-    Err(problem(format!("{what}: name a new folder")))
+    Err(problem(format!("{what}; name a new folder")))
 }
 
 /// Refuses a file for cleaned data that exists or is inside a run. With `may_replace`, a regular file may exist.

@@ -24,8 +24,7 @@ pub fn read_issues(path: &Path) -> Result<Vec<IssueRow>> {
         problem,
     };
     let broken = |e: CsvError| failed(e.to_string());
-    let text =
-        files::open_text(path, files::DECISIONS).map_err(|e| failed(e.problem.to_string()))?;
+    let text = files::open_text(path, files::DECISIONS)?;
     let mut rows = CsvRows::new(text);
     let header = rows.header().and_then(|row| row.cells()).map_err(broken)?;
     let places: HashMap<String, usize> = header.iter().map(|c| (*c).to_owned()).zip(0..).collect();

@@ -43,8 +43,7 @@ fn failed(path: &Path, problem: &str) -> AnalysisError {
 }
 
 fn digest_of(table: &Path) -> Result<String> {
-    let bytes = files::read(table, files::DECISIONS);
-    let bytes = bytes.map_err(|e| failed(table, &e.problem.to_string()))?;
+    let bytes = files::read(table, files::DECISIONS)?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
@@ -74,7 +73,7 @@ pub fn read_issues_metadata(table: &Path) -> Result<Option<IssuesMetadata>> {
         Ok(bytes) => bytes,
         Err(e) => match &e.problem {
             Problem::Io(io) if io.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            problem => return Err(failed(&path, &problem.to_string())),
+            _ => return Err(e.into()),
         },
     };
     let content: Content = serde_json::from_slice(&bytes)

@@ -280,8 +280,11 @@ pub fn replaceable(path: &Path, kind: Kind) -> io::Result<()> {
     };
     if let Some(metadata) = beside {
         let sidecar = sidecar_path(path);
-        replaceable(&sidecar, metadata)
-            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", sidecar.display())))?;
+        replaceable(&sidecar, metadata).map_err(|e| match e.raw_os_error() {
+            // The system would say the same of the table.
+            Some(_) => e,
+            None => io::Error::new(e.kind(), format!("{}: {e}", sidecar.display())),
+        })?;
     }
     let there = match std::fs::metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -303,7 +306,7 @@ pub fn replaceable(path: &Path, kind: Kind) -> io::Result<()> {
     } else {
         format!("the file exists and isn't {} ({found})", kind.words())
     };
-    let said = format!("{what}: name another file");
+    let said = format!("{what}; name another file");
     Err(io::Error::new(io::ErrorKind::AlreadyExists, said))
 }
 
@@ -332,7 +335,7 @@ pub fn apart(path: &Path, inputs: &[(&str, Option<&Path>)]) -> io::Result<()> {
         if is_same(path, input) {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
-                format!("it is {what}, which this command reads: name another file"),
+                format!("it is {what}, which this command reads; name another file"),
             ));
         }
     }
@@ -394,7 +397,7 @@ mod tests {
                 "{shown}: {kind:?}: {said:?}"
             );
             if let Err(said) = said {
-                assert!(said.ends_with(": name another file"), "{said}");
+                assert!(said.ends_with("; name another file"), "{said}");
             }
         }
         assert_eq!(std::fs::read(&path).unwrap(), bytes);

@@ -18,7 +18,7 @@ use super::diverged;
 use super::walking::{Opened, Walk, watched, watched_as};
 use crate::args::Clean;
 use crate::commands::context::{self, Models};
-use crate::commands::{Outcome, Usage, ends_in, memory};
+use crate::commands::{Outcome, Remedy, Usage, ends_in, memory};
 use crate::terminal::say;
 use crate::words::{counted, duration};
 use evidence::{Evidence, Judged};
@@ -162,41 +162,57 @@ impl<'a> Asked<'a> {
         if args.decisions.is_none() {
             ends_in("--issues", &args.issues, "csv")?;
             ends_in("--write-decisions", &args.write_decisions, "csv")?;
-            check("--issues", &args.issues, Kind::Issues, &inputs)?;
+            check(&args.issues, Kind::Issues, &inputs)
+                .with_context(|| unwritten("--issues", &args.issues))?;
             let written = &args.write_decisions;
-            let kind = replaced(args, Kind::Decisions);
-            check("--write-decisions", written, kind, &inputs).with_context(|| {
-                format!(
-                    "you may have edited these decisions: --decisions {} applies them, --replace replaces them",
-                    written.display()
-                )
-            })?;
+            check(written, replaced(args, Kind::Decisions), &inputs)
+                .with_context(|| unwritten("--write-decisions", written))
+                .map_err(|e| {
+                    if args.replace || !written.is_file() {
+                        return e;
+                    }
+                    e.context(Remedy(format!(
+                        "you may have edited these decisions, which --decisions {} applies and --replace replaces",
+                        written.display()
+                    )))
+                })?;
         }
         if let Some(out) = &args.out {
             apart(out, &inputs)
                 .map_err(anyhow::Error::from)
                 .and_then(|()| Ok(free_file(out, args.replace)?))
-                .and_then(|()| in_folder(out))
-                .with_context(|| hint(args, "--out"))?;
+                .and_then(|()| Ok(output::folder_of(out)?))
+                .map_err(|e| refused(e, args, "--out", out))?;
         }
         if let Some(out) = &args.out_labels {
             ends_in("--out-labels", out, "csv")?;
-            check("--out-labels", out, replaced(args, Kind::Labels), &inputs)
-                .with_context(|| hint(args, "--out-labels"))?;
+            check(out, replaced(args, Kind::Labels), &inputs)
+                .map_err(|e| refused(e, args, "--out-labels", out))?;
         }
         if let Some(folder) = &args.out_data {
             free(folder, args.replace)
                 .map_err(anyhow::Error::from)
-                .and_then(|()| in_folder(folder))
-                .with_context(|| hint(args, "--out-data"))?;
+                .and_then(|()| Ok(output::folder_of(folder)?))
+                .map_err(|e| refused(e, args, "--out-data", folder))?;
         }
         Ok(asked)
     }
 }
 
-/// Refuses an output in a folder that doesn't exist, before anything is computed or written.
-fn in_folder(path: &Path) -> anyhow::Result<()> {
-    output::folder_of(path).with_context(|| format!("cannot write {}", path.display()))
+/// What precedes the reason why an option's file can't be written.
+fn unwritten(option: &str, path: &Path) -> String {
+    format!("{option}: cannot write {}", path.display())
+}
+
+/// The refusal to write what an option names, and how to replace what is there.
+fn refused(error: anyhow::Error, args: &Clean, option: &str, path: &Path) -> anyhow::Error {
+    let error = error.context(unwritten(option, path));
+    if args.replace || !path.exists() {
+        return error;
+    }
+    error.context(Remedy(
+        "--replace replaces what an earlier `clean` wrote".to_owned(),
+    ))
 }
 
 /// Refuses two options that name one output.
@@ -230,15 +246,6 @@ fn apart_from_each_other(args: &Clean) -> anyhow::Result<()> {
 /// The kind of a file that may be replaced: with `--replace`, one of an earlier `clean`.
 fn replaced(args: &Clean, kind: Kind) -> Kind {
     if args.replace { kind } else { Kind::New }
-}
-
-/// What precedes a refusal to write what an option names.
-fn hint(args: &Clean, option: &str) -> String {
-    if args.replace {
-        option.to_owned()
-    } else {
-        format!("{option} (--replace replaces what an earlier `clean` wrote)")
-    }
 }
 
 /// Refuses a name of the cleaned file that stands for another format, and data that can't be written as asked.
@@ -286,15 +293,9 @@ fn decided(args: &Clean, judged: &Judged) -> Action {
 }
 
 /// Refuses a file that can't be written, before a long computation.
-fn check(
-    option: &str,
-    path: &Path,
-    kind: Kind,
-    inputs: &[(&str, Option<&Path>)],
-) -> anyhow::Result<()> {
-    apart(path, inputs)
-        .and_then(|()| output::try_folder(path, kind))
-        .with_context(|| format!("{option}: cannot write {}", path.display()))
+fn check(path: &Path, kind: Kind, inputs: &[(&str, Option<&Path>)]) -> anyhow::Result<()> {
+    apart(path, inputs).and_then(|()| output::try_folder(path, kind))?;
+    Ok(())
 }
 
 /// Opens the run and judges its labels.
@@ -364,7 +365,7 @@ fn write(
     let mut notes = Vec::new();
     if let Some(path) = &args.out_labels {
         let earlier = write_labels(decisions, run.data(), path, args.replace);
-        let earlier = earlier.context("--out-labels")?;
+        let earlier = earlier.with_context(|| unwritten("--out-labels", path))?;
         notes.extend(also_has(path, earlier));
     }
     if args.out.is_none() && args.out_data.is_none() {
@@ -374,12 +375,13 @@ fn write(
     let files = cleaned_files(run, data, decisions)?;
     if let Some(out) = &args.out {
         one_file(out, &files)?;
-        write_cleaned_file(&files, out, args.replace).context("--out")?;
+        write_cleaned_file(&files, out, args.replace).with_context(|| unwritten("--out", out))?;
         notes.extend(also_has(out, files.given));
     }
     if let Some(folder) = &args.out_data {
         let data = data.unwrap_or(Path::new(""));
-        write_cleaned_folder(&files, data, folder, args.replace).context("--out-data")?;
+        write_cleaned_folder(&files, data, folder, args.replace)
+            .with_context(|| unwritten("--out-data", folder))?;
         notes.extend(also_has(folder, files.given));
     }
     Ok(notes)

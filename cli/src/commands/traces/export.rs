@@ -31,10 +31,11 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     }
     if args.out.exists() {
         let out = args.out.display();
-        let mut entries = fs::read_dir(&args.out)
-            .with_context(|| format!("{out} can't be read as a folder: name a new folder"))?;
+        ensure!(args.out.is_dir(), "{out} is a file; name a new folder");
+        let mut entries =
+            fs::read_dir(&args.out).with_context(|| format!("cannot read the folder {out}"))?;
         if entries.next().is_some() {
-            bail!("{out} exists and is not empty: name a new folder");
+            bail!("{out} exists and is not empty; name a new folder");
         }
     }
     // The check takes the path of a file, so it gets the path of a file in the folder.

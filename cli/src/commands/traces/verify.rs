@@ -20,7 +20,7 @@ use crate::commands::analysis::trust;
 use crate::commands::context::{Models, unopened};
 use crate::commands::interrupt::{Interrupted, Interrupts, told};
 use crate::commands::memory::Limit;
-use crate::commands::{Outcome, Usage, context, progress};
+use crate::commands::{Outcome, Remedy, Usage, context, progress};
 use crate::contents::{about_never_trained, never_trained};
 use crate::terminal;
 use crate::terminal::field;
@@ -165,7 +165,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         if error.is::<Interrupted>() {
             return Err(error);
         }
-        return Err(error.context("--replay: nothing was recomputed"));
+        return Err(error.context(Remedy("--replay recomputed nothing".to_owned())));
     }
     Ok(report.outcome())
 }

@@ -167,7 +167,7 @@ fn wrong_keys_are_named_and_never_shown() {
     );
     record(
         "nobody.pub",
-        &["--encrypt-to nobody.pub", "No such file"],
+        &["--encrypt-to: cannot read nobody.pub: No such file"],
         1,
     );
     record(
@@ -184,7 +184,7 @@ fn wrong_keys_are_named_and_never_shown() {
             "anna.key.pub",
             &["--identity anna.key.pub", "a secret key of age"][..],
         ),
-        ("nobody", &["--identity nobody", "No such file"]),
+        ("nobody", &["--identity: cannot read nobody: No such file"]),
         ("empty", &["contains no key"]),
     ] {
         says(dir, &["task", "list", "--identity", file], 1, parts);

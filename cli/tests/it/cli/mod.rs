@@ -37,6 +37,8 @@ mod large_batches;
 #[cfg(feature = "record")]
 mod made;
 mod many_queries;
+#[cfg(all(unix, feature = "record"))]
+mod messages;
 mod methods;
 mod mistakes;
 #[cfg(feature = "record")]
@@ -83,6 +85,8 @@ mod spikes;
 mod standardised;
 #[cfg(all(target_os = "linux", feature = "record"))]
 mod streams;
+#[cfg(feature = "record")]
+mod table_rows;
 mod tables;
 #[cfg(feature = "record")]
 mod task_check;

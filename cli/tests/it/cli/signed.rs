@@ -195,7 +195,7 @@ fn keys_and_passwords_that_do_not_fit_are_named() {
         dir,
         &["verify", "run", "--pubkey", "nothing"],
         1,
-        &["--pubkey nothing"],
+        &["--pubkey: cannot read nothing: "],
     );
     says(
         dir,

@@ -313,7 +313,7 @@ fn listed(path: &Path, examples: u64) -> anyhow::Result<Vec<u64>> {
             continue;
         }
         let at = || format!("--without: {}, line {n}", path.display());
-        let index = line.parse().with_context(|| {
+        let index = line.parse().ok().with_context(|| {
             format!(
                 "{}: expected the index of a training example, got {line:?}",
                 at()
