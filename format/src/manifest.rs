@@ -179,7 +179,7 @@ impl<Run: Serialize> Statement<Run> {
             predicate: Stored::of(manifest, run),
         };
         serde_json::to_string_pretty(&statement)
-            .map_err(|e| FormatError::io(MANIFEST, "writing JSON", e.into()))
+            .map_err(|e| FormatError::io(MANIFEST, "write the JSON of", e.into()))
     }
 }
 

@@ -10,8 +10,7 @@ use crate::error::{AnalysisError, Result};
 /// BLAKE3 of a file, hexadecimal.
 pub(super) fn digest(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let open =
-        files::open(path, files::TABLE).map_err(|e| problem(path, &e.problem.to_string()))?;
+    let open = files::open(path, files::TABLE)?;
     hasher
         .update_reader(open)
         .map_err(|e| problem(path, &e.to_string()))?;
@@ -19,8 +18,7 @@ pub(super) fn digest(path: &Path) -> Result<String> {
 }
 
 pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    let bytes =
-        files::read(path, files::METADATA).map_err(|e| problem(path, &e.problem.to_string()))?;
+    let bytes = files::read(path, files::METADATA)?;
     serde_json::from_slice(&bytes).map_err(|e| problem(path, &e.to_string()))
 }
 

@@ -38,7 +38,7 @@ struct Wrapped {
 /// Too little memory for the JSON text.
 pub(crate) fn lock(info: &RunInfo, encryption: &Encryption) -> Result<Locked, FormatError> {
     let text = serde_json::to_vec(info)
-        .map_err(|e| FormatError::io("run description", "writing JSON", e.into()))?;
+        .map_err(|e| FormatError::io("run description", "write the JSON of", e.into()))?;
     let sealed = encryption.cipher().seal_description(&info.salt, &text)?;
     Ok(Locked {
         salt: info.salt,

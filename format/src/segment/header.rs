@@ -36,7 +36,8 @@ pub(crate) fn write_header(header: &Header) -> Result<Vec<u8>, FormatError> {
         None => serde_json::to_vec(&*header.info),
         Some(encryption) => serde_json::to_vec(&lock(&header.info, encryption)?),
     };
-    let info = info.map_err(|e| FormatError::io("run description", "writing JSON", e.into()))?;
+    let info =
+        info.map_err(|e| FormatError::io("run description", "write the JSON of", e.into()))?;
     let length = FIXED + info.len() + 4;
     if length > MAX_HEADER as usize {
         return Err(FormatError::Limit {

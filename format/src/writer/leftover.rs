@@ -57,11 +57,11 @@ impl RunWriter {
         }
         for file in files.iter().filter(|file| file.name != MANIFEST) {
             let removed = storage.remove(&file.name);
-            removed.map_err(|e| io("removing a file of the run without steps", e))?;
+            removed.map_err(|e| io("remove a file of the run without steps", e))?;
         }
         storage
             .remove_run()
-            .map_err(|e| io("removing the run without steps", e))?;
+            .map_err(|e| io("remove the run without steps", e))?;
         drop(claim);
         Ok(true)
     }
