@@ -38,10 +38,11 @@ fn without_repetitions(text: &str) -> String {
             kept.push(part);
             continue;
         };
-        // "cannot write s.csv: s.csv: the disk is full"
-        let named = last
-            .strip_suffix(part)
-            .is_some_and(|before| before.ends_with(' '));
+        // "cannot write s.csv: s.csv: the disk is full". A number is no name.
+        let named = part.contains(char::is_alphabetic)
+            && last
+                .strip_suffix(part)
+                .is_some_and(|before| before.ends_with(' '));
         let again = last == part && (part.starts_with("--") || part.contains(['/', '.']));
         if named || again {
             continue;
