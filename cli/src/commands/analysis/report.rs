@@ -159,12 +159,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     }
     page.checks = checks(args, models, &page);
     page.commands = commands(args, models, &page, &tables, &removals);
-    let shown = page.shown.iter();
-    page.alone = reproduce::each_query(
-        &|| words_of(args, models, "influence", args.data.as_deref()),
-        shown.map(|shown| (shown.view.table.as_str(), shown.view.query.as_str())),
-        &tables,
-    );
+    page.alone = each_alone(args, models, &page, &tables);
     let bytes = crate::report::write(&page, &args.out)?;
 
     let mut out = terminal::stdout();
@@ -393,6 +388,21 @@ fn words_of(args: &Report, models: &Models, verb: &str, data: Option<&Path>) -> 
         Some(labels) if data.is_some() => words.option("--labels", &labels.display().to_string()),
         _ => words,
     }
+}
+
+/// The commands that compute the scores of one shown query alone.
+fn each_alone(
+    args: &Report,
+    models: &Models,
+    page: &Page,
+    tables: &[(String, ScoreTable)],
+) -> Vec<(usize, String, String)> {
+    let shown = page.shown.iter();
+    reproduce::each_query(
+        &|| words_of(args, models, "influence", args.data.as_deref()),
+        shown.map(|shown| (shown.view.table.as_str(), shown.view.query.as_str())),
+        tables,
+    )
 }
 
 /// The commands that reproduce the page, each with a heading.
