@@ -131,7 +131,7 @@ mod tests {
                 &["cannot write a/s.csv", "cannot read s.csv: denied"],
                 "cannot write a/s.csv: cannot read s.csv: denied",
             ),
-            (&["step 3", "3: 3: no space"], "step 3: 3: no space"),
+            (&["step 3", "3: no space"], "step 3: 3: no space"),
         ] {
             assert_eq!(joined(links), expected, "{links:?}");
         }
