@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{AnalysisError, Result};
 
-/// BLAKE3 of a file, hexadecimal.
-pub(super) fn digest(path: &Path) -> Result<String> {
+/// BLAKE3 of a file, hexadecimal: what a request states about a file that its result depends on.
+///
+/// # Errors
+/// If the file can't be read.
+pub fn digest(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let open = files::open(path, files::TABLE)?;
     hasher

@@ -86,12 +86,38 @@ impl Request {
             return Some((self.unit.clone(), listed(&self.units), listed(&other.units)));
         }
         let names = self.question.keys().chain(other.question.keys());
-        let told = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
         names
             .map(|name| (name, self.question.get(name), other.question.get(name)))
             .find(|(_, a, b)| a != b)
-            .map(|(name, a, b)| (name.clone(), told(a), told(b)))
+            .map(|(name, a, b)| {
+                let (a, b) = first_difference(a, b);
+                (name.clone(), told(a), told(b))
+            })
     }
+}
+
+/// Of two lists of the same length, the first entries that differ; otherwise the values themselves.
+fn first_difference<'a>(
+    a: Option<&'a Value>,
+    b: Option<&'a Value>,
+) -> (Option<&'a Value>, Option<&'a Value>) {
+    if let (Some(Value::Array(all)), Some(Value::Array(others))) = (a, b)
+        && all.len() == others.len()
+        && let Some((one, other)) = all.iter().zip(others).find(|(one, other)| one != other)
+    {
+        return first_difference(Some(one), Some(other));
+    }
+    (a, b)
+}
+
+/// A value in a few words.
+fn told(value: Option<&Value>) -> String {
+    const SHOWN: usize = 200;
+    let text = value.map_or("nothing".to_owned(), Value::to_string);
+    if text.chars().count() <= SHOWN {
+        return text;
+    }
+    text.chars().take(SHOWN).chain(['…']).collect()
 }
 
 /// A list in a few words.
@@ -163,15 +189,45 @@ impl ShardFolder {
         if !path.exists() && entries.any(|entry| foreign(&entry)) {
             return Err(problem(
                 &self.path,
-                "it holds other files and no shards: name another --out, or remove it",
+                &format!(
+                    "there is no {REQUEST} in it, and other files are: put that file back if these are shards, or name another --out"
+                ),
             ));
         }
-        agree(&path, request)?;
+        agree(&path, request).map_err(|e| self.with_advice(e))?;
         if self.of(shard.index).exists() {
             let record = ShardRecord::read(&self.of(shard.index))?;
             return Ok(Begun::Complete(Box::new(record)));
         }
-        ShardPlace::take(&self.path, self.of(shard.index), shard).map(Begun::Here)
+        match ShardPlace::take(&self.path, self.of(shard.index), shard)? {
+            Some(place) => Ok(Begun::Here(place)),
+            None => {
+                let record = ShardRecord::read(&self.of(shard.index))?;
+                Ok(Begun::Complete(Box::new(record)))
+            }
+        }
+    }
+
+    /// The error of another request, with the advice to start over if no part is complete.
+    fn with_advice(&self, error: AnalysisError) -> AnalysisError {
+        let nothing = self.complete().is_ok_and(|(_, done)| done.is_empty());
+        match error {
+            AnalysisError::Mismatch {
+                what,
+                expected,
+                got,
+                hint,
+            } if nothing => AnalysisError::Mismatch {
+                what,
+                expected,
+                got,
+                hint: format!(
+                    "{hint}; no shard is complete yet, so {} may be removed to start over",
+                    self.path.display()
+                ),
+            },
+            other => other,
+        }
     }
 
     /// The parts that are complete, of all parts of the request.
@@ -180,7 +236,16 @@ impl ShardFolder {
     /// There is no request.
     pub fn complete(&self) -> Result<(Request, Vec<u32>)> {
         let request = read_request(&self.path.join(REQUEST))?;
-        let done = (0..request.of).filter(|&k| self.of(k).exists()).collect();
+        let entries = std::fs::read_dir(&self.path)
+            .map_err(|e| problem(&self.path, &format!("cannot be read: {e}")))?;
+        let number = |entry: io::Result<std::fs::DirEntry>| {
+            let name = entry.ok()?.file_name();
+            let k = name.to_str()?.strip_prefix("shard-")?.parse().ok()?;
+            // Only names that a part gets.
+            (self.of(k).file_name() == Some(&name) && k < request.of).then_some(k)
+        };
+        let mut done: Vec<u32> = entries.filter_map(number).collect();
+        done.sort_unstable();
         Ok((request, done))
     }
 }
@@ -236,7 +301,12 @@ fn read_request(path: &Path) -> Result<Request> {
             "there is no such file: expected the folder of shards that a command with --shard has made",
         ));
     }
-    let value: Value = read_json(path)?;
+    let value: Value = read_json(path).map_err(|e| {
+        problem(
+            path,
+            &format!("it isn't the request of shards, or was cut off ({e}): put the file back, or remove the folder to start over"),
+        )
+    })?;
     let format = value.get("format").and_then(Value::as_str);
     let version = value.get("version").and_then(Value::as_u64);
     if format != Some(FORMAT) {

@@ -10,6 +10,7 @@ mod parts;
 mod place;
 mod record;
 
+pub use files::digest;
 pub use folder::{Begun, Request, ShardFolder, agree};
 pub use parts::{Part, Parts};
 pub use place::{Published, ShardPlace};
@@ -29,6 +30,9 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// Largest number of parts.
+    pub const MOST: u32 = 100_000;
+
     /// `None` if there is no such part.
     pub fn new(index: u32, of: u32) -> Option<Self> {
         (index < of).then_some(Shard { index, of })
@@ -61,8 +65,12 @@ impl FromStr for Shard {
             .and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
         numbers
             .and_then(|(index, of)| Shard::new(index, of))
+            .filter(|shard| shard.of <= Shard::MOST)
             .ok_or_else(|| {
-                format!("expected I/N with I from 0 to N - 1, such as 0/4, got `{text}`")
+                format!(
+                    "expected I/N with I from 0 to N - 1 and N at most {}, such as 0/4, got `{text}`",
+                    Shard::MOST
+                )
             })
     }
 }
@@ -90,7 +98,17 @@ mod tests {
     #[test]
     fn a_part_that_does_not_exist_is_refused() {
         assert_eq!("3/4".parse(), Ok(Shard { index: 3, of: 4 }));
-        for text in ["4/4", "0/0", "1", "a/4", "-1/4", "1/", ""] {
+        for text in [
+            "4/4",
+            "0/0",
+            "0/100001",
+            "0/4294967295",
+            "1",
+            "a/4",
+            "-1/4",
+            "1/",
+            "",
+        ] {
             let said = text.parse::<Shard>().unwrap_err();
             assert!(said.contains("expected I/N"), "{text}: {said}");
         }

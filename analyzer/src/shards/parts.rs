@@ -1,10 +1,11 @@
 //! All parts of a request, complete and checked.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::files::{digest, problem};
 use super::folder::{Request, ShardFolder};
-use super::record::ShardRecord;
+use super::record::{AGAIN, ShardRecord};
 use crate::error::{AnalysisError, Result};
 
 /// A complete part, whose files are those that it was published with.
@@ -38,7 +39,8 @@ impl Parts {
     /// [`AnalysisError::ShardsMissing`] if some parts aren't complete. Also if a record can't be read or a file was changed.
     pub fn read(folder: &ShardFolder) -> Result<Self> {
         let (request, complete) = folder.complete()?;
-        let missing: Vec<u32> = (0..request.of).filter(|k| !complete.contains(k)).collect();
+        let there: BTreeSet<u32> = complete.iter().copied().collect();
+        let missing: Vec<u32> = (0..request.of).filter(|k| !there.contains(k)).collect();
         if !missing.is_empty() {
             return Err(AnalysisError::ShardsMissing {
                 folder: folder.path().to_path_buf(),
@@ -83,7 +85,7 @@ fn part(folder: &ShardFolder, request: &Request, index: u32) -> Result<Part> {
         problem(
             &place,
             &format!(
-                "its record says shard {} of {}, expected {index} of {}: remove the folder and compute the shard again",
+                "its record says shard {} of {}, expected {index} of {}: {AGAIN}",
                 record.index, record.of, request.of
             ),
         )
@@ -93,21 +95,17 @@ fn part(folder: &ShardFolder, request: &Request, index: u32) -> Result<Part> {
         return Err(problem(
             &place,
             &format!(
-                "its record says {} {}, expected {units}: remove the folder and compute the shard again",
+                "its record says {} {}, expected {units}: {AGAIN}",
                 record.units, request.unit
             ),
         ));
     }
     for (name, recorded) in &record.files {
-        let path = place.join(name);
-        if digest(&path)? != *recorded {
-            return Err(problem(
-                &path,
-                &format!(
-                    "it was changed after shard {index} was complete: remove {} and compute the shard again",
-                    place.display()
-                ),
-            ));
+        let found = digest(&place.join(name));
+        let found = found.map_err(|e| problem(&place, &format!("{e}: {AGAIN}")))?;
+        if found != *recorded {
+            let text = format!("{name} was changed after the shard was complete: {AGAIN}");
+            return Err(problem(&place, &text));
         }
     }
     Ok(Part {

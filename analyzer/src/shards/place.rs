@@ -10,11 +10,8 @@ use rustix::io::Errno;
 
 use super::Shard;
 use super::files::problem;
-use super::record::{ShardRecord, Sitting, digests, sit_down, stand_up};
+use super::record::{RECORD, ShardRecord, Sitting, digests, sit_down, stand_up};
 use crate::error::Result;
-
-/// Name of the file that the computing process locks.
-const LOCK: &str = "lock";
 
 /// The hidden folder of a part that is being computed. If its process is killed, the next process of the same part continues
 /// in it, so that saved work isn't lost. It becomes the folder of the part when it is complete.
@@ -24,7 +21,15 @@ pub struct ShardPlace {
     whole: PathBuf,
     shard: Shard,
     sittings: Vec<Sitting>,
-    _lock: Option<File>,
+    lock: Lock,
+}
+
+/// The lock of a part. It lies beside the part's folders, so that it is held while the part gets its name.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    /// `None` on file systems without locks: two processes then may compute the same part, with the same result.
+    held: Option<File>,
 }
 
 /// How a part became complete.
@@ -38,20 +43,28 @@ pub enum Published {
 }
 
 impl ShardPlace {
-    /// Takes the place of a part in `folder`, which becomes `whole` when the part is complete.
-    pub(super) fn take(folder: &Path, whole: PathBuf, shard: Shard) -> Result<Self> {
+    /// Takes the place of a part in `folder`, which becomes `whole` when the part is complete. `None` if it became complete
+    /// meanwhile.
+    pub(super) fn take(folder: &Path, whole: PathBuf, shard: Shard) -> Result<Option<Self>> {
+        let lock = Lock::take(folder, shard)?;
+        // Another process may have completed the part before this one got the lock.
+        if whole.exists() {
+            return Ok(None);
+        }
         let path = folder.join(format!(".shard-{}", shard.index));
         std::fs::create_dir_all(&path)
             .map_err(|e| problem(&path, &format!("cannot be made: {e}")))?;
-        let lock = lock(&path)?;
+        if lock.held.is_some() {
+            discard_leftovers(&path)?;
+        }
         let sittings = sit_down(&path)?;
-        Ok(ShardPlace {
+        Ok(Some(ShardPlace {
             path,
             whole,
             shard,
             sittings,
-            _lock: lock,
-        })
+            lock,
+        }))
     }
 
     /// The path of a file of the part.
@@ -80,13 +93,6 @@ impl ShardPlace {
     /// If a file can't be read or written.
     pub fn publish(self, units: usize) -> Result<Published> {
         stand_up(&self.path)?;
-        let lock = self.path.join(LOCK);
-        match std::fs::remove_file(&lock) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(problem(&lock, &e.to_string()));
-            }
-            _ => {}
-        }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         ShardRecord {
             index: self.shard.index,
@@ -98,7 +104,11 @@ impl ShardPlace {
         }
         .write(&self.path)?;
         match std::fs::rename(&self.path, &self.whole) {
-            Ok(()) => Ok(Published::Here),
+            Ok(()) => {
+                // Best effort: an empty file that stays does no harm. It is removed while it is locked.
+                let _ = std::fs::remove_file(&self.lock.path);
+                Ok(Published::Here)
+            }
             // Both are the same, since everything that a part depends on is in the request.
             Err(_) if self.whole.exists() => {
                 let removed = std::fs::remove_dir_all(&self.path);
@@ -110,20 +120,41 @@ impl ShardPlace {
     }
 }
 
-/// Locks a part for this process. The lock ends with the process. `None` on file systems without locks: two processes then may
-/// compute the same part, with the same result.
-fn lock(folder: &Path) -> Result<Option<File>> {
-    let path = folder.join(LOCK);
-    // NFS locks only files that are open for writing.
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|e| problem(&path, &format!("cannot be written: {e}")))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => Err(problem(
-            folder,
-            "another process computes this shard at the moment: wait for its end, or stop it and start this command again",
-        )),
-        Err(_) => Ok(None),
+/// Removes what a process left that was killed while it wrote a file or gave the part its name. The caller holds the lock, so no
+/// other process writes here.
+fn discard_leftovers(folder: &Path) -> Result<()> {
+    let cannot = |e: io::Error| problem(folder, &format!("cannot be read: {e}"));
+    for entry in std::fs::read_dir(folder).map_err(cannot)? {
+        let path = entry.map_err(cannot)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name == RECORD || name.ends_with(".tmp") {
+            std::fs::remove_file(&path).map_err(|e| problem(&path, &e.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+impl Lock {
+    /// Locks a part for this process. The lock ends with the process.
+    fn take(folder: &Path, shard: Shard) -> Result<Self> {
+        let path = folder.join(format!(".lock-{}", shard.index));
+        // NFS locks only files that are open for writing.
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|e| problem(&path, &format!("cannot be written: {e}")))?;
+        let held = match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Some(file),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(problem(
+                    folder,
+                    &format!(
+                        "another process computes shard {} at the moment: wait for its end, or stop it and start this command again",
+                        shard.index
+                    ),
+                ));
+            }
+            Err(_) => None,
+        };
+        Ok(Lock { path, held })
     }
 }

@@ -13,6 +13,8 @@ use crate::error::Result;
 
 /// Name of the record in a part's folder.
 pub(super) const RECORD: &str = "shard.json";
+/// What to do about a part that can't be used.
+pub(super) const AGAIN: &str = "remove this folder and compute the shard again";
 /// Name of the list of sittings in a part's folder, while it is computed.
 const SITTINGS: &str = "sittings.json";
 
@@ -84,7 +86,12 @@ impl ShardRecord {
 
     /// Reads the record in a part's folder.
     pub(super) fn read(folder: &Path) -> Result<Self> {
-        read_json(&folder.join(RECORD))
+        read_json(&folder.join(RECORD)).map_err(|e| {
+            problem(
+                folder,
+                &format!("the shard has no readable record ({e}): {AGAIN}"),
+            )
+        })
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
@@ -95,11 +102,8 @@ impl ShardRecord {
 /// Adds this process to the list of a part that is being computed, and returns the list.
 pub(super) fn sit_down(folder: &Path) -> Result<Vec<Sitting>> {
     let path = folder.join(SITTINGS);
-    let mut sittings: Vec<Sitting> = if path.exists() {
-        read_json(&path)?
-    } else {
-        Vec::new()
-    };
+    // A list that a crash cut off only says less about where the part was computed.
+    let mut sittings: Vec<Sitting> = read_json(&path).unwrap_or_default();
     sittings.push(Sitting::here());
     write_json(&path, &sittings)?;
     Ok(sittings)
@@ -111,7 +115,7 @@ pub(super) fn stand_up(folder: &Path) -> Result<()> {
     std::fs::remove_file(&path).map_err(|e| problem(&path, &e.to_string()))
 }
 
-/// Digests of the files of a part, by name. Folders in it (kept work of an experiment) aren't results.
+/// Digests of the files of a part, by name. Folders in it (kept work of an experiment) and temporary files aren't results.
 pub(super) fn digests(folder: &Path) -> Result<BTreeMap<String, String>> {
     let cannot = |e: std::io::Error| problem(folder, &format!("cannot be read: {e}"));
     let mut out = BTreeMap::new();
@@ -119,7 +123,9 @@ pub(super) fn digests(folder: &Path) -> Result<BTreeMap<String, String>> {
         let entry = entry.map_err(cannot)?;
         if entry.file_type().map_err(cannot)?.is_file() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            out.insert(name, digest(&entry.path())?);
+            if name != RECORD && !name.ends_with(".tmp") {
+                out.insert(name, digest(&entry.path())?);
+            }
         }
     }
     Ok(out)

@@ -33,7 +33,7 @@ The first process writes what the shards have in common to OUT.shards/shards.jso
 
 --shard auto is for array jobs of Slurm whose numbers have no gaps; it takes I and N from SLURM_ARRAY_TASK_ID, _COUNT, _MIN and _MAX. --shard auto/N takes I, from 0, from SLURM_ARRAY_TASK_ID or, in an Indexed Job of Kubernetes, from JOB_COMPLETION_INDEX. For other schedulers, write I and N.
 
-`merge` needs all shards. It compares their files with the digests in their records (shard-I/shard.json), which also say on which machine each was computed and when. The result has the same bytes as that of one command without --shard, if all shards were computed on one kind of processor; `merge` says if they weren't. It doesn't remove the shards.
+`merge` needs all shards. It compares their files with the digests in their records (shard-I/shard.json), which also say on which machine each was computed and when. The result has the same bytes as that of one command without --shard (but for the times in the rows of an experiment), if all shards were computed on one kind of processor; `merge` says if they weren't. It doesn't remove the shards.
 
 --json prints an object with
   out, verb, of (number of shards), units (number of queries or retrainings), hosts, processors

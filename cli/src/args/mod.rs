@@ -33,6 +33,8 @@ pub use dynamics::{Dynamics, ReplayArgs, Spikes};
 #[cfg(feature = "record")]
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
 #[cfg(feature = "record")]
+pub use labels::LabelArgs;
+#[cfg(feature = "record")]
 pub use machine::{Bench, Exactness};
 pub use predictions::{Explain, ModelArgs, Predict};
 #[cfg(feature = "record")]

@@ -38,6 +38,8 @@ pub(crate) struct Settings<'a> {
     pub memory: Option<Limit>,
     /// Whether to print nothing before the computation.
     pub quiet: bool,
+    /// Whether this is a shard, which continues a saved sweep by itself.
+    pub shard: bool,
     /// Options of the check of recorded steps; `None` if the caller has checked or recorded them itself.
     pub check: Option<CheckArgs>,
 }
@@ -246,6 +248,8 @@ struct Watch {
     /// What the current stage does, and its progress bar.
     shown: Option<(&'static str, Bar)>,
     quiet: bool,
+    /// Whether this is a shard.
+    shard: bool,
     time: progress::Estimate,
     /// Whether the analysis has been told to stop.
     stopping: bool,
@@ -263,6 +267,7 @@ impl Watch {
             interrupts: Interrupts::listen(),
             shown: None,
             quiet: settings.quiet,
+            shard: settings.shard,
             time: progress::Estimate::silent(),
             stopping: false,
             saved: None,
@@ -301,8 +306,9 @@ impl Watch {
                 self.method
             ),
             Some(Ok(path)) => format!(
-                "{done} of {total} steps are swept and saved in {}; the same command with --resume continues from there",
-                path.display()
+                "{done} of {total} steps are swept and saved in {}; the same command{} continues from there",
+                path.display(),
+                if self.shard { "" } else { " with --resume" }
             ),
             Some(Err(e)) => {
                 format!("{done} of {total} steps were swept, and could not be saved: {e}")

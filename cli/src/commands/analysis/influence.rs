@@ -42,7 +42,7 @@ fn part(
         return Ok(Outcome::Fine);
     };
     if !work.units().is_empty() {
-        let args = sharded::part(args, &work);
+        let args = sharded::part(args, &work)?;
         asked.only(work.units(), &args.out);
         answer(&args, models, &asked)?;
     }

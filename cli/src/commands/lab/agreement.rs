@@ -85,6 +85,13 @@ pub(crate) fn run(args: &args::Agreement) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
+/// The tasks that are trained.
+pub(super) fn tasks(args: &args::Agreement) -> anyhow::Result<Vec<Task>> {
+    let settings = chosen_settings(&args.only)?;
+    let task = |setting: &Setting| task::find(setting.task, &args.set);
+    settings.iter().map(task).collect()
+}
+
 /// Whether the user gives the penalty, alone or with the whole loss. If not, it is chosen by cross-validation.
 fn penalty_given(args: &args::Agreement) -> bool {
     let keys = args.set.iter().filter_map(|set| set.split_once('='));

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 
-use super::shared::{Show, data_folder, once, rankings, stopped, tasks};
+use super::shared::{self, Show, data_folder, once, rankings, stopped};
 use crate::args::Cleansing;
 use crate::commands::Outcome;
 use crate::commands::interrupt::told;
@@ -24,6 +24,14 @@ use hindcast_lab::protocols::{
     check_data, check_settings, cleansing, read_rows, settings_digest,
 };
 
+/// The tasks that are trained.
+pub(super) fn tasks(args: &Cleansing) -> anyhow::Result<Vec<Task>> {
+    match args.only.as_slice() {
+        [] => shared::tasks(&["mnist".to_owned(), "cifar10".to_owned()], &args.set),
+        asked => shared::tasks(asked, &args.set),
+    }
+}
+
 pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
     let seeds = parse_seeds(&args.seeds)?;
     once("--remove", &args.remove)?;
@@ -36,10 +44,7 @@ pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
         retrain: args.retrain.into(),
         at: args.at.clone(),
     };
-    let tasks = match args.only.as_slice() {
-        [] => tasks(&["mnist".to_owned(), "cifar10".to_owned()], &args.set)?,
-        asked => tasks(asked, &args.set)?,
-    };
+    let tasks = tasks(args)?;
     let mut rows: Vec<CleansingRow> = read_rows(args.out.as_deref())?;
     for task in &tasks {
         let settings = settings_digest(task, "")?;

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use hindcast_model::task::Task;
 
-use super::shared::{Show, data_folder, once, rankings, stopped, tasks};
+use super::shared::{self, Show, data_folder, once, rankings, stopped};
 use crate::args::Quality;
 use crate::commands::analysis::asked::parse_window;
 use crate::commands::interrupt::told;
@@ -23,7 +23,7 @@ use hindcast_lab::protocols::{
 pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
     let seeds = parse_seeds(&args.seeds)?;
     let plan = plan(args)?;
-    let tasks = tasks(&args.only, &args.set)?;
+    let tasks = tasks(args)?;
     let mut rows: Vec<QualityRow> = read_rows(args.out.as_deref())?;
     for task in &tasks {
         let settings = settings_digest(task, "")?;
@@ -48,6 +48,11 @@ pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
     }
     print(&mut terminal::stdout(), &asked)?;
     Ok(Outcome::Fine)
+}
+
+/// The tasks that are trained.
+pub(super) fn tasks(args: &Quality) -> anyhow::Result<Vec<Task>> {
+    shared::tasks(&args.only, &args.set)
 }
 
 fn plan(args: &Quality) -> anyhow::Result<QualityPlan> {

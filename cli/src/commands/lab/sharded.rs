@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::args::{Agreement, Cleansing, Quality, ShardArgs};
+use hindcast_model::task::Task;
+
+use super::{agreement, cleansing, quality};
+use crate::args::{Agreement, Cleansing, LabelArgs, Quality, ShardArgs};
 use crate::commands::recording::seeds::parse_seeds;
-use crate::commands::sharding::{EXPERIMENT, begin, part_name, shard};
-use crate::commands::{Outcome, Usage};
-use hindcast_analyzer::shards::Request;
+use crate::commands::sharding::{EXPERIMENT, begin, file_name, part_name, shard};
+use crate::commands::{Outcome, Usage, ends_in};
+use hindcast_analyzer::shards::{Request, digest};
 
 /// An experiment over seeds whose rows are in a file.
 pub(super) trait OverSeeds: Clone + std::fmt::Debug {
@@ -19,10 +22,14 @@ pub(super) trait OverSeeds: Clone + std::fmt::Debug {
     fn of(self, seeds: String, out: PathBuf) -> Self;
     /// The same experiment without the options that no row depends on.
     fn question(self) -> Self;
+    /// The tasks that are trained.
+    fn tasks(&self) -> anyhow::Result<Vec<Task>>;
+    /// Files of labels of the user's own.
+    fn labels(&self) -> LabelArgs;
 }
 
 macro_rules! over_seeds {
-    ($args:ty, $name:literal, $($unrelated:ident),*) => {
+    ($args:ty, $name:literal, $tasks:path, $labels:expr, [$($unrelated:ident),*]) => {
         impl OverSeeds for $args {
             const NAME: &str = $name;
             fn shard(&self) -> &ShardArgs {
@@ -41,6 +48,13 @@ macro_rules! over_seeds {
                 $(self.$unrelated = Default::default();)*
                 self
             }
+            fn tasks(&self) -> anyhow::Result<Vec<Task>> {
+                $tasks(self)
+            }
+            fn labels(&self) -> LabelArgs {
+                let labels: fn(&$args) -> LabelArgs = $labels;
+                labels(self)
+            }
         }
     };
 }
@@ -48,15 +62,24 @@ macro_rules! over_seeds {
 over_seeds!(
     Agreement,
     "agreement",
-    data,
-    seeds,
-    out,
-    figures,
-    threads,
-    shard
+    agreement::tasks,
+    |_| LabelArgs::default(),
+    [data, seeds, out, figures, threads, shard]
 );
-over_seeds!(Cleansing, "cleansing", data, seeds, out, figures, shard);
-over_seeds!(Quality, "quality", data, seeds, out, shard);
+over_seeds!(
+    Cleansing,
+    "cleansing",
+    cleansing::tasks,
+    |args| args.own.clone(),
+    [data, own, seeds, out, figures, shard]
+);
+over_seeds!(
+    Quality,
+    "quality",
+    quality::tasks,
+    |args| args.own.clone(),
+    [data, own, seeds, out, shard]
+);
 
 /// Runs an experiment, or the shard of it that the command line asks for.
 pub(super) fn run<A: OverSeeds>(
@@ -70,12 +93,26 @@ pub(super) fn run<A: OverSeeds>(
         Usage("--shard writes a part of the rows of --out: give --out FILE.csv".to_owned())
     })?;
     let seeds: Vec<u64> = parse_seeds(args.seeds())?.collect();
-    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    ends_in("--out", out, "csv")?;
+    let name = file_name(out)?;
     let units = seeds.iter().map(u64::to_string).collect();
-    let question = format!("{:?}", args.clone().question());
-    let request = Request::new(EXPERIMENT, &name, shard.of, "seeds", units)
+    let labels = args.labels();
+    let digest_of = |path: &Option<PathBuf>| path.as_deref().map(digest).transpose();
+    // One option per line, so that a message can name the one that differs.
+    let options = format!("{:#?}", args.clone().question());
+    let options: Vec<&str> = options.lines().map(str::trim).collect();
+    let tasks = args.tasks()?;
+    let tasks = tasks
+        .iter()
+        .map(Task::to_toml)
+        .collect::<Result<Vec<_>, _>>()?;
+    let tasks: Vec<Vec<&str>> = tasks.iter().map(|task| task.lines().collect()).collect();
+    let request = Request::new(EXPERIMENT, name, shard.of, "seeds", units)
         .with("experiment", A::NAME)
-        .with("command line", question);
+        .with("options", options)
+        .with("tasks", tasks)
+        .with("labels (--labels)", digest_of(&labels.labels)?)
+        .with("known true labels (--truth)", digest_of(&labels.truth)?);
     let Some(work) = begin(out, shard, request, false)? else {
         return Ok(Outcome::Fine);
     };

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{COUNTERFACTUAL, EXPERIMENT, INFLUENCE, RECORD, part_name};
 use crate::args::Merge;
-use crate::commands::Outcome;
+use crate::commands::{Outcome, Usage};
 use crate::terminal;
 use crate::terminal::{field, say};
 use crate::words::counted;
@@ -20,6 +20,18 @@ use hindcast_analyzer::shards::{Part, Parts, ShardFolder};
 use hindcast_analyzer::{ScoreMetadata, ScoreTable};
 
 pub(crate) fn run(args: &Merge) -> anyhow::Result<Outcome> {
+    if !args.shards.is_dir() {
+        let beside = ShardFolder::beside(&args.shards);
+        let hint = if beside.path().is_dir() {
+            format!("; did you mean {}?", beside.path().display())
+        } else {
+            String::new()
+        };
+        bail!(
+            "{}: expected a folder of shards{hint}",
+            args.shards.display()
+        );
+    }
     let folder = ShardFolder::at(&args.shards);
     let (request, _) = folder.complete()?;
     if request.verb == RECORD {
@@ -30,6 +42,7 @@ pub(crate) fn run(args: &Merge) -> anyhow::Result<Outcome> {
     }
     let parts = Parts::read(&folder)?;
     let out = out(args, &parts)?;
+    check_out(args, &parts, &out)?;
     let cannot = || format!("cannot write {}", out.display());
     match parts.request.verb.as_str() {
         INFLUENCE => {
@@ -70,6 +83,32 @@ fn out(args: &Merge, parts: &Parts) -> anyhow::Result<PathBuf> {
             args.shards.display()
         ),
     }
+}
+
+/// Refuses a result inside the folder of shards, and one whose name ends otherwise than the command's --out.
+fn check_out(args: &Merge, parts: &Parts, out: &Path) -> anyhow::Result<()> {
+    let expected = Path::new(&parts.request.out).extension();
+    if out.extension() != expected {
+        return Err(Usage(format!(
+            "--out {}: expected a name that ends in .{}, as that of the shards",
+            out.display(),
+            expected.unwrap_or_default().to_string_lossy()
+        ))
+        .into());
+    }
+    output::folder_of(out).with_context(|| format!("cannot write {}", out.display()))?;
+    let parent = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let (parent, shards) = (parent.canonicalize()?, args.shards.canonicalize()?);
+    if parent.starts_with(&shards) {
+        bail!(
+            "cannot write {}: it lies in the folder of shards: choose a path outside of it",
+            out.display()
+        );
+    }
+    Ok(())
 }
 
 /// The files of the parts that have any work.
@@ -128,7 +167,20 @@ fn rows(parts: &Parts, out: &Path, replace: bool) -> anyhow::Result<()> {
         joined.push_str(rows);
     }
     output::outside_of_runs(out)?;
-    if !replace && out.exists() && std::fs::read(out)? != joined.as_bytes() {
+    let there = if out.exists() {
+        let text = std::fs::read_to_string(out);
+        Some(text.context("it isn't a table of this experiment")?)
+    } else {
+        None
+    };
+    let header = |text: &str| text.lines().next().map(str::to_owned);
+    if there
+        .as_deref()
+        .is_some_and(|there| !there.is_empty() && header(there) != header(&joined))
+    {
+        bail!("it isn't a table of this experiment: choose another path");
+    }
+    if !replace && there.is_some_and(|there| there != joined) {
         bail!("{}", other(out));
     }
     Ok(output::replace_checked(out, |to| {

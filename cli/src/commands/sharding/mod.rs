@@ -5,7 +5,7 @@ pub(crate) mod merge;
 mod work;
 
 pub(crate) use asked::shard;
-pub(crate) use work::{Work, begin, part_name};
+pub(crate) use work::{Work, begin, file_name, part_name};
 
 /// The verb of `experiment` in the request of shards.
 pub(crate) const EXPERIMENT: &str = "experiment";

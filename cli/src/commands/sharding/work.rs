@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::commands::Usage;
 use crate::terminal;
 use crate::terminal::{field, say};
-use crate::words::duration;
+use crate::words::{duration, quoted};
 use hindcast_analyzer::shards::{
     Begun, Published, Request, Shard, ShardFolder, ShardPlace, ShardRecord,
 };
@@ -82,6 +83,17 @@ impl Work {
     }
 }
 
+/// The name of the file that the parts are merged to, which stands in their request.
+pub(crate) fn file_name(out: &Path) -> Result<&str, Usage> {
+    let name = out.file_name().and_then(|name| name.to_str());
+    name.ok_or_else(|| {
+        Usage(format!(
+            "--out {}: with --shard, expected the name of a file in UTF-8",
+            out.display()
+        ))
+    })
+}
+
 /// The name of a part's file, which has the extension of the merged one.
 pub(crate) fn part_name(out: &Path) -> String {
     match out.extension() {
@@ -102,7 +114,8 @@ fn of_all(units: &Range<usize>, request: &Request) -> String {
 /// Where and in what time a part was computed.
 fn by(record: &ShardRecord) -> String {
     let hosts = record.sittings.iter().map(|sitting| sitting.host.as_str());
-    let hosts: Vec<&str> = hosts.collect();
+    let mut hosts: Vec<&str> = hosts.collect();
+    hosts.dedup();
     let time = std::time::Duration::from_secs(record.seconds());
     format!("{} in {}", hosts.join(" and "), duration(time))
 }
@@ -134,9 +147,10 @@ fn tell(
     let done = complete.len();
     let all = request.of as usize;
     if done == all {
+        let folder = quoted(&folder.path().display().to_string());
         say!(
-            "all {all} shards are complete; next: hindcast merge {}",
-            field(folder.path().display())
+            "{done} of {all} shards are complete; next: hindcast merge {}",
+            field(folder)
         );
     } else {
         say!("{done} of {all} shards are complete");

@@ -53,7 +53,12 @@ fn four_shards_by_two_processes_of_which_one_is_killed_give_the_bytes_of_one_pro
     if begun {
         // While it is paused, it still has its shard.
         let busy = influence("scores.csv", &["--shard", "1/4"]);
-        says(dir, &busy, 1, &["another process computes this shard"]);
+        says(
+            dir,
+            &busy,
+            1,
+            &["another process computes shard 1 at the moment"],
+        );
         end_by(&killed, Signal::KILL);
     }
     let _ = killed.wait().unwrap();
@@ -90,7 +95,7 @@ fn four_shards_by_two_processes_of_which_one_is_killed_give_the_bytes_of_one_pro
 }
 
 #[test]
-fn a_shard_of_another_command_and_a_changed_file_are_refused() {
+fn a_shard_of_another_command_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -144,6 +149,7 @@ fn a_shard_of_another_command_and_a_changed_file_are_refused() {
     );
     for (bad, said) in [
         (&["--shard", "3/3"][..], "expected I/N"),
+        (&["--shard", "0/4294967295"], "N at most 100000"),
         (&["--shard", "auto"], "SLURM_ARRAY_TASK_ID"),
         (&["--shard", "0/3", "--resume"], "continues the work"),
         (&["--shard", "0/3", "--picture", "p.png"], "--picture"),
@@ -158,10 +164,16 @@ fn a_shard_of_another_command_and_a_changed_file_are_refused() {
         dir,
         &influence("other.csv", &["--shard", "0/3"]),
         1,
-        &["holds other files"],
+        &["there is no shards.json in it, and other files are"],
     );
+}
 
-    for shard in ["1/3", "2/3"] {
+#[test]
+fn changed_parts_and_wrong_places_of_the_result_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    for shard in ["0/3", "1/3", "2/3"] {
         fine(dir, &influence("s.csv", &["--shard", shard]));
     }
     let part = dir.join("s.csv.shards/shard-1/part.csv");
@@ -171,9 +183,29 @@ fn a_shard_of_another_command_and_a_changed_file_are_refused() {
         dir,
         &["merge", "s.csv.shards"],
         1,
-        &["shard-1/part.csv", "was changed"],
+        &["shard-1: part.csv was changed", "compute the shard again"],
     );
     fs::write(&part, text).unwrap();
+    let inside = [
+        "merge",
+        "s.csv.shards",
+        "--out",
+        "s.csv.shards/shard-1/part.csv",
+        "--replace",
+    ];
+    says(dir, &inside, 1, &["it lies in the folder of shards"]);
+    says(
+        dir,
+        &["merge", "s.csv.shards", "--out", "s.jsonl"],
+        2,
+        &["ends in .csv"],
+    );
+    says(
+        dir,
+        &["merge", "s.csv"],
+        1,
+        &["expected a folder of shards; did you mean s.csv.shards?"],
+    );
     fine(dir, &["merge", "s.csv.shards"]);
     // A table of another question isn't replaced.
     fine(dir, &["influence", "run", "--out", "t.csv"]);
@@ -181,6 +213,62 @@ fn a_shard_of_another_command_and_a_changed_file_are_refused() {
     says(dir, &over, 1, &["t.csv holds another result", "--replace"]);
     fine(dir, &[&over[..], &["--replace"]].concat());
     same_bytes(dir, "t.csv", "s.csv");
+}
+
+/// A process may be killed at any moment, also while it gives its part the name. Whatever it leaves, the same command continues.
+#[test]
+fn what_a_killed_process_leaves_never_blocks_its_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &influence("whole.csv", &[]));
+    let shards = dir.join("k.csv.shards");
+    let shard = |k: &str| fine(dir, &influence("k.csv", &["--shard", k]));
+    shard("0/2");
+    shard("1/2");
+    type Left<'a> = &'a dyn Fn(&Path);
+    let left: [Left<'_>; 4] = [
+        // Killed before the folder got its name.
+        &|_| {},
+        // … with temporary files.
+        &|hidden| fs::write(hidden.join("part.csv.4000000.tmp"), "half").unwrap(),
+        // A crash of the machine may leave empty or cut files.
+        &|hidden| fs::write(hidden.join("sittings.json"), "").unwrap(),
+        &|hidden| fs::write(hidden.join("part.csv.sweep.safetensors"), "junk").unwrap(),
+    ];
+    for (case, leave) in left.iter().enumerate() {
+        let hidden = shards.join(".shard-1");
+        fs::rename(shards.join("shard-1"), &hidden).unwrap();
+        leave(&hidden);
+        shard("1/2");
+        let names = fs::read_dir(shards.join("shard-1")).unwrap();
+        let mut names: Vec<String> = names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            ["part.csv", "part.csv.meta.json", "shard.json"],
+            "{case}"
+        );
+        fine(dir, &["merge", "k.csv.shards"]);
+        same_bytes(dir, "k.csv", "whole.csv");
+    }
+    // A damaged record says what to do.
+    fs::write(shards.join("shard-1/shard.json"), "{").unwrap();
+    says(
+        dir,
+        &["merge", "k.csv.shards"],
+        1,
+        &["no readable record", "remove this folder"],
+    );
+    fs::remove_dir_all(shards.join("shard-1")).unwrap();
+    shard("1/2");
+    fine(dir, &["merge", "k.csv.shards"]);
+    same_bytes(dir, "k.csv", "whole.csv");
+    fs::remove_file(shards.join("shards.json")).unwrap();
+    let again = influence("k.csv", &["--shard", "1/2"]);
+    says(dir, &again, 1, &["put that file back"]);
 }
 
 #[test]
@@ -339,6 +427,35 @@ fn seeds_are_divided_and_runs_need_no_merge() {
     }
     let said = fine(dir, &["merge", "rows.csv.shards"]);
     assert!(said.contains("rows.csv: 3 seeds from 2 shards"), "{said}");
+    // A task that was edited meanwhile is another experiment, and so are other options.
+    fs::write(dir.join("t.toml"), fine(dir, &["task", "show", "digits"])).unwrap();
+    let edited = measure
+        .iter()
+        .map(|word| if *word == "digits" { "t.toml" } else { word });
+    let edited: Vec<&str> = edited.chain(["--out", "t.csv"]).collect();
+    fine(dir, &[&edited[..], &["--shard", "0/2"]].concat());
+    let task = fs::read_to_string(dir.join("t.toml")).unwrap();
+    let rate = task
+        .lines()
+        .find(|line| line.starts_with("learning_rate"))
+        .unwrap();
+    fs::write(
+        dir.join("t.toml"),
+        task.replace(rate, "learning_rate = 0.3"),
+    )
+    .unwrap();
+    let said = ["its tasks", "learning_rate = 0.3"];
+    says(dir, &[&edited[..], &["--shard", "1/2"]].concat(), 1, &said);
+    let other = [
+        &measure[..],
+        &["--out", "rows.csv", "--shard", "0/2", "--at", "mean"],
+    ]
+    .concat();
+    says(dir, &other, 1, &["its options", "at: Mean"]);
+    fs::write(dir.join("mine.csv"), "precious\n").unwrap();
+    let over = ["merge", "rows.csv.shards", "--out", "mine.csv", "--replace"];
+    says(dir, &over, 1, &["isn't a table of this experiment"]);
+
     // The last column is the time of the measurement.
     let rows = |name: &str| {
         let text = fs::read_to_string(dir.join(name)).unwrap();

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::question::Question;
-use crate::commands::sharding::COUNTERFACTUAL;
+use crate::commands::sharding::{COUNTERFACTUAL, file_name};
+use hindcast_analyzer::scores::QueryMetadata;
 use hindcast_analyzer::shards::{Request, Shard};
 
 /// Everything that the results depend on.
@@ -22,15 +23,18 @@ pub(super) fn request(
         table,
         ..
     } = question;
-    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    let name = file_name(out)?;
     let told = |set: &Vec<u64>| match set.as_slice() {
         [one] => one.to_string(),
         several => format!("{} examples", several.len()),
     };
     let removals = sets.iter().map(told).collect();
-    let predicted_from = table.as_ref().map(|table| table.metadata.queries.clone());
+    let predicted_from = table.as_ref().map(|table| {
+        let of = |query: &QueryMetadata| format!("{} = {}", query.name, query.value);
+        table.metadata.queries.iter().map(of).collect::<Vec<_>>()
+    });
     Ok(
-        Request::new(COUNTERFACTUAL, &name, shard.of, "removals", removals)
+        Request::new(COUNTERFACTUAL, name, shard.of, "removals", removals)
             .with("run", run.head())
             .with("sets", serde_json::to_value(sets)?)
             .with("query", asked_at.query.to_string())
@@ -45,7 +49,7 @@ pub(super) fn request(
             )
             .with("unverified", args.check.unverified)
             .with(
-                "queries of the table",
+                "table of predictions",
                 serde_json::to_value(predicted_from)?,
             ),
     )

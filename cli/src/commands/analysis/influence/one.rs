@@ -44,6 +44,7 @@ pub(super) fn settings<'a>(args: &'a Influence, asked: &Asked, table: &Path) -> 
         }),
         memory: asked.memory,
         quiet: false,
+        shard: asked.shard.is_some(),
         check: Some(args.check.clone()),
     }
 }
