@@ -1,7 +1,7 @@
 //! Reads what a run contains from its trace, for `info` and for the report.
 
 use hindcast_format::layout::DType;
-use hindcast_format::{DataIdentity, FrozenTensor, RunInfo, Status, Trace, hex};
+use hindcast_format::{DataIdentity, FrozenTensor, RunInfo, SegmentSize, Status, Trace, hex};
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 
@@ -25,13 +25,15 @@ pub(crate) struct Contents {
 impl Contents {
     pub fn of(trace: &Trace) -> Contents {
         let sizes = trace.sizes();
+        // A forged manifest may list any sizes.
+        let sum = |of: fn(&SegmentSize) -> u64| sizes.iter().map(of).fold(0, u64::saturating_add);
         let parameters = trace.layout().parameters().iter();
         Contents {
             task: task_name(trace.info()),
-            steps: sizes.iter().map(|s| s.recorded).sum(),
-            gaps: sizes.iter().map(|s| s.gaps).sum(),
-            stored_bytes: sizes.iter().map(|s| s.stored_bytes).sum(),
-            raw_bytes: sizes.iter().map(|s| s.raw_bytes).sum(),
+            steps: sum(|s| s.recorded),
+            gaps: sum(|s| s.gaps),
+            stored_bytes: sum(|s| s.stored_bytes),
+            raw_bytes: sum(|s| s.raw_bytes),
             parameters: parameters.map(|t| t.elements() as u64).sum(),
             head: trace.head_digest().map(|d| hex(&d)),
         }

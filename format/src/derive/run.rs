@@ -163,7 +163,7 @@ pub fn derive_storage(
         Derive::Prune(_) | Derive::Redact(_) => None,
     };
     // The run is written, and read back beside the original.
-    let total = 2 * trace.parts.iter().map(|p| p.steps + p.gaps).sum::<u64>();
+    let total = trace.entries().saturating_mul(2);
     let mut done = 0;
     let mut tick = || {
         done = total.min(done + 1);

@@ -59,7 +59,8 @@ pub(super) fn counters(trace: &Trace, losses: &[Loss]) -> BTreeMap<String, u64> 
     ] {
         let lost = count(kind);
         if lost > 0 {
-            *counters.entry(name.to_owned()).or_default() += lost;
+            let counter: &mut u64 = counters.entry(name.to_owned()).or_default();
+            *counter = counter.saturating_add(lost);
         }
     }
     counters

@@ -149,7 +149,8 @@ pub(super) fn add(losses: &mut Vec<Loss>, loss: Loss) {
         }
         if last.steps.end == loss.steps.start {
             last.steps.end = loss.steps.end;
-            last.others += u64::from(last.why != loss.why) + loss.others;
+            let more = u64::from(last.why != loss.why).saturating_add(loss.others);
+            last.others = last.others.saturating_add(more);
             for tensor in loss.tensors {
                 if last.tensors.len() < NAMED && !last.tensors.contains(&tensor) {
                     last.tensors.push(tensor);

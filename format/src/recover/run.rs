@@ -100,7 +100,7 @@ fn recover_between(
     trace.afford(Work::Recover)?;
     let checked = verify_storage(source)?;
     // The run is surveyed, written, and read back.
-    let total = 3 * trace.parts.iter().map(|p| p.steps + p.gaps).sum::<u64>();
+    let total = trace.entries().saturating_mul(3);
     let mut done = 0;
     let mut tick = || {
         done = total.min(done + 1);

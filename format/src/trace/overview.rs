@@ -216,6 +216,12 @@ impl Trace {
             .map(|p| p.range.start)
     }
 
+    /// How many steps and gaps the segments list. A forged manifest may list any number.
+    pub(crate) fn entries(&self) -> u64 {
+        let of = |p: &Part| p.steps.saturating_add(p.gaps);
+        self.parts.iter().map(of).fold(0, u64::saturating_add)
+    }
+
     /// Stored and uncompressed bytes of each segment.
     pub fn sizes(&self) -> Vec<SegmentSize> {
         let raw = self.layout().frame_bytes() as u64;
@@ -226,7 +232,8 @@ impl Trace {
             recorded: p.steps,
             gaps: p.gaps,
             stored_bytes: p.bytes,
-            raw_bytes: raw * (p.steps + u64::from(p.is_final)),
+            // A forged manifest may list any number of steps.
+            raw_bytes: raw.saturating_mul(p.steps.saturating_add(u64::from(p.is_final))),
             sealed: p.sealed,
         };
         self.parts.iter().map(size).collect()

@@ -158,24 +158,29 @@ fn verify_once(
     }
     report.files(&trace, &there_before)?;
     let mut checker = Checker::new(&trace)?;
-    let total = parts.iter().map(|p| p.bytes).sum();
-    let others = trace.parts.iter().map(|p| p.bytes).sum::<u64>() - total;
+    // A forged manifest may list any sizes.
+    let bytes_of = |parts: &[&Part]| {
+        let of = parts.iter().map(|p| p.bytes);
+        of.fold(0, u64::saturating_add)
+    };
+    let total = bytes_of(&parts);
+    let others = bytes_of(&trace.parts.iter().collect::<Vec<_>>()).saturating_sub(total);
     report.bytes = report.bytes.saturating_sub(others);
-    let (mut before, mut outrun) = (0, false);
+    let (mut before, mut outrun) = (0u64, false);
     for part in parts {
         if steps.is_some() {
             checker.skip_to(part);
         }
         let there = checker.segment(part, &mut report, &mut |within| {
-            progress(before + within, total);
+            progress(before.saturating_add(within), total);
         })?;
         outrun |= !there;
         if there {
             report.segments += 1;
-            report.steps += part.steps;
-            report.gaps += part.gaps;
+            report.steps = report.steps.saturating_add(part.steps);
+            report.gaps = report.gaps.saturating_add(part.gaps);
         }
-        before += part.bytes;
+        before = before.saturating_add(part.bytes);
         progress(before, total);
     }
     for what in trace.unknown_ends() {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use hindcast_format::{
-    LossKind, MANIFEST, Manifest, MemStorage, RunWriter, SegmentPolicy, Severity, Storage,
-    VerifyReport, verify_storage,
+    LossKind, MANIFEST, Manifest, MemStorage, RunWriter, SegmentPolicy, SegmentSize, Severity,
+    Storage, VerifyReport, verify_storage,
 };
 
 use crate::common::*;
@@ -459,4 +459,34 @@ fn a_run_whose_only_segment_is_refused_is_not_discarded_as_empty() {
     // Without that file there is no step, and the run is removed.
     foreign.remove("seg-00000000.hcs").unwrap();
     assert!(RunWriter::discard_empty(&shared).unwrap());
+}
+
+#[test]
+fn enormous_numbers_in_a_manifest_are_damage_and_not_an_overflow() {
+    let (storage, truth) = recorded(&plan(End::Finish));
+    let far = u64::MAX - 1;
+    let edits: [Edit; 2] = [
+        ("more steps than bytes could hold", |m| {
+            let last = m.segments.len() - 2;
+            m.segments[last].steps = u64::MAX - 1 - m.segments[last].first_step;
+            for segment in &mut m.segments[last..] {
+                segment.end_step = u64::MAX - 1;
+            }
+            m.segments[last + 1].first_step = u64::MAX - 1;
+        }),
+        ("more bytes than a disk could hold", |m| {
+            for segment in &mut m.segments {
+                segment.bytes = u64::MAX - 1;
+            }
+        }),
+    ];
+    for (what, edit) in edits {
+        let image = edited(&storage, edit);
+        let sizes = open(&image).unwrap().sizes();
+        let most = |of: fn(&SegmentSize) -> u64| sizes.iter().map(of).max().unwrap();
+        assert!(most(|s| s.stored_bytes.max(s.raw_bytes)) >= far, "{what}");
+        assert!(!verified(&image).is_ok(), "{what}");
+        let (trace, _) = recovered_from(&image).unwrap();
+        assert_eq!(check_forward(&trace, &truth).len() as u64, STEPS, "{what}");
+    }
 }
