@@ -67,10 +67,10 @@ pub const VECTOR: Kind = Kind {
     what: "a query's vector (safetensors)",
     most: 129 * GIB,
 };
-/// A table of scores.
+/// A table of scores, which is read row by row.
 pub const TABLE: Kind = Kind {
     what: "a table of scores",
-    most: 16 * GIB,
+    most: 4096 * GIB,
 };
 /// The metadata file of a table of scores.
 pub const METADATA: Kind = Kind {

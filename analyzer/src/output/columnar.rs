@@ -9,22 +9,30 @@ use arrow_schema::{Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 use super::WRITER;
 
-/// Number of rows in a row group, which is in memory until it is complete.
+/// Largest number of rows in a row group.
 const GROUP: usize = 1 << 17;
+/// Largest number of bytes in it, approximately.
+const GROUP_BYTES: usize = 64 << 20;
 
 /// The settings of a file of the run with this head digest. `key` names the kind of table.
 pub(crate) fn properties(key: &str, run: &str) -> WriterProperties {
     let mark = KeyValue::new(key.to_owned(), run.to_owned());
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(GROUP))
+    grouped()
         .set_key_value_metadata(Some(vec![mark]))
         .set_created_by(WRITER.to_owned())
         .build()
+}
+
+/// The settings that all files share: compressed row groups, each of which is in memory until it is complete.
+pub(crate) fn grouped() -> WriterPropertiesBuilder {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(GROUP))
+        .set_max_row_group_bytes(Some(GROUP_BYTES))
 }
 
 /// Writes a whole table. `names` are those of the columns, separated by commas. Only the columns in `filled` have a value in

@@ -1,79 +1,140 @@
 //! Tables as Parquet files, read and written by the `arrow` crates.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
+use std::rc::Rc;
 use std::sync::Arc;
 
+use arrow_array::builder::{Float64Builder, StringBuilder, UInt64Builder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
-use super::columns::{Cell, Header, cell, fill};
-use super::{ScoreMetadata, ScoreRow, ScoreTable};
+use super::columns::{Cell, Column, Header, ReadRows, cell, fill};
+use super::text::RowSink;
+use super::{ScoreMetadata, ScoreRow};
+use crate::output::columnar::grouped;
 
-impl ScoreTable {
-    /// Writes one row group with the CSV's columns (zstd). Missing scores are null.
-    pub(super) fn write_parquet(&self, to: impl Write + Send) -> Result<(), String> {
-        let columns = self.columns();
-        let mut fields = Vec::with_capacity(columns.len());
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
-        for (name, column) in &columns {
-            let (array, data_type): (ArrayRef, DataType) = match column {
-                text if text.is_text() => {
-                    let texts = self.rows.iter().map(|r| match cell(r, *column) {
-                        Cell::Text(text) => Some(text),
-                        _ => None,
-                    });
-                    (Arc::new(texts.collect::<StringArray>()), DataType::Utf8)
-                }
-                whole if whole.is_whole() => {
-                    let values = self.rows.iter().map(|r| match cell(r, *column) {
-                        Cell::Integer(i) => i,
-                        _ => 0,
-                    });
-                    (
-                        Arc::new(UInt64Array::from_iter_values(values)),
-                        DataType::UInt64,
-                    )
-                }
-                _ => {
-                    let values = self.rows.iter().map(|r| match cell(r, *column) {
-                        Cell::Number(x) => x,
-                        _ => None,
-                    });
-                    (
-                        Arc::new(values.collect::<Float64Array>()),
-                        DataType::Float64,
-                    )
-                }
-            };
-            fields.push(Field::new(name, data_type, array.is_nullable()));
-            arrays.push(array);
+/// Number of rows that are made into columns at a time, and read at a time.
+const BATCH: usize = 1 << 12;
+
+/// A Parquet table with the CSV's columns, in row groups (zstd). Missing scores are null.
+pub(super) struct ParquetSink<W: Write + Send> {
+    writer: ArrowWriter<W>,
+    schema: Arc<Schema>,
+    columns: Vec<(Column, Values)>,
+    /// Number of rows in the columns.
+    rows: usize,
+}
+
+/// The values of a column until they are written.
+enum Values {
+    Text(StringBuilder),
+    Whole(UInt64Builder),
+    Number(Float64Builder),
+}
+
+impl Values {
+    fn of(column: Column) -> Self {
+        if column.is_text() {
+            Values::Text(StringBuilder::new())
+        } else if column.is_whole() {
+            Values::Whole(UInt64Builder::new())
+        } else {
+            Values::Number(Float64Builder::new())
         }
-        let schema = Arc::new(Schema::new(fields));
-        let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| e.to_string())?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .build();
-        let mut writer =
-            ArrowWriter::try_new(to, schema, Some(properties)).map_err(|e| e.to_string())?;
-        writer.write(&batch).map_err(|e| e.to_string())?;
-        writer.close().map_err(|e| e.to_string())?;
-        Ok(())
+    }
+
+    fn data_type(&self) -> DataType {
+        match self {
+            Values::Text(_) => DataType::Utf8,
+            Values::Whole(_) => DataType::UInt64,
+            Values::Number(_) => DataType::Float64,
+        }
+    }
+
+    fn push(&mut self, cell: Cell) {
+        match (self, cell) {
+            (Values::Text(values), Cell::Text(text)) => values.append_value(text),
+            (Values::Text(values), _) => values.append_value(""),
+            (Values::Whole(values), Cell::Integer(i)) => values.append_value(i),
+            (Values::Whole(values), _) => values.append_value(0),
+            (Values::Number(values), Cell::Number(x)) => values.append_option(x),
+            (Values::Number(values), _) => values.append_null(),
+        }
+    }
+
+    fn take(&mut self) -> ArrayRef {
+        match self {
+            Values::Text(values) => Arc::new(values.finish()),
+            Values::Whole(values) => Arc::new(values.finish()),
+            Values::Number(values) => Arc::new(values.finish()),
+        }
     }
 }
 
-/// Reads a table. Columns with other names are ignored. A column of the wrong type, and a whole number
+impl<W: Write + Send> ParquetSink<W> {
+    pub fn new(to: W, columns: Vec<(String, Column)>) -> io::Result<Self> {
+        let mut properties = grouped();
+        let mut fields = Vec::with_capacity(columns.len());
+        let mut values = Vec::with_capacity(columns.len());
+        for (name, column) in columns {
+            let of = Values::of(column);
+            let is_number = matches!(of, Values::Number(_));
+            if is_number {
+                // Hardly two scores are equal, so a dictionary would only take time and memory.
+                let path = ColumnPath::new(vec![name.clone()]);
+                properties = properties.set_column_dictionary_enabled(path, false);
+            }
+            fields.push(Field::new(name, of.data_type(), is_number));
+            values.push((column, of));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let writer = ArrowWriter::try_new(to, schema.clone(), Some(properties.build()));
+        Ok(ParquetSink {
+            writer: writer.map_err(io::Error::other)?,
+            schema,
+            columns: values,
+            rows: 0,
+        })
+    }
+
+    /// Writes the values of the columns.
+    fn flush(&mut self) -> io::Result<()> {
+        let arrays = self.columns.iter_mut().map(|(_, values)| values.take());
+        let batch = RecordBatch::try_new(self.schema.clone(), arrays.collect());
+        self.rows = 0;
+        self.writer
+            .write(&batch.map_err(io::Error::other)?)
+            .map_err(io::Error::other)
+    }
+}
+
+impl<W: Write + Send> RowSink for ParquetSink<W> {
+    fn push(&mut self, row: &ScoreRow) -> io::Result<()> {
+        for (column, values) in &mut self.columns {
+            values.push(cell(row, *column));
+        }
+        self.rows += 1;
+        if self.rows == BATCH {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.writer.finish().map(drop).map_err(io::Error::other)
+    }
+}
+
+/// Reads the header of a table. Columns with other names are ignored. A column of the wrong type, and a whole number
 /// that is null, are refused by name.
-pub(super) fn read(
-    from: File,
-    metadata: Option<&ScoreMetadata>,
-) -> Result<(Header, Vec<ScoreRow>), String> {
+pub(super) fn read(from: File, metadata: Option<&ScoreMetadata>) -> Result<ReadRows, String> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(from).map_err(|e| e.to_string())?;
     let names: Vec<String> = builder
         .schema()
@@ -81,51 +142,76 @@ pub(super) fn read(
         .iter()
         .map(|f| f.name().clone())
         .collect();
-    let header = Header::read(names.iter().map(String::as_str), metadata)?;
-    let mut rows = Vec::new();
-    for batch in builder.build().map_err(|e| e.to_string())? {
-        let batch = batch.map_err(|e| e.to_string())?;
-        let start = rows.len();
-        rows.resize_with(start + batch.num_rows(), || header.blank());
-        for ((column, array), name) in header.columns.iter().zip(batch.columns()).zip(&names) {
-            let Some(column) = *column else { continue };
-            let wrong = |expected: &str| {
-                format!(
-                    "column `{name}` is {}, expected {expected}",
-                    array.data_type()
-                )
+    let header = Rc::new(Header::read(names.iter().map(String::as_str), metadata)?);
+    let batches = builder.with_batch_size(BATCH).build();
+    let mut batches = batches.map_err(|e| e.to_string())?;
+    let of = header.clone();
+    let mut start = 0;
+    let mut rows = Vec::new().into_iter();
+    let next = move || -> Result<Option<ScoreRow>, String> {
+        loop {
+            if let Some(row) = rows.next() {
+                return Ok(Some(row));
+            }
+            let Some(batch) = batches.next() else {
+                return Ok(None);
             };
-            for (i, row) in rows[start..].iter_mut().enumerate() {
-                let cell = match column {
-                    // Other programs write an empty text as null.
-                    text if text.is_text() => {
-                        let text = array.as_string_opt::<i32>().ok_or_else(|| wrong("text"))?;
-                        let value = if text.is_null(i) { "" } else { text.value(i) };
-                        Cell::Text(value.to_owned())
-                    }
-                    whole if whole.is_whole() => {
-                        let whole = array
-                            .as_primitive_opt::<UInt64Type>()
-                            .ok_or_else(|| wrong("unsigned 64-bit integers"))?;
-                        if whole.is_null(i) {
-                            return Err(format!(
-                                "row {}: column `{name}` has no value, expected {}",
-                                start + i + 1,
-                                column.expects()
-                            ));
-                        }
-                        Cell::Integer(whole.value(i))
-                    }
-                    _ => {
-                        let number = array
-                            .as_primitive_opt::<Float64Type>()
-                            .ok_or_else(|| wrong("64-bit floats"))?;
-                        Cell::Number((!number.is_null(i)).then(|| number.value(i)))
-                    }
-                };
-                fill(row, column, cell)?;
+            let batch = batch.map_err(|e| e.to_string())?;
+            rows = rows_of(&batch, &of, &names, start)?.into_iter();
+            start += batch.num_rows();
+        }
+    };
+    let mut next = next;
+    Ok((
+        header,
+        Box::new(std::iter::from_fn(move || next().transpose())),
+    ))
+}
+
+/// The rows of a batch, of which the first has the number `start` in the file.
+fn rows_of(
+    batch: &RecordBatch,
+    header: &Header,
+    names: &[String],
+    start: usize,
+) -> Result<Vec<ScoreRow>, String> {
+    let mut rows: Vec<ScoreRow> = (0..batch.num_rows()).map(|_| header.blank()).collect();
+    for ((column, array), name) in header.columns.iter().zip(batch.columns()).zip(names) {
+        let Some(column) = *column else { continue };
+        let wrong = |expected: &str| {
+            format!(
+                "column `{name}` is {}, expected {expected}",
+                array.data_type()
+            )
+        };
+        if column.is_text() {
+            let texts = array.as_string_opt::<i32>().ok_or_else(|| wrong("text"))?;
+            for (row, text) in rows.iter_mut().zip(texts) {
+                // Other programs write an empty text as null.
+                fill(row, column, Cell::Text(text.unwrap_or("").to_owned()))?;
+            }
+        } else if column.is_whole() {
+            let whole = array
+                .as_primitive_opt::<UInt64Type>()
+                .ok_or_else(|| wrong("unsigned 64-bit integers"))?;
+            for (i, (row, value)) in rows.iter_mut().zip(whole).enumerate() {
+                let value = value.ok_or_else(|| {
+                    format!(
+                        "row {}: column `{name}` has no value, expected {}",
+                        start + i + 1,
+                        column.expects()
+                    )
+                })?;
+                fill(row, column, Cell::Integer(value))?;
+            }
+        } else {
+            let numbers = array
+                .as_primitive_opt::<Float64Type>()
+                .ok_or_else(|| wrong("64-bit floats"))?;
+            for (row, value) in rows.iter_mut().zip(numbers) {
+                fill(row, column, Cell::Number(value))?;
             }
         }
     }
-    Ok((header, rows))
+    Ok(rows)
 }

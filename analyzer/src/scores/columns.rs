@@ -1,5 +1,7 @@
 //! The columns of a table, the same in every file format.
 
+use std::rc::Rc;
+
 use super::{Refined, RefinedBy, RowPrediction, ScoreMetadata, ScoreRow, Spread};
 
 /// The content of a column.
@@ -85,8 +87,17 @@ impl std::fmt::Display for Cell {
     }
 }
 
+/// The number in a cell, if it is one or a text that reads as one.
+pub(super) fn number(cell: &Cell) -> Option<f64> {
+    match cell {
+        Cell::Integer(i) => Some(*i as f64),
+        Cell::Number(x) => *x,
+        Cell::Text(text) => text.trim().parse().ok(),
+    }
+}
+
 /// The columns that not every table has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Optional {
     pub names: bool,
     pub files: bool,
@@ -96,6 +107,26 @@ pub(super) struct Optional {
     pub predictions: bool,
     /// Known true labels.
     pub truth: bool,
+}
+
+impl Optional {
+    /// The columns that the metadata alone implies.
+    pub fn of(metadata: &ScoreMetadata) -> Self {
+        Optional {
+            files: !metadata.files.is_empty(),
+            spread: !metadata.runs.is_empty(),
+            ..Optional::default()
+        }
+    }
+
+    /// Adds the columns that a row needs.
+    pub fn observe(&mut self, row: &ScoreRow) {
+        self.names |= row.name.is_some();
+        self.files |= !row.file.is_empty();
+        self.spread |= !row.spread.is_empty();
+        self.predictions |= row.prediction.is_some();
+        self.truth |= row.true_label.is_some();
+    }
 }
 
 /// Names and contents of the columns, in the order in which they are written. With one query the names are plain; with
@@ -223,6 +254,12 @@ pub(super) struct Header {
     pub truth: bool,
 }
 
+/// A file's header, and its rows one after the other.
+pub(super) type ReadRows = (
+    Rc<Header>,
+    Box<dyn Iterator<Item = Result<ScoreRow, String>>>,
+);
+
 impl Header {
     /// Parses a header. Columns with other names are ignored. `index` and one `influence` are required; with
     /// metadata, exactly the columns that it describes are required.
@@ -262,14 +299,7 @@ impl Header {
             }
         }
         if let Some(metadata) = metadata {
-            let described = Optional {
-                names: false,
-                files: !metadata.files.is_empty(),
-                spread: !metadata.runs.is_empty(),
-                predictions: false,
-                truth: false,
-            };
-            let missing = columns(metadata, described)
+            let missing = columns(metadata, Optional::of(metadata))
                 .into_iter()
                 .find(|(_, column)| !out.columns.contains(&Some(*column)));
             let differs = out.queries.len() != metadata.queries.len()
@@ -341,6 +371,18 @@ impl Header {
                 let q = position(&mut self.queries, query.to_owned());
                 Some(Column::Epoch(q, position(&mut self.epochs, epoch)))
             }
+        }
+    }
+
+    /// The optional columns that the file has.
+    pub fn optional(&self) -> Optional {
+        let has = |column| self.columns.contains(&Some(column));
+        Optional {
+            names: has(Column::Name),
+            files: has(Column::File),
+            spread: self.spread,
+            predictions: self.predictions,
+            truth: self.truth,
         }
     }
 

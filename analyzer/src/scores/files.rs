@@ -1,5 +1,6 @@
 //! Tables in files, with their metadata next to them.
 
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -7,8 +8,10 @@ use std::path::Path;
 use hindcast_model::files::{self, FileError, Problem};
 use serde::{Deserialize, Serialize};
 
-use super::text::{metadata_of, read_csv, read_json_lines};
-use super::{ScoreMetadata, ScoreTable};
+use super::columns::{Column, Optional, ReadRows};
+use super::layout::Layout;
+use super::text::{CsvSink, JsonSink, RowSink, read_csv, read_json_lines};
+use super::{ScoreMetadata, ScoreRow, ScoreTable};
 use crate::error::{AnalysisError, Result};
 use crate::output::{Kind, replace_checked, replaceable, sidecar_path};
 
@@ -42,6 +45,19 @@ impl Format {
             )),
         }
     }
+
+    fn sink<'a>(
+        self,
+        to: impl Write + Send + 'a,
+        columns: Vec<(String, Column)>,
+    ) -> std::io::Result<Box<dyn RowSink + 'a>> {
+        Ok(match self {
+            Format::Csv => Box::new(CsvSink::new(to, columns)?),
+            Format::JsonLines => Box::new(JsonSink::new(to, columns)),
+            #[cfg(feature = "parquet")]
+            Format::Parquet => Box::new(super::columnar::ParquetSink::new(to, columns)?),
+        })
+    }
 }
 
 impl ScoreTable {
@@ -51,80 +67,127 @@ impl ScoreTable {
     /// # Errors
     /// The extension is unknown, a file can't be written, or it exists and isn't a table of scores.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let format = Format::of(path)?;
-        replaceable(path, Kind::Scores).map_err(|e| file(path, &e.to_string()))?;
-        let sidecar = sidecar_path(path);
-        let mut digest = blake3::Hasher::new();
-        write_whole(path, |to| {
-            let to = Hashed(to, &mut digest);
-            match format {
-                Format::Csv => self.write_csv(to),
-                Format::JsonLines => self.write_json_lines(to),
-                #[cfg(feature = "parquet")]
-                Format::Parquet => self.write_parquet(to).map_err(std::io::Error::other),
-            }?;
-            // If the program is killed between the two files, the table has no metadata rather than another table's.
-            // If writing fails before that, both old files stay.
-            match std::fs::remove_file(&sidecar) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(std::io::Error::new(
-                    e.kind(),
-                    format!("{}: {e}", sidecar.display()),
-                )),
-                _ => Ok(()),
-            }
-        })?;
-        let metadata = serde_json::to_vec_pretty(&Sidecar {
-            metadata: &self.metadata,
-            table_digest: digest.finalize().to_hex().as_str(),
-        })
-        .map_err(|e| file(path, &format!("metadata: {e}")))?;
-        write_whole(&sidecar, |to| {
-            to.write_all(&metadata)?;
-            to.write_all(b"\n")
-        })
+        write_laid_out(path, self.layout(), self.rows.iter().map(Ok)).map(drop)
     }
+}
 
-    /// Reads a table back. A table without its sidecar (made or copied by hand) needs the columns `index` and
-    /// `influence`. Its metadata then has version 0 and contains only what the columns show.
-    ///
-    /// # Errors
-    /// The file can't be read or parsed, isn't the table that its metadata was written with, or contains an example
-    /// twice. The text names the line.
-    pub fn read(path: &Path) -> Result<ScoreTable> {
-        let format = Format::of(path)?;
-        let sidecar = sidecar_path(path);
-        let metadata: Option<ScoreMetadata> = match files::read(&sidecar, files::METADATA) {
-            Err(e) if is_missing(&e.problem) => None,
-            Err(e) => return Err(e.into()),
-            Ok(bytes) => {
-                let metadata = serde_json::from_slice(&bytes)
-                    .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?;
-                let digest = serde_json::from_slice(&bytes)
-                    .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?;
-                check_digest(path, &sidecar, &digest)?;
-                Some(metadata)
-            }
-        };
-        if let Some(metadata) = &metadata {
-            metadata.check().map_err(|e| file(&sidecar, &e))?;
-        }
-        let open = || files::open_text(path, files::TABLE).map_err(unopened);
-        let (header, rows) = match format {
-            Format::Csv => read_csv(open()?, metadata.as_ref()),
-            Format::JsonLines => read_json_lines(open()?, metadata.as_ref()),
-            #[cfg(feature = "parquet")]
-            Format::Parquet => {
-                let open = files::open(path, files::TABLE);
-                let open = open.map_err(unopened)?;
-                super::columnar::read(open, metadata.as_ref())
-            }
-        }
-        .map_err(|e| file(path, &e))?;
-        let metadata = metadata.unwrap_or_else(|| metadata_of(&header));
-        let table = ScoreTable { metadata, rows };
-        table.check_unique().map_err(|e| file(path, &e))?;
-        Ok(table)
+/// Writes a table row by row, as [`ScoreTable::write`] does, so that the rows needn't be in memory at the same time. The table
+/// has the optional columns of the first row. Returns the number of rows.
+///
+/// # Errors
+/// As [`ScoreTable::write`], and if a row needs a column that the first doesn't have. In that case, the old files stay.
+pub fn write_rows(
+    path: &Path,
+    metadata: &ScoreMetadata,
+    rows: impl IntoIterator<Item = ScoreRow>,
+) -> Result<u64> {
+    let mut rows = rows.into_iter().peekable();
+    let mut has = Optional::of(metadata);
+    if let Some(row) = rows.peek() {
+        has.observe(row);
     }
+    let checked = rows.map(|row| {
+        let mut needed = has;
+        needed.observe(&row);
+        if needed == has {
+            return Ok(row);
+        }
+        let index = row.index;
+        Err(file(
+            path,
+            &format!("example {index} has a name, file, prediction or true label, and the first row has none"),
+        ))
+    });
+    write_laid_out(path, Layout::new(metadata, has), checked)
+}
+
+/// Writes a table with these columns row by row. Returns the number of rows.
+///
+/// # Errors
+/// As [`ScoreTable::write`], and the error of a row that can't be had. In that case, the old files stay.
+pub(super) fn write_laid_out<R: Borrow<ScoreRow>>(
+    path: &Path,
+    layout: Layout<'_>,
+    rows: impl Iterator<Item = Result<R>>,
+) -> Result<u64> {
+    let format = Format::of(path)?;
+    replaceable(path, Kind::Scores).map_err(|e| file(path, &e.to_string()))?;
+    let sidecar = sidecar_path(path);
+    let mut digest = blake3::Hasher::new();
+    let mut count = 0;
+    let mut missing = None;
+    let written = write_whole(path, |to| {
+        let mut sink = format.sink(Hashed(to, &mut digest), layout.columns())?;
+        for row in rows {
+            match row {
+                Ok(row) => sink.push(row.borrow())?,
+                Err(e) => {
+                    missing = Some(e);
+                    return Err(std::io::Error::other("a row is missing"));
+                }
+            }
+            count += 1;
+        }
+        sink.finish()?;
+        // If the program is killed between the two files, the table has no metadata rather than another table's.
+        // If writing fails before that, both old files stay.
+        match std::fs::remove_file(&sidecar) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(std::io::Error::new(
+                e.kind(),
+                format!("{}: {e}", sidecar.display()),
+            )),
+            _ => Ok(()),
+        }
+    });
+    if let Some(e) = missing {
+        return Err(e);
+    }
+    written?;
+    let metadata = serde_json::to_vec_pretty(&Sidecar {
+        metadata: layout.metadata(),
+        table_digest: digest.finalize().to_hex().as_str(),
+    })
+    .map_err(|e| file(path, &format!("metadata: {e}")))?;
+    write_whole(&sidecar, |to| {
+        to.write_all(&metadata)?;
+        to.write_all(b"\n")
+    })?;
+    Ok(count)
+}
+
+/// Reads the metadata next to a table, and refuses metadata that was written with another table. `None` if there is none.
+pub(super) fn checked_metadata(path: &Path) -> Result<Option<ScoreMetadata>> {
+    let sidecar = sidecar_path(path);
+    let bytes = match files::read(&sidecar, files::METADATA) {
+        Err(e) if is_missing(&e.problem) => return Ok(None),
+        read => read?,
+    };
+    let unread = |e: serde_json::Error| file(&sidecar, &format!("not a table's metadata: {e}"));
+    let metadata: ScoreMetadata = serde_json::from_slice(&bytes).map_err(unread)?;
+    let digest = serde_json::from_slice(&bytes).map_err(unread)?;
+    check_digest(path, &sidecar, &digest)?;
+    metadata.check().map_err(|e| file(&sidecar, &e))?;
+    Ok(Some(metadata))
+}
+
+/// Opens a table of at most `most` bytes, and reads its header.
+pub(super) fn open_rows(
+    path: &Path,
+    metadata: Option<&ScoreMetadata>,
+    most: u64,
+) -> Result<ReadRows> {
+    let kind = files::TABLE.at_most(most);
+    let open = || files::open_text(path, kind).map_err(unopened);
+    match Format::of(path)? {
+        Format::Csv => read_csv(open()?, metadata),
+        Format::JsonLines => read_json_lines(open()?, metadata),
+        #[cfg(feature = "parquet")]
+        Format::Parquet => {
+            let open = files::open(path, kind).map_err(unopened)?;
+            super::columnar::read(open, metadata)
+        }
+    }
+    .map_err(|e| file(path, &e))
 }
 
 impl ScoreMetadata {
@@ -224,7 +287,7 @@ fn is_missing(problem: &Problem) -> bool {
     matches!(problem, Problem::Io(e) if e.kind() == std::io::ErrorKind::NotFound)
 }
 
-fn file(path: &Path, problem: &str) -> AnalysisError {
+pub(super) fn file(path: &Path, problem: &str) -> AnalysisError {
     AnalysisError::File {
         path: path.to_path_buf(),
         problem: problem.to_owned(),

@@ -77,6 +77,13 @@ pub fn same_run(digest: &str, head: &str) -> Result<(), String> {
     ))
 }
 
+/// The text about an example in two rows, counted from 1.
+pub(super) fn appears_twice(index: u64, first: usize, second: usize) -> String {
+    format!(
+        "example {index} appears twice, in rows {first} and {second} (counted from 1, without the header)"
+    )
+}
+
 impl ScoreTable {
     /// Refuses a table that contains an example twice, because its two rows could contradict each other.
     ///
@@ -86,10 +93,7 @@ impl ScoreTable {
         let mut seen = BTreeMap::new();
         for (at, row) in (1..).zip(&self.rows) {
             if let Some(before) = seen.insert(row.index, at) {
-                return Err(format!(
-                    "example {} appears twice, in rows {before} and {at} (counted from 1, without the header)",
-                    row.index
-                ));
+                return Err(appears_twice(row.index, before, at));
             }
         }
         Ok(())

@@ -6,20 +6,29 @@ mod columns;
 mod explanation;
 mod files;
 pub(crate) mod fits;
+mod layout;
 mod names;
+mod order;
 mod over_queries;
 mod over_runs;
 mod select;
+mod selection;
+mod sorter;
 pub(crate) mod spreadsheet;
+mod stored;
 mod text;
 mod tokens;
 
 pub use explanation::{Explanation, Share, Side};
+pub use files::write_rows;
 pub use fits::same_run;
+pub use layout::{Layout, SortKey};
 pub use names::{NameKey, Names, Place};
-pub use over_queries::over_queries;
+pub use over_queries::{OverQueries, over_queries};
 pub use over_runs::over_runs;
-pub use select::{Condition, SortKey};
+pub use select::Condition;
+pub use selection::{Choice, Cut, Selection};
+pub use stored::{TableFile, TableRows};
 pub use tokens::{TokenRow, TokenScores, TokenTable};
 
 use std::collections::BTreeMap;
@@ -163,7 +172,7 @@ impl RefinedBy {
 }
 
 /// One query's values of a shortlisted example; `None` where it isn't in the shortlist.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Refined {
     /// The accumulative estimate of the query's change.
     pub accumulative: Option<f64>,
@@ -172,7 +181,7 @@ pub struct Refined {
 }
 
 /// How one query's scores of an example differ between runs.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Spread {
     /// Standard deviation s of the n scores, with n − 1 in its denominator. `None` if n < 2.
     pub sd: Option<f64>,
@@ -182,7 +191,7 @@ pub struct Spread {
 
 /// What the model that the queries are asked about predicts for a training example, as a table of predictions
 /// ([`PredictionRow`](crate::predictions::PredictionRow)) has it. Empty for an example without a score.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RowPrediction {
     /// Predicted class or values, as text.
     pub predicted: String,
@@ -195,7 +204,7 @@ pub struct RowPrediction {
 }
 
 /// One training example.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ScoreRow {
     /// Its index in the training split.
     pub index: u64,
@@ -240,32 +249,6 @@ pub struct ScoreTable {
 }
 
 impl ScoreTable {
-    /// Whether examples have names, and so the table a column `name`.
-    pub fn is_named(&self) -> bool {
-        self.rows.iter().any(|row| row.name.is_some())
-    }
-
-    /// Whether the scores are means over several runs. If so, the table has the columns `runs`, `influence_sd` and
-    /// `influence_t`.
-    pub fn is_joined(&self) -> bool {
-        !self.metadata.runs.is_empty() || self.rows.iter().any(|row| !row.spread.is_empty())
-    }
-
-    /// Whether the table has predictions. If so, it has the columns `predicted`, `probability`, `label_probability` and `loss`.
-    pub fn has_predictions(&self) -> bool {
-        self.rows.iter().any(|row| row.prediction.is_some())
-    }
-
-    /// Whether true labels are known from a file of the user's. If so, the table has the column `true_label`.
-    pub fn knows_truth(&self) -> bool {
-        self.rows.iter().any(|row| row.true_label.is_some())
-    }
-
-    /// Whether the file of each row is known. If so, the table has a column `file`.
-    pub fn is_filed(&self) -> bool {
-        !self.metadata.files.is_empty() || self.rows.iter().any(|row| !row.file.is_empty())
-    }
-
     /// Sorts by a query's influence, ascending: for a loss, the most harmful example first. Examples that never
     /// occurred come last, in the order of their indices.
     pub fn sort_by_influence(&mut self, query: usize) {

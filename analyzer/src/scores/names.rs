@@ -91,7 +91,19 @@ impl Names {
     /// The first example without a name, an index outside of the training split, or a row number that could mean
     /// several examples.
     pub fn check(&self, places: &[Place<'_>], lists: &[Vec<String>]) -> Result<()> {
-        self.found(places, lists, TRAINING).map(drop)
+        self.of_training(places, lists).map(drop)
+    }
+
+    /// The name of each of these training examples.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(super) fn of_training(
+        &self,
+        places: &[Place<'_>],
+        lists: &[Vec<String>],
+    ) -> Result<Vec<&str>> {
+        self.found(places, lists, TRAINING)
     }
 
     /// The name of each example of a split, in the order of the split. Numbers are rows of the original file or indices of
@@ -279,7 +291,7 @@ impl ScoreTable {
                 file: &row.file,
             })
             .collect();
-        let found = names.found(&places, &self.metadata.files, TRAINING)?;
+        let found = names.of_training(&places, &self.metadata.files)?;
         for (row, name) in self.rows.iter_mut().zip(found) {
             row.name = Some(name.to_owned());
         }

@@ -1,48 +1,153 @@
 //! Joins tables of the same examples that answer different queries, such as those of shards.
 
-use super::over_runs::{same, same_examples};
-use super::{ScoreMetadata, ScoreRow, ScoreTable};
+use std::path::{Path, PathBuf};
+
+use super::files::{file, write_laid_out};
+use super::over_runs::{same, same_in_order};
+use super::stored::{TableFile, TableRows};
+use super::{ScoreMetadata, ScoreRow};
+use crate::error::Result;
+
+/// Several tables of the same examples, with their queries next to each other.
+pub struct OverQueries {
+    metadata: ScoreMetadata,
+    tables: Vec<TableFile>,
+}
 
 /// Puts the queries of several tables next to each other, in the order of the tables. Everything else must be equal, and the
-/// rows must have the same order.
-///
-/// The result is the table that one command with all the queries would write, to the bit, if the tables were computed on the
-/// same kind of processor.
+/// rows must have the same order. The rows themselves are read when the result is written.
 ///
 /// # Errors
-/// If there is no table, or two differ in their run, window, query point, method, settings, columns or examples, or share a
-/// query. The text counts the tables from 1.
-pub fn over_queries(tables: Vec<ScoreTable>) -> Result<ScoreTable, String> {
-    let mut tables = tables.into_iter();
-    let mut joined = tables.next().ok_or("there are no tables to join")?;
-    for (at, table) in (2..).zip(tables) {
-        add(&mut joined, table).map_err(|problem| format!("tables 1 and {at}: {problem}"))?;
+/// If there is no table, or two differ in their run, window, query point, method, settings or columns, or share a query. The
+/// text counts the tables from 1.
+pub fn over_queries(tables: Vec<TableFile>) -> Result<OverQueries, String> {
+    let metadata = joined_metadata(tables.iter().map(TableFile::metadata))?;
+    Ok(OverQueries { metadata, tables })
+}
+
+impl OverQueries {
+    /// Where the numbers of the joined table come from.
+    pub fn metadata(&self) -> &ScoreMetadata {
+        &self.metadata
+    }
+
+    /// Writes the joined table, a row of each table at a time.
+    ///
+    /// The result is the table that one command with all the queries would write, to the bit, if the tables were computed on
+    /// the same kind of processor.
+    ///
+    /// # Errors
+    /// If a table can't be read, two differ in their examples, or the result can't be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let Some(first) = self.tables.first() else {
+            return Ok(());
+        };
+        let parts = self.tables.iter().map(|table| {
+            Ok(Part {
+                path: table.path().to_path_buf(),
+                rows: table.rows()?,
+            })
+        });
+        let rows = JoinedRows {
+            parts: parts.collect::<Result<Vec<Part<TableRows<'_>>>>>()?,
+            read: 0,
+        };
+        write_laid_out(path, first.layout().with_metadata(&self.metadata), rows).map(drop)
+    }
+}
+
+/// The metadata of the joined table.
+fn joined_metadata<'a>(
+    all: impl IntoIterator<Item = &'a ScoreMetadata>,
+) -> Result<ScoreMetadata, String> {
+    let mut all = all.into_iter();
+    let mut joined = all.next().ok_or("there are no tables to join")?.clone();
+    for (at, more) in (2..).zip(all) {
+        add(&mut joined, more).map_err(|problem| format!("tables 1 and {at}: {problem}"))?;
     }
     Ok(joined)
 }
 
-fn add(joined: &mut ScoreTable, table: ScoreTable) -> Result<(), String> {
-    same_question(&joined.metadata, &table.metadata)?;
-    same_examples(joined, &table)?;
-    let into = &mut joined.metadata;
-    for query in table.metadata.queries {
-        if into.queries.iter().any(|q| q.name == query.name) {
+fn add(joined: &mut ScoreMetadata, more: &ScoreMetadata) -> Result<(), String> {
+    same_question(joined, more)?;
+    for query in &more.queries {
+        if joined.queries.iter().any(|q| q.name == query.name) {
             return Err(format!("both answer the query {}", query.name));
         }
-        into.queries.push(query);
+        joined.queries.push(query.clone());
     }
-    for (run, more) in into.runs.iter_mut().zip(table.metadata.runs) {
-        run.values.extend(more.values);
+    for (run, more) in joined.runs.iter_mut().zip(&more.runs) {
+        run.values.extend(&more.values);
     }
-    for note in table.metadata.notes {
-        if !into.notes.contains(&note) {
-            into.notes.push(note);
+    for note in &more.notes {
+        if !joined.notes.contains(note) {
+            joined.notes.push(note.clone());
         }
     }
-    for (row, more) in joined.rows.iter_mut().zip(table.rows) {
-        extend(row, more);
-    }
     Ok(())
+}
+
+/// The rows of one of the tables.
+struct Part<I> {
+    path: PathBuf,
+    rows: I,
+}
+
+/// The joined rows.
+struct JoinedRows<I> {
+    parts: Vec<Part<I>>,
+    /// Number of rows so far.
+    read: u64,
+}
+
+impl<I: Iterator<Item = Result<ScoreRow>>> Iterator for JoinedRows<I> {
+    type Item = Result<ScoreRow>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.joined().transpose()
+    }
+}
+
+impl<I: Iterator<Item = Result<ScoreRow>>> JoinedRows<I> {
+    /// The next row of all tables; `None` at the end of all of them.
+    fn joined(&mut self) -> Result<Option<ScoreRow>> {
+        let Some((first, others)) = self.parts.split_first_mut() else {
+            return Ok(None);
+        };
+        let mut joined = first.rows.next().transpose()?;
+        for (at, part) in (2..).zip(others) {
+            let unlike =
+                |problem: String| file(&part.path, &format!("tables 1 and {at}: {problem}"));
+            match (&mut joined, part.rows.next().transpose()?) {
+                (None, None) => {}
+                (Some(row), Some(more)) => {
+                    same_in_order(row, &more).map_err(unlike)?;
+                    extend(row, more);
+                }
+                (row, _) => {
+                    // One table has at least one row more.
+                    let rows = if row.is_some() {
+                        &mut first.rows
+                    } else {
+                        &mut part.rows
+                    };
+                    let mut all = self.read + 1;
+                    for row in rows {
+                        row?;
+                        all += 1;
+                    }
+                    let (a, b) = if row.is_some() {
+                        (all, self.read)
+                    } else {
+                        (self.read, all)
+                    };
+                    return Err(unlike(format!("{a} and {b} examples")));
+                }
+            }
+        }
+        self.read += u64::from(joined.is_some());
+        Ok(joined)
+    }
 }
 
 /// Refuses tables that differ in more than their queries.
@@ -77,8 +182,23 @@ fn extend(row: &mut ScoreRow, more: ScoreRow) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{JoinedRun, QueryMetadata, Spread};
+    use super::super::{JoinedRun, QueryMetadata, ScoreTable, Spread};
     use super::*;
+
+    /// The joined table of tables in memory.
+    fn over_queries(tables: Vec<ScoreTable>) -> Result<ScoreTable, String> {
+        let metadata = joined_metadata(tables.iter().map(|table| &table.metadata))?;
+        let part = |(at, table): (usize, ScoreTable)| Part {
+            path: format!("{at}.csv").into(),
+            rows: table.rows.into_iter().map(Ok),
+        };
+        let rows = JoinedRows {
+            parts: tables.into_iter().enumerate().map(part).collect(),
+            read: 0,
+        };
+        let rows = rows.collect::<Result<_>>().map_err(|e| e.to_string())?;
+        Ok(ScoreTable { metadata, rows })
+    }
 
     fn table(query: &str, scores: [Option<f64>; 2]) -> ScoreTable {
         let row = |(index, score): (u64, Option<f64>)| ScoreRow {
@@ -133,7 +253,7 @@ mod tests {
     #[test]
     fn tables_of_other_questions_or_examples_are_refused() {
         type Spoil = fn(&mut ScoreTable);
-        let spoilt: [(Spoil, &str); 9] = [
+        let spoilt: [(Spoil, &str); 11] = [
             (
                 |t| t.metadata.run_digest = "cc".into(),
                 "tables 1 and 3: the run differs",
@@ -157,7 +277,18 @@ mod tests {
                 "the order of the examples differs: 0 and 1",
             ),
             (|t| t.rows[1].label = "b".into(), "example 1 is row 0"),
-            (|t| drop(t.rows.pop()), "2 and 1 examples"),
+            (
+                |t| drop(t.rows.pop()),
+                "2.csv: tables 1 and 3: 2 and 1 examples",
+            ),
+            (|t| t.rows.clear(), "2 and 0 examples"),
+            (
+                |t| {
+                    let rows = t.rows.clone();
+                    t.rows.extend(rows);
+                },
+                "2 and 4 examples",
+            ),
         ];
         for (spoil, hint) in spoilt {
             let scores = [Some(1.0), Some(2.0)];

@@ -1,9 +1,9 @@
-//! Selects and sorts rows of a table.
+//! Conditions on the rows of a table.
 
 use std::cmp::Ordering;
 
-use super::columns::{Cell, Column, Optional, cell, columns};
-use super::text::write_json;
+use super::columns::{Cell, Column, cell, number};
+use super::layout::{Layout, SortKey};
 use super::{ScoreRow, ScoreTable};
 
 /// Characters of operators. A sequence that isn't an operator is refused; it isn't read as a shorter operator and a
@@ -40,75 +40,21 @@ pub struct Condition {
     other: Option<Column>,
 }
 
-/// A column by which a table is sorted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SortKey(Column);
-
-impl ScoreTable {
-    /// Names of the columns, as they are written.
-    pub fn column_names(&self) -> Vec<String> {
-        self.columns().into_iter().map(|(name, _)| name).collect()
-    }
-
-    pub(super) fn columns(&self) -> Vec<(String, Column)> {
-        let has = Optional {
-            names: self.is_named(),
-            files: self.is_filed(),
-            spread: self.is_joined(),
-            predictions: self.has_predictions(),
-            truth: self.knows_truth(),
-        };
-        columns(&self.metadata, has)
-    }
-
-    /// A column to sort by.
-    pub fn sort_key(&self, name: &str) -> Result<SortKey, String> {
-        self.columns()
-            .into_iter()
-            .find(|(n, _)| n == name.trim())
-            .map(|(_, column)| SortKey(column))
-            .ok_or_else(|| self.no_column(name))
-    }
-
-    /// Sorts by the first query's influence.
-    pub fn influence_key(&self) -> SortKey {
-        SortKey(Column::Influence(0))
-    }
-
-    /// A row's value in a column as it is printed: scores with five digits, probabilities and losses with four decimals,
-    /// others in full.
-    pub fn shown(&self, row: &ScoreRow, SortKey(column): SortKey) -> String {
-        match cell(row, column) {
-            Cell::Number(Some(x)) if column.is_prediction() => format!("{x:.4}"),
-            Cell::Number(Some(x)) => format!("{x:+.4e}"),
-            other => other.to_string(),
-        }
-    }
-
-    /// The name of a column, as it is written.
-    pub fn name_of(&self, SortKey(wanted): SortKey) -> String {
-        let found = self.columns().into_iter().find(|(_, c)| *c == wanted);
-        found.map(|(name, _)| name).unwrap_or_default()
-    }
-
-    fn no_column(&self, name: &str) -> String {
-        format!(
-            "there is no column `{name}`; there are: {}",
-            self.column_names().join(", ")
-        )
-    }
-
-    /// Reads a condition on one of this table's columns.
+impl Layout<'_> {
+    /// Reads a condition on one of the table's columns. If its value is the name of another column of texts, the caller settles
+    /// what it means, by [`Condition::settle`].
+    ///
+    /// # Errors
+    /// The text names the mistake and what is expected.
     pub fn condition(&self, text: &str) -> Result<Condition, String> {
         let text = text.trim();
+        let columns = self.columns();
         // A query's name may contain any sign, so the longest matching column is used.
-        let found = self
-            .columns()
-            .into_iter()
+        let found = columns
+            .iter()
             .filter_map(|(name, column)| {
                 let rest = text.strip_prefix(name.as_str())?.trim_start();
-                rest.starts_with(SIGNS)
-                    .then(|| (name, column, rest.to_owned()))
+                rest.starts_with(SIGNS).then_some((name, *column, rest))
             })
             .max_by_key(|(name, ..)| name.len());
         let Some((name, column, rest)) = found else {
@@ -120,7 +66,7 @@ impl ScoreTable {
                 ),
             });
         };
-        let (comparison, value) = split_operator(&rest)?;
+        let (comparison, value) = split_operator(rest)?;
         if !column.is_text() && !value.is_empty() && value.parse::<f64>().is_err() {
             return Err(format!(
                 "column `{name}` contains numbers, and `{value}` isn't one"
@@ -132,61 +78,36 @@ impl ScoreTable {
                 "no number is below or above `{value}`: compare column `{name}` with a number, or with = or !="
             ));
         }
-        // A class may have the name of a column. Then its name is a value.
-        let other = self.columns().into_iter().find(|(name, other)| {
+        let other = columns.iter().find(|(name, other)| {
             let texts = column.is_text() && other.is_text() && *other != column;
-            let occurs = |row: &ScoreRow| cell(row, column).to_string() == value;
-            texts && !order && *name == value && !self.rows.iter().any(occurs)
+            texts && !order && *name == value
         });
         Ok(Condition {
             column,
             comparison,
+            other: other.map(|(_, column)| *column),
             value,
-            other: other.map(|(_, column)| column),
         })
+    }
+}
+
+impl ScoreTable {
+    /// Reads a condition on one of this table's columns.
+    ///
+    /// # Errors
+    /// As [`Layout::condition`].
+    pub fn condition(&self, text: &str) -> Result<Condition, String> {
+        let mut condition = self.layout().condition(text)?;
+        for row in &self.rows {
+            condition.settle(row);
+        }
+        Ok(condition)
     }
 
     /// Keeps the rows that fulfil every condition.
     pub fn keep(&mut self, conditions: &[Condition]) {
         self.rows
             .retain(|row| conditions.iter().all(|c| c.holds(row)));
-    }
-
-    /// Sorts by a column; rows with the same value by index. Rows without a value come last in either direction.
-    pub fn sort_by(&mut self, key: SortKey, descending: bool) {
-        let SortKey(column) = key;
-        let numeric = self
-            .rows
-            .iter()
-            .all(|row| number(&cell(row, column)).is_some() || missing(row, column));
-        self.rows.sort_by(|a, b| {
-            let (x, y) = (cell(a, column), cell(b, column));
-            let order = match (missing(a, column), missing(b, column)) {
-                (true, true) => Ordering::Equal,
-                (true, false) => return Ordering::Greater,
-                (false, true) => return Ordering::Less,
-                (false, false) if numeric => compare(&x, &y),
-                (false, false) => x.to_string().cmp(&y.to_string()),
-            };
-            let order = if descending { order.reverse() } else { order };
-            order.then(a.index.cmp(&b.index))
-        });
-    }
-
-    /// Keeps the rows that have a value in a column.
-    pub fn keep_valued(&mut self, SortKey(column): SortKey) {
-        self.rows.retain(|row| !missing(row, column));
-    }
-
-    /// The rows as a JSON array of objects with the columns' names.
-    pub fn write_json_array(&self, to: &mut impl std::io::Write) -> std::io::Result<()> {
-        let columns = self.columns();
-        to.write_all(b"[")?;
-        for (i, row) in self.rows.iter().enumerate() {
-            to.write_all(if i == 0 { b"\n    " } else { b",\n    " })?;
-            write_json(to, row, &columns)?;
-        }
-        to.write_all(b"\n  ]")
     }
 }
 
@@ -218,36 +139,26 @@ fn split_operator(text: &str) -> Result<(Comparison, String), String> {
     }
 }
 
-impl SortKey {
-    /// The position of the query that the column belongs to; `None` for a column of the example.
-    pub fn query(self) -> Option<usize> {
-        match self.0 {
-            Column::Influence(q)
-            | Column::Deviation(q)
-            | Column::Student(q)
-            | Column::Renormalised(q)
-            | Column::Refined(q, _)
-            | Column::Epoch(q, _) => Some(q),
-            _ => None,
-        }
-    }
-
-    /// Whether the column contains a query's influence or its spread over runs.
-    pub fn is_influence(self) -> bool {
-        matches!(
-            self.0,
-            Column::Influence(_) | Column::Deviation(_) | Column::Student(_)
-        )
-    }
-}
-
 impl Condition {
     /// The column that is compared.
     pub fn key(&self) -> SortKey {
-        SortKey(self.column)
+        SortKey::of(self.column)
     }
 
-    fn holds(&self, row: &ScoreRow) -> bool {
+    /// Whether the value could be the name of another column, so that all rows must be settled.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.other.is_some()
+    }
+
+    /// Takes the value as a value if this row has it in the column: a class may have the name of a column.
+    pub fn settle(&mut self, row: &ScoreRow) {
+        if self.other.is_some() && cell(row, self.column).to_string() == self.value {
+            self.other = None;
+        }
+    }
+
+    /// Whether a row fulfils the condition.
+    pub fn holds(&self, row: &ScoreRow) -> bool {
         use Comparison::{Above, AtLeast, AtMost, Below, Differs, Equals};
         if let Some(other) = self.other {
             // A row without one of them is neither equal nor different.
@@ -305,27 +216,6 @@ fn ordered(cell: &Cell, value: &str) -> Option<Ordering> {
     match (number(cell), value.parse::<f64>()) {
         (Some(x), Ok(value)) => x.partial_cmp(&value),
         _ => Some(cell.to_string().as_str().cmp(value)),
-    }
-}
-
-fn missing(row: &ScoreRow, column: Column) -> bool {
-    cell(row, column) == Cell::Number(None)
-}
-
-/// By number if both are numbers, otherwise as texts.
-fn compare(a: &Cell, b: &Cell) -> Ordering {
-    match (number(a), number(b)) {
-        // −0 and 0 are the same number.
-        (Some(x), Some(y)) => x.partial_cmp(&y).unwrap_or_else(|| x.total_cmp(&y)),
-        _ => a.to_string().cmp(&b.to_string()),
-    }
-}
-
-fn number(cell: &Cell) -> Option<f64> {
-    match cell {
-        Cell::Integer(i) => Some(*i as f64),
-        Cell::Number(x) => *x,
-        Cell::Text(text) => text.trim().parse().ok(),
     }
 }
 
@@ -502,20 +392,6 @@ mod tests {
             let message = table().condition(text).unwrap_err();
             assert!(message.contains(hint), "{text}: {message}");
         }
-        assert!(table().sort_key("size").is_err());
-    }
-
-    #[test]
-    fn rows_without_a_value_come_last_in_either_direction() {
-        let sorted = |name: &str, descending| {
-            let mut table = table();
-            let key = table.sort_key(name).unwrap();
-            table.sort_by(key, descending);
-            table.rows.iter().map(|r| r.index).collect::<Vec<_>>()
-        };
-        assert_eq!(sorted("influence[validation]", false), [2, 3, 0, 1]);
-        assert_eq!(sorted("influence[validation]", true), [0, 3, 2, 1]);
-        assert_eq!(sorted("label", false), [0, 3, 2, 1], "by number");
-        assert_eq!(sorted("occurrences", true), [3, 0, 2, 1]);
+        assert!(table().layout().sort_key("size").is_err());
     }
 }

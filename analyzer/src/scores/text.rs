@@ -1,11 +1,13 @@
 //! Tables as CSV and as JSON lines.
 
-use std::io::{BufRead, Read, Write};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufWriter, Read, Write};
+use std::rc::Rc;
 
 use hindcast_model::csv_rows::CsvRows;
 use serde_json::{Map, Value};
 
-use super::columns::{Cell, Column, Header, cell, fill};
+use super::columns::{Cell, Column, Header, ReadRows, cell, fill};
 use super::{ScoreMetadata, ScoreRow, ScoreTable, spreadsheet};
 
 impl ScoreTable {
@@ -16,18 +18,7 @@ impl ScoreTable {
     /// # Errors
     /// The writer's errors.
     pub fn write_csv(&self, to: impl Write) -> std::io::Result<()> {
-        let columns = self.columns();
-        let mut csv = csv::Writer::from_writer(to);
-        csv.write_record(columns.iter().map(|(name, _)| name))
-            .map_err(csv_error)?;
-        for row in &self.rows {
-            csv.write_record(columns.iter().map(|(_, column)| match cell(row, *column) {
-                Cell::Text(text) => spreadsheet::quoted(&text).into_owned(),
-                number => number.to_string(),
-            }))
-            .map_err(csv_error)?;
-        }
-        csv.flush()
+        self.write_to(&mut CsvSink::new(to, self.layout().columns())?)
     }
 
     /// Writes one JSON object per line with the names of the CSV's columns. Missing scores are `null`. Numbers that JSON
@@ -35,13 +26,91 @@ impl ScoreTable {
     ///
     /// # Errors
     /// The writer's errors.
-    pub fn write_json_lines(&self, mut to: impl Write) -> std::io::Result<()> {
-        let columns = self.columns();
-        for row in &self.rows {
-            write_json(&mut to, row, &columns)?;
-            to.write_all(b"\n")?;
+    pub fn write_json_lines(&self, to: impl Write) -> std::io::Result<()> {
+        self.write_to(&mut JsonSink::new(to, self.layout().columns()))
+    }
+
+    fn write_to(&self, sink: &mut dyn RowSink) -> std::io::Result<()> {
+        self.rows.iter().try_for_each(|row| sink.push(row))?;
+        sink.finish()
+    }
+}
+
+/// A file that takes the rows of a table, one after the other.
+pub(super) trait RowSink {
+    /// Writes a row.
+    fn push(&mut self, row: &ScoreRow) -> std::io::Result<()>;
+    /// Writes what is left after the last row.
+    fn finish(&mut self) -> std::io::Result<()>;
+}
+
+/// A CSV table.
+pub(super) struct CsvSink<W: Write> {
+    csv: csv::Writer<W>,
+    columns: Vec<(String, Column)>,
+    /// Text of a number.
+    number: String,
+}
+
+impl<W: Write> CsvSink<W> {
+    /// Writes the header.
+    pub fn new(to: W, columns: Vec<(String, Column)>) -> std::io::Result<Self> {
+        let mut csv = csv::Writer::from_writer(to);
+        csv.write_record(columns.iter().map(|(name, _)| name))
+            .map_err(csv_error)?;
+        Ok(CsvSink {
+            csv,
+            columns,
+            number: String::new(),
+        })
+    }
+}
+
+impl<W: Write> RowSink for CsvSink<W> {
+    fn push(&mut self, row: &ScoreRow) -> std::io::Result<()> {
+        for (_, column) in &self.columns {
+            match cell(row, *column) {
+                Cell::Text(text) => self.csv.write_field(spreadsheet::quoted(&text).as_bytes()),
+                number => {
+                    self.number.clear();
+                    // Writing to a text can't fail.
+                    let _ = write!(self.number, "{number}");
+                    self.csv.write_field(&self.number)
+                }
+            }
+            .map_err(csv_error)?;
         }
-        to.flush()
+        self.csv.write_record(None::<&[u8]>).map_err(csv_error)
+    }
+
+    fn finish(&mut self) -> std::io::Result<()> {
+        self.csv.flush()
+    }
+}
+
+/// A table of JSON lines.
+pub(super) struct JsonSink<W: Write> {
+    to: BufWriter<W>,
+    columns: Vec<(String, Column)>,
+}
+
+impl<W: Write> JsonSink<W> {
+    pub fn new(to: W, columns: Vec<(String, Column)>) -> Self {
+        JsonSink {
+            to: BufWriter::new(to),
+            columns,
+        }
+    }
+}
+
+impl<W: Write> RowSink for JsonSink<W> {
+    fn push(&mut self, row: &ScoreRow) -> std::io::Result<()> {
+        write_json(&mut self.to, row, &self.columns)?;
+        self.to.write_all(b"\n")
+    }
+
+    fn finish(&mut self) -> std::io::Result<()> {
+        self.to.flush()
     }
 }
 
@@ -68,31 +137,37 @@ pub(super) fn write_json(
     to.write_all(b"}")
 }
 
-/// Reads a CSV table. Columns may be in any order; columns with other names are ignored.
+/// Reads the header of a CSV table. Columns may be in any order; columns with other names are ignored.
 pub(super) fn read_csv(
-    from: impl Read,
+    from: impl Read + 'static,
     metadata: Option<&ScoreMetadata>,
-) -> Result<(Header, Vec<ScoreRow>), String> {
+) -> Result<ReadRows, String> {
     let mut csv = CsvRows::new(from);
     let names = csv.header().and_then(|row| row.texts());
     let names = names.map_err(|e| e.to_string())?;
-    let header = Header::read(names, metadata)?;
-    let mut rows = Vec::new();
-    while let Some(record) = csv.read().map_err(|e| e.to_string())? {
-        record
-            .check_length(header.columns.len())
-            .map_err(|e| e.to_string())?;
-        let texts = record.texts().map_err(|e| e.to_string())?;
-        let mut row = header.blank();
-        for (text, column) in texts.into_iter().zip(&header.columns) {
-            let Some(column) = *column else { continue };
-            parse(text, column)
-                .and_then(|cell| fill(&mut row, column, cell))
-                .map_err(|e| format!("line {}: {e}", record.line()))?;
-        }
-        rows.push(row);
+    let header = Rc::new(Header::read(names, metadata)?);
+    let of = header.clone();
+    let rows = std::iter::from_fn(move || csv_row(&mut csv, &of).transpose());
+    Ok((header, Box::new(rows)))
+}
+
+/// The next row; `None` at the end.
+fn csv_row<R: Read>(csv: &mut CsvRows<R>, header: &Header) -> Result<Option<ScoreRow>, String> {
+    let Some(record) = csv.read().map_err(|e| e.to_string())? else {
+        return Ok(None);
+    };
+    record
+        .check_length(header.columns.len())
+        .map_err(|e| e.to_string())?;
+    let texts = record.texts().map_err(|e| e.to_string())?;
+    let mut row = header.blank();
+    for (text, column) in texts.into_iter().zip(&header.columns) {
+        let Some(column) = *column else { continue };
+        parse(text, column)
+            .and_then(|cell| fill(&mut row, column, cell))
+            .map_err(|e| format!("line {}: {e}", record.line()))?;
     }
-    Ok((header, rows))
+    Ok(Some(row))
 }
 
 fn parse(text: &str, column: Column) -> Result<Cell, String> {
@@ -112,55 +187,73 @@ fn parse(text: &str, column: Column) -> Result<Cell, String> {
     }
 }
 
-/// Reads JSON lines. Every line must have the keys of the first; others are ignored.
+/// Reads the first of the JSON lines. Every line must have the keys of the first; others are ignored.
 pub(super) fn read_json_lines(
-    from: impl BufRead,
+    from: impl BufRead + 'static,
     metadata: Option<&ScoreMetadata>,
-) -> Result<(Header, Vec<ScoreRow>), String> {
-    let mut header: Option<(Vec<String>, Header)> = None;
-    let mut rows = Vec::new();
-    for (at, line) in from.lines().enumerate() {
+) -> Result<ReadRows, String> {
+    let mut lines = from.lines().enumerate();
+    let mut next = move || json_line(&mut lines).transpose();
+    let Some(first) = next() else {
+        return Err("the file has no rows".to_owned());
+    };
+    let first = first?;
+    let names: Vec<String> = first.1.keys().cloned().collect();
+    let header = Rc::new(Header::read(names.iter().map(String::as_str), metadata)?);
+    let of = header.clone();
+    let rows = std::iter::once(Ok(first))
+        .chain(std::iter::from_fn(next))
+        .map(move |line| {
+            let (at, object) = line?;
+            json_row(at, &object, &names, &of)
+        });
+    Ok((header, Box::new(rows)))
+}
+
+/// The next line that isn't blank, with its number from 0; `None` at the end.
+fn json_line(
+    lines: &mut impl Iterator<Item = (usize, std::io::Result<String>)>,
+) -> Result<Option<(usize, Map<String, Value>)>, String> {
+    for (at, line) in lines {
         let line = line.map_err(|e| e.to_string())?;
-        if line.trim().is_empty() {
-            continue;
+        if !line.trim().is_empty() {
+            let object =
+                serde_json::from_str(&line).map_err(|e| format!("line {}: {e}", at + 1))?;
+            return Ok(Some((at, object)));
         }
-        let object: Map<String, Value> =
-            serde_json::from_str(&line).map_err(|e| format!("line {}: {e}", at + 1))?;
-        if header.is_none() {
-            let names: Vec<String> = object.keys().cloned().collect();
-            let read = Header::read(names.iter().map(String::as_str), metadata)?;
-            header = Some((names, read));
-        }
-        let Some((names, known)) = &header else {
-            continue;
+    }
+    Ok(None)
+}
+
+/// The row in a line. `names` are the keys of the first line.
+fn json_row(
+    at: usize,
+    object: &Map<String, Value>,
+    names: &[String],
+    header: &Header,
+) -> Result<ScoreRow, String> {
+    let mut row = header.blank();
+    for (name, column) in names.iter().zip(&header.columns) {
+        let Some(column) = *column else { continue };
+        let value = object
+            .get(name)
+            .ok_or_else(|| format!("line {}: `{name}` is missing", at + 1))?;
+        let cell = match (column, value) {
+            (column, Value::String(text)) if column.is_text() => Cell::Text(text.clone()),
+            (column, v) if column.is_whole() && v.is_u64() => {
+                Cell::Integer(v.as_u64().unwrap_or_default())
+            }
+            (_, Value::Null) => Cell::Number(None),
+            (_, Value::String(text)) => Cell::Number(Some(
+                infinite(text).ok_or_else(|| unexpected(at, name, column, value))?,
+            )),
+            (_, v) => Cell::Number(Some(
+                v.as_f64().ok_or_else(|| unexpected(at, name, column, v))?,
+            )),
         };
-        let mut row = known.blank();
-        for (name, column) in names.iter().zip(&known.columns) {
-            let Some(column) = *column else { continue };
-            let value = object
-                .get(name)
-                .ok_or_else(|| format!("line {}: `{name}` is missing", at + 1))?;
-            let cell = match (column, value) {
-                (column, Value::String(text)) if column.is_text() => Cell::Text(text.clone()),
-                (column, v) if column.is_whole() && v.is_u64() => {
-                    Cell::Integer(v.as_u64().unwrap_or_default())
-                }
-                (_, Value::Null) => Cell::Number(None),
-                (_, Value::String(text)) => Cell::Number(Some(
-                    infinite(text).ok_or_else(|| unexpected(at, name, column, value))?,
-                )),
-                (_, v) => Cell::Number(Some(
-                    v.as_f64().ok_or_else(|| unexpected(at, name, column, v))?,
-                )),
-            };
-            fill(&mut row, column, cell).map_err(|_| unexpected(at, name, column, value))?;
-        }
-        rows.push(row);
+        fill(&mut row, column, cell).map_err(|_| unexpected(at, name, column, value))?;
     }
-    match header {
-        Some((_, header)) => Ok((header, rows)),
-        None => Err("the file has no rows".to_owned()),
-    }
+    Ok(row)
 }
 
 /// The number that JSON doesn't have and that was written as this text.

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use hindcast_analyzer::output::sidecar_path;
 use hindcast_analyzer::scores::{
-    AdjointGrowth, JoinedRun, QueryMetadata, Refined, RefinedBy, RowPrediction, Spread, over_runs,
+    AdjointGrowth, JoinedRun, QueryMetadata, Refined, RefinedBy, RowPrediction, Spread, TableFile,
+    over_queries, over_runs, write_rows,
 };
 use hindcast_analyzer::{ScoreMetadata, ScoreRow, ScoreTable};
 use proptest::prelude::*;
@@ -156,7 +157,7 @@ fn the_spread_over_runs_survives_with_and_without_metadata() {
             let path = folder.path().join(format!("scores.{ending}"));
             fs::remove_file(sidecar_path(&path)).unwrap();
             let read = ScoreTable::read(&path).unwrap();
-            assert!(read.is_joined(), "{ending}");
+            assert!(read.layout().is_joined(), "{ending}");
             // Without metadata, the keys of JSON lines have no order, and so the queries have none.
             if queries.len() == 1 || ending != "jsonl" {
                 assert_eq!(read.rows, table.rows, "{ending}");
@@ -165,7 +166,10 @@ fn the_spread_over_runs_survives_with_and_without_metadata() {
                 names.sort();
                 names
             };
-            assert_eq!(sorted(read.column_names()), sorted(table.column_names()));
+            assert_eq!(
+                sorted(read.layout().names()),
+                sorted(table.layout().names())
+            );
         }
     }
 }
@@ -191,6 +195,80 @@ fn tables_join_the_same_after_a_round_trip() {
     let whole = over_runs(&tables).unwrap();
     assert_eq!(over_runs(&tables.map(|t| read(&t))).unwrap(), whole);
     round_trip(folder.path(), &whole);
+}
+
+/// Tables of single queries, joined row by row, are the table of all queries, to the byte.
+#[test]
+fn tables_of_single_queries_join_to_the_bytes_of_one_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let queries = ["validation", "validation:3,17", "test"];
+    let whole = table(&queries, &[18, 19], &[0.1 + 0.2, -0.0, 5e-324, 7.0, -1e300]);
+    for ending in endings() {
+        let at = |name: &str| folder.path().join(format!("{name}.{ending}"));
+        whole.write(&at("whole")).unwrap();
+        let part = |q: usize| {
+            let mut part = whole.clone();
+            part.metadata.queries = vec![whole.metadata.queries[q].clone()];
+            for row in &mut part.rows {
+                row.influence = vec![row.influence[q]];
+                row.renormalised = vec![row.renormalised[q]];
+                row.epochs = vec![row.epochs[q].clone()];
+                row.refined = vec![row.refined[q]];
+            }
+            part
+        };
+        let open = |q: usize, part: &ScoreTable| {
+            let path = at(&format!("part-{q}"));
+            part.write(&path).unwrap();
+            TableFile::open(&path).unwrap()
+        };
+        let parts = (0..3).map(|q| open(q, &part(q))).collect();
+        over_queries(parts).unwrap().write(&at("joined")).unwrap();
+        assert!(fs::read(at("joined")).unwrap() == fs::read(at("whole")).unwrap());
+        let metadata = |name: &str| fs::read(sidecar_path(&at(name))).unwrap();
+        assert!(metadata("joined") == metadata("whole"), "{ending}");
+
+        // What can't be joined leaves the old result.
+        type Spoil = fn(&mut ScoreTable);
+        let spoilt: [(Spoil, &str); 3] = [
+            (
+                |part| drop(part.rows.pop()),
+                "tables 1 and 3: 5 and 4 examples",
+            ),
+            (
+                |part| part.rows.swap(1, 2),
+                "the order of the examples differs: 1 and 2",
+            ),
+            (
+                |part| part.rows[4].label = "6".to_owned(),
+                "with the label \"6\"",
+            ),
+        ];
+        for (spoil, hint) in spoilt {
+            let mut last = part(2);
+            spoil(&mut last);
+            let parts = vec![open(0, &part(0)), open(1, &part(1)), open(2, &last)];
+            let said = over_queries(parts).unwrap().write(&at("joined"));
+            let said = said.unwrap_err().to_string();
+            assert!(said.contains(hint) && said.contains("part-2"), "{said}");
+            assert!(fs::read(at("joined")).unwrap() == fs::read(at("whole")).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_row_with_a_column_that_the_first_row_lacks_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scores.csv");
+    let mut table = table(&["validation"], &[], &[0.5]);
+    let rows = |table: &ScoreTable| table.rows.clone().into_iter();
+    assert_eq!(write_rows(&path, &table.metadata, rows(&table)).unwrap(), 5);
+    assert_eq!(ScoreTable::read(&path).unwrap(), table);
+    table.rows[2].name = Some("a".to_owned());
+    let said = write_rows(&path, &table.metadata, rows(&table)).unwrap_err();
+    assert!(said.to_string().contains("example 2 has a name"), "{said}");
+    table.rows[2].name = None;
+    assert_eq!(ScoreTable::read(&path).unwrap(), table, "the old table");
 }
 
 #[test]
@@ -321,6 +399,105 @@ for row in rows:
         assert_eq!(lines.next(), Some(cells.join("|").as_str()));
     }
     assert_eq!(lines.next(), None);
+}
+
+/// A table of several row groups, written row by row, with whole scores so that every sum is exact.
+#[cfg(feature = "parquet")]
+fn large(path: &Path, rows: u64) {
+    let mut table = table(&["validation", "test"], &[], &[1.0]);
+    table.metadata.files = vec![vec!["a.csv".to_owned()]];
+    let row = |index: u64| ScoreRow {
+        index,
+        row: index + 7,
+        file: "a.csv".to_owned(),
+        label: (index % 10).to_string(),
+        occurrences: index % 3,
+        influence: vec![(index % 3 > 0).then_some(index as f64), Some(-1.0)],
+        renormalised: vec![None, Some(0.5)],
+        ..ScoreRow::default()
+    };
+    let written = write_rows(path, &table.metadata, (0..rows).map(row)).unwrap();
+    assert_eq!(written, rows);
+}
+
+/// DuckDB sees every row group of a large table, with its types, its missing scores and its sums.
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_of_several_row_groups_is_opened_by_duckdb() {
+    const READ: &str = r#"
+import sys, duckdb
+path = sys.argv[1]
+table = duckdb.sql(f"SELECT * FROM read_parquet('{path}')")
+print(",".join(f"{name} {kind}" for name, kind in zip(table.columns, table.types)))
+print(duckdb.sql(f"""SELECT count(*), sum("influence[validation]"), count("influence[validation]"), sum("influence[test]"),
+    count("influence_renormalised[validation]"), sum("row")::BIGINT, count(DISTINCT label), count(DISTINCT file)
+    FROM read_parquet('{path}')""").fetchall()[0])
+print(duckdb.sql(f"SELECT count(DISTINCT row_group_id) FROM parquet_metadata('{path}')").fetchall()[0][0])
+"#;
+    const ROWS: u64 = 300_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scores.parquet");
+    large(&path, ROWS);
+    let python = std::env::var_os("HINDCAST_PYTHON").unwrap_or_else(|| "python3".into());
+    let run = std::process::Command::new(&python)
+        .args(["-c", READ])
+        .arg(&path)
+        .output();
+    let output = match run {
+        Ok(output) => output,
+        Err(e) => {
+            println!("skipped: {} cannot be run here: {e}", python.display());
+            return;
+        }
+    };
+    let problem = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() && problem.contains("ModuleNotFoundError") {
+        println!("skipped: this Python has no DuckDB");
+        return;
+    }
+    assert!(output.status.success(), "{problem}");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines[0],
+        "index UBIGINT,row UBIGINT,label VARCHAR,occurrences UBIGINT,influence[validation] DOUBLE,influence_renormalised[validation] DOUBLE,influence[test] DOUBLE,influence_renormalised[test] DOUBLE,file VARCHAR"
+    );
+    let scored = (0..ROWS).filter(|index| index % 3 > 0);
+    let (sum, count) = (scored.clone().sum::<u64>(), scored.count());
+    let row = (0..ROWS).map(|index| index + 7).sum::<u64>();
+    assert_eq!(
+        lines[1],
+        format!("({ROWS}, {sum}.0, {count}, -{ROWS}.0, 0, {row}, 10, 1)")
+    );
+    assert_eq!(lines[2], "3", "row groups of 131,072 rows");
+}
+
+/// A damaged file is refused by its metadata. Without metadata, it is an error or other numbers, and never a panic.
+#[cfg(feature = "parquet")]
+#[test]
+fn a_damaged_parquet_table_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scores.parquet");
+    large(&path, 200);
+    let whole = fs::read(&path).unwrap();
+    let damaged = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        ScoreTable::read(&path).map(drop)
+    };
+    let said = damaged(&whole[..whole.len() - 1]).unwrap_err().to_string();
+    assert!(said.contains("it isn't the table that"), "{said}");
+    fs::remove_file(sidecar_path(&path)).unwrap();
+    for end in (0..whole.len()).step_by(7) {
+        let said = damaged(&whole[..end]).unwrap_err().to_string();
+        assert!(said.contains("scores.parquet"), "{said}");
+    }
+    let mut refused = 0;
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        refused += usize::from(damaged(&bytes).is_err());
+    }
+    assert!(refused > whole.len() / 4, "{refused} of {}", whole.len());
 }
 
 /// Another program's table: an index that is null is no index 0, and a text that is null is empty.
@@ -498,8 +675,8 @@ fn predictions_are_the_last_columns_and_survive() {
     truth.keep(&[truth.condition("true_label=b").unwrap()]);
     assert_eq!(truth.rows.len(), 1);
 
-    let key = predicted.sort_key("loss").unwrap();
-    assert_eq!(predicted.shown(&predicted.rows[0], key), "12.5000");
+    let key = predicted.layout().sort_key("loss").unwrap();
+    assert_eq!(key.shown(&predicted.rows[0]), "12.5000");
     predicted.keep(&[predicted.condition("probability>0.2").unwrap()]);
     let kept: Vec<u64> = predicted.rows.iter().map(|row| row.index).collect();
     assert_eq!(kept, [0, 2, 4]);
@@ -509,7 +686,7 @@ fn predictions_are_the_last_columns_and_survive() {
         table.rows[0].prediction = Some(RowPrediction::default());
         table
     });
-    assert!(!over_runs(&joined).unwrap().has_predictions());
+    assert!(!over_runs(&joined).unwrap().layout().has_predictions());
 }
 
 #[test]

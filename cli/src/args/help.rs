@@ -33,7 +33,7 @@ The first process writes what the shards have in common to OUT.shards/shards.jso
 
 --shard auto is for array jobs of Slurm whose numbers have no gaps; it takes I and N from SLURM_ARRAY_TASK_ID, _COUNT, _MIN and _MAX. --shard auto/N takes I, from 0, from SLURM_ARRAY_TASK_ID or, in an Indexed Job of Kubernetes, from JOB_COMPLETION_INDEX. For other schedulers, write I and N.
 
-`merge` needs all shards. It compares their files with the digests in their records (shard-I/shard.json), which also say on which machine each was computed and when. The result has the same bytes as that of one command without --shard (but for the times in the rows of an experiment), if all shards were computed on one kind of processor; `merge` says if they weren't. It doesn't remove the shards.
+`merge` needs all shards. It compares their files with the digests in their records (shard-I/shard.json), which also say on which machine each was computed and when. The result has the same bytes as that of one command without --shard (but for the times in the rows of an experiment), if all shards were computed on one kind of processor; `merge` says if they weren't. It doesn't remove the shards. It reads a row of each table at a time, so memory doesn't grow with the number of examples.
 
 --json prints an object with
   out, verb, of (number of shards), units (number of queries or retrainings), hosts, processors
@@ -101,6 +101,8 @@ If the examples come from several files whose rows are each counted from 0 (pool
 
 pub(crate) const SCORES: &str = "\
 --where compares a column with a value: =, !=, <, <=, >, >=. Numbers are compared by value. Other operators are refused; put a space before a value that begins with an operator. Texts (label, name, file) are equal only if all characters are, so label=03 doesn't match the label 3; <, <=, >, >= compare two texts as numbers if both are numbers. A row must meet all conditions. An empty value (influence=) matches rows that have no value.
+
+The table may be larger than the memory: it is read row by row, and memory holds about 256 MiB of rows and one bit per example. --top and --bottom with a K of up to some 100,000 rows need nothing else. More rows are sorted through a temporary file without a name, of about the size of the table as Parquet: in the folder of --out, or without --out in that of TMPDIR (/tmp). --names holds all names in memory.
 
 --json prints an object with
   table, metadata        the file, and the metadata stored next to it (null without metadata)

@@ -8,7 +8,7 @@ use hindcast_model::objective::Split;
 use crate::row_values::shown;
 use crate::terminal::field;
 use hindcast_analyzer::estimators::method;
-use hindcast_analyzer::scores::{AdjointGrowth, SortKey, Spread};
+use hindcast_analyzer::scores::{AdjointGrowth, Layout, Selection, SortKey, Spread};
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
 /// Prints the k most harmful and the k most helpful examples of a query.
@@ -82,12 +82,12 @@ fn ranks(table: &ScoreTable) -> bool {
 
 /// Width of the column with the rows' file names, including its header.
 pub(crate) fn file_width<'a>(rows: impl IntoIterator<Item = &'a ScoreRow>) -> usize {
-    let width = |row: &ScoreRow| field(&row.file).width();
-    rows.into_iter()
-        .map(width)
-        .max()
-        .unwrap_or(0)
-        .max("file".len())
+    rows.into_iter().fold("file".len(), wider)
+}
+
+/// The width of the column if it also has the file of this row.
+fn wider(width: usize, row: &ScoreRow) -> usize {
+    width.max(field(&row.file).width())
 }
 
 /// Prints rows: index, row and file in the original data, label, times seen, influence and, if known, whether the label
@@ -182,10 +182,11 @@ pub(super) fn short(name: &str) -> String {
 /// sorted or chosen, only their queries are shown, and each of these columns is.
 pub(crate) fn columns(
     out: &mut dyn Write,
-    table: &ScoreTable,
+    found: &Selection,
     asked: &[SortKey],
-) -> io::Result<()> {
-    let named = &table.metadata.queries;
+) -> anyhow::Result<()> {
+    let table = found.layout();
+    let named = &table.metadata().queries;
     let several = named.len() > 1;
     let mut queries: Vec<usize> = asked.iter().filter_map(|key| key.query()).collect();
     if queries.is_empty() {
@@ -200,8 +201,10 @@ pub(crate) fn columns(
             _ => (q, "influence".to_owned()),
         })
         .collect();
-    let extra = beyond(table, asked);
-    let wide = file_width(&table.rows);
+    let extra = beyond(&table, asked);
+    let wide = found
+        .rows()?
+        .try_fold("file".len(), |wide, row| anyhow::Ok(wider(wide, &row?)))?;
     write!(
         out,
         "{:>6} {:>8} {:<wide$} {:<12} {:>5}",
@@ -221,7 +224,8 @@ pub(crate) fn columns(
         write!(out, " {head:>12}")?;
     }
     writeln!(out, "{}", if table.is_named() { "  name" } else { "" })?;
-    for row in &table.rows {
+    for row in found.rows()? {
+        let row = row?;
         write!(
             out,
             "{:>6} {:>8} {:<wide$} {:<12} {:>5}",
@@ -240,7 +244,7 @@ pub(crate) fn columns(
             }
         }
         for (key, head) in &extra {
-            let value = table.shown(row, *key);
+            let value = key.shown(&row);
             write!(out, " {value:>0$}", head.chars().count().max(12))?;
         }
         if let Some(name) = &row.name {
@@ -256,7 +260,7 @@ pub(crate) fn columns(
 }
 
 /// The columns that were asked for and aren't printed anyway, with their names.
-fn beyond(table: &ScoreTable, asked: &[SortKey]) -> Vec<(SortKey, String)> {
+fn beyond(table: &Layout<'_>, asked: &[SortKey]) -> Vec<(SortKey, String)> {
     const PRINTED: [&str; 6] = ["index", "row", "file", "label", "occurrences", "name"];
     let mut extra: Vec<(SortKey, String)> = Vec::new();
     for &key in asked {

@@ -13,11 +13,11 @@ use crate::commands::{Outcome, Usage};
 use crate::terminal;
 use crate::terminal::{field, say};
 use crate::words::counted;
+use hindcast_analyzer::ScoreMetadata;
 use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::output::{self, Kind};
-use hindcast_analyzer::scores::over_queries;
+use hindcast_analyzer::scores::{TableFile, over_queries};
 use hindcast_analyzer::shards::{Part, Parts, ShardFolder};
-use hindcast_analyzer::{ScoreMetadata, ScoreTable};
 
 pub(crate) fn run(args: &Merge) -> anyhow::Result<Outcome> {
     if !args.shards.is_dir() {
@@ -121,13 +121,13 @@ fn files(parts: &Parts) -> Vec<PathBuf> {
 fn scores(parts: &Parts, out: &Path, replace: bool) -> anyhow::Result<()> {
     let tables = files(parts)
         .iter()
-        .map(|path| ScoreTable::read(path))
+        .map(|path| TableFile::open(path))
         .collect::<Result<Vec<_>, _>>()?;
     let table = over_queries(tables)
         .map_err(|problem| anyhow::anyhow!("the shards can't be joined: {problem}"))?;
     if !replace
         && let Some(there) = ScoreMetadata::beside(out)?
-        && there != table.metadata
+        && there != *table.metadata()
     {
         bail!("{}", other(out));
     }
