@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use arrow_array::types::{Float64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::schema::types::ColumnPath;
 
 use super::columns::{Cell, Column, Header, ReadRows, cell, fill};
@@ -135,7 +136,8 @@ impl<W: Write + Send> RowSink for ParquetSink<W> {
 /// Reads the header of a table. Columns with other names are ignored. A column of the wrong type, and a whole number
 /// that is null, are refused by name.
 pub(super) fn read(from: File, metadata: Option<&ScoreMetadata>) -> Result<ReadRows, String> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(from).map_err(|e| e.to_string())?;
+    let builder =
+        guarded(|| ParquetRecordBatchReaderBuilder::try_new(from).map_err(|e| e.to_string()))?;
     let names: Vec<String> = builder
         .schema()
         .fields()
@@ -143,29 +145,70 @@ pub(super) fn read(from: File, metadata: Option<&ScoreMetadata>) -> Result<ReadR
         .map(|f| f.name().clone())
         .collect();
     let header = Rc::new(Header::read(names.iter().map(String::as_str), metadata)?);
-    let batches = builder.with_batch_size(BATCH).build();
-    let mut batches = batches.map_err(|e| e.to_string())?;
-    let of = header.clone();
-    let mut start = 0;
-    let mut rows = Vec::new().into_iter();
-    let next = move || -> Result<Option<ScoreRow>, String> {
-        loop {
-            if let Some(row) = rows.next() {
-                return Ok(Some(row));
-            }
-            let Some(batch) = batches.next() else {
-                return Ok(None);
-            };
-            let batch = batch.map_err(|e| e.to_string())?;
-            rows = rows_of(&batch, &of, &names, start)?.into_iter();
-            start += batch.num_rows();
-        }
+    let batches = guarded(|| {
+        let batches = builder.with_batch_size(BATCH).build();
+        batches.map_err(|e| e.to_string())
+    })?;
+    let rows = Batches {
+        batches: Some(batches),
+        header: header.clone(),
+        names,
+        start: 0,
+        rows: Vec::new().into_iter(),
     };
-    let mut next = next;
-    Ok((
-        header,
-        Box::new(std::iter::from_fn(move || next().transpose())),
-    ))
+    Ok((header, Box::new(rows)))
+}
+
+/// Turns a panic of the Parquet reader into an error: it doesn't check every length in a damaged file.
+fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err("it is damaged: the Parquet reader can't go on".to_owned()))
+}
+
+/// The rows of a file.
+struct Batches {
+    /// `None` after an error.
+    batches: Option<ParquetRecordBatchReader>,
+    header: Rc<Header>,
+    names: Vec<String>,
+    /// Number of rows in the batches so far.
+    start: usize,
+    /// The rest of the last batch.
+    rows: std::vec::IntoIter<ScoreRow>,
+}
+
+impl Batches {
+    /// Reads the next batch; whether there was one.
+    fn more(&mut self) -> Result<bool, String> {
+        let Some(mut batches) = self.batches.take() else {
+            return Ok(false);
+        };
+        let batch = guarded(|| batches.next().transpose().map_err(|e| e.to_string()))?;
+        let Some(batch) = batch else {
+            return Ok(false);
+        };
+        self.rows = rows_of(&batch, &self.header, &self.names, self.start)?.into_iter();
+        self.start += batch.num_rows();
+        self.batches = Some(batches);
+        Ok(true)
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<ScoreRow, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(row) = self.rows.next() {
+                return Some(Ok(row));
+            }
+            match self.more() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(e) => return Some(Err(e)),
+            }
+        }
+    }
 }
 
 /// The rows of a batch, of which the first has the number `start` in the file.

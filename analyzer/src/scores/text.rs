@@ -210,10 +210,13 @@ pub(super) fn read_json_lines(
     Ok((header, Box::new(rows)))
 }
 
-/// The next line that isn't blank, with its number from 0; `None` at the end.
+/// A line's number from 0, and the object in it.
+type JsonLine = (usize, Map<String, Value>);
+
+/// The next line that isn't blank; `None` at the end.
 fn json_line(
     lines: &mut impl Iterator<Item = (usize, std::io::Result<String>)>,
-) -> Result<Option<(usize, Map<String, Value>)>, String> {
+) -> Result<Option<JsonLine>, String> {
     for (at, line) in lines {
         let line = line.map_err(|e| e.to_string())?;
         if !line.trim().is_empty() {
