@@ -1,20 +1,21 @@
-//! Answers a question with a table of scores, by any method.
+//! Answers a question with scores, by any method.
 
 use super::choices::Chosen;
 use super::estimate::{Estimate, TableOrigin};
 use super::estimator::{Plan, Question};
 use super::predicted;
+use super::scored::Scored;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::run::memory::{MemoryFit, MemoryNeed};
-use crate::scores::{ScoreTable, TokenScores};
+use crate::scores::TokenScores;
 use crate::sweep::{Observer, Session, SweepTimes};
 
-/// A table of scores, and a summary of its computation.
+/// Scores, and a summary of their computation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The scores of all training examples for all queries.
-    pub table: ScoreTable,
+    pub scores: Scored,
     /// The scores of the tokens, if the question asked for them.
     pub tokens: Option<TokenScores>,
     /// Summary of the sweep, if the method is one.
@@ -93,7 +94,7 @@ impl Planned<'_> {
         }
     }
 
-    /// Computes the scores with the engine that they were planned with, and makes the table.
+    /// Computes the scores with the engine that they were planned with.
     ///
     /// # Errors
     /// [`AnalysisError::Memory`] if the question's memory limit is too low, and as
@@ -139,12 +140,9 @@ impl Planned<'_> {
             }
         };
         let tokens = question.per_term.then(|| estimate.take_tokens());
-        let mut table = estimate.table(question.run, &origin);
-        for (row, prediction) in table.rows.iter_mut().zip(predicted) {
-            row.prediction = Some(prediction);
-        }
+        let metadata = estimate.metadata(question.run, &origin);
         Ok(Answer {
-            table,
+            scores: Scored::new(metadata, estimate, predicted),
             tokens: tokens.filter(|_| sweep.is_some()),
             sweep,
         })

@@ -151,40 +151,46 @@ impl Estimate {
 
     /// One row per training example, in the order of their indices.
     pub fn table(&self, run: &RecordedRun<'_>, origin: &TableOrigin) -> ScoreTable {
+        let metadata = self.metadata(run, origin);
+        let rows = (0..self.occurrences.len()).map(|i| self.row(run, i, &metadata.epochs));
+        ScoreTable {
+            rows: rows.collect(),
+            metadata,
+        }
+    }
+
+    /// Where the numbers of the table come from.
+    pub(super) fn metadata(&self, run: &RecordedRun<'_>, origin: &TableOrigin) -> ScoreMetadata {
         let all = self.queries.iter().flat_map(|q| q.epochs.keys().copied());
         let epochs: Vec<u64> = all.collect::<BTreeSet<_>>().into_iter().collect();
-        let rows = (0..self.occurrences.len()).map(|i| self.row(run, i, &epochs));
         let queries = self.queries.iter().map(|q| QueryMetadata {
             name: q.name.clone(),
             value: q.value,
             digest: origin.files.get(&q.name).cloned(),
             growth: (!q.growth.is_empty()).then(|| AdjointGrowth::of(used(&q.growth))),
         });
-        ScoreTable {
-            rows: rows.collect(),
-            metadata: ScoreMetadata {
-                version: METADATA_VERSION,
-                writer: WRITER.to_owned(),
-                run_digest: origin.run_digest.clone(),
-                window: self.window.clone(),
-                run_steps: self.end,
-                at: origin.at.clone(),
-                method: origin.method.clone(),
-                settings: origin.settings.clone(),
-                notes: self.notes.clone(),
-                engine: origin.engine.clone(),
-                rule: run.rule().to_toml().unwrap_or_default(),
-                queries: queries.collect(),
-                epochs,
-                refined: Vec::new(),
-                files: run.data().files(Split::Train),
-                ..ScoreMetadata::default()
-            },
+        ScoreMetadata {
+            version: METADATA_VERSION,
+            writer: WRITER.to_owned(),
+            run_digest: origin.run_digest.clone(),
+            window: self.window.clone(),
+            run_steps: self.end,
+            at: origin.at.clone(),
+            method: origin.method.clone(),
+            settings: origin.settings.clone(),
+            notes: self.notes.clone(),
+            engine: origin.engine.clone(),
+            rule: run.rule().to_toml().unwrap_or_default(),
+            queries: queries.collect(),
+            epochs,
+            refined: Vec::new(),
+            files: run.data().files(Split::Train),
+            ..ScoreMetadata::default()
         }
     }
 
     /// The row of training example `i`.
-    fn row(&self, run: &RecordedRun<'_>, i: usize, epochs: &[u64]) -> ScoreRow {
+    pub(super) fn row(&self, run: &RecordedRun<'_>, i: usize, epochs: &[u64]) -> ScoreRow {
         let scored = self.scored.get(i).copied().unwrap_or(false);
         let cell = |scores: &Vec<f64>| scores.get(i).copied().filter(|_| scored);
         let of_epochs = |q: &Scores| -> Vec<Option<f64>> {

@@ -38,6 +38,8 @@ pub struct Question<'a> {
     /// Whether the table also has the predictions of the model that the queries are asked about, for the examples with a
     /// score. They cost a forward pass over these examples.
     pub predictions: bool,
+    /// Whether the caller writes the table row by row. Otherwise, all of its rows count as memory that the answer needs.
+    pub row_by_row: bool,
     /// Bytes of memory that the answer may use; `None` sets no limit.
     pub memory: Option<u64>,
     /// Where a sweep is saved while it runs; other methods ignore this.
@@ -58,6 +60,7 @@ impl<'a> Question<'a> {
             per_epoch: false,
             per_term: false,
             predictions: false,
+            row_by_row: false,
             memory: None,
             saving: None,
             engine: "",

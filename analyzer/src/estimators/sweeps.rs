@@ -116,6 +116,7 @@ impl Sweep {
                 per_term: question.per_term,
             },
             propagation: self.propagation,
+            row_by_row: question.row_by_row,
             memory: question.memory,
             saving: question.saving.cloned(),
             engine: question.engine,

@@ -197,7 +197,10 @@ mod tests {
             file: if i > 400 { "b.csv" } else { "a.csv" }.to_owned(),
             label: ["3", "10", "predicted", "-1"][i as usize % 4].to_owned(),
             occurrences: i % 5,
-            influence: vec![(i % 5 > 0).then(|| ((i * i) % 37) as f64 - 18.0), None],
+            influence: vec![
+                (!i.is_multiple_of(5)).then(|| ((i * i) % 37) as f64 - 18.0),
+                None,
+            ],
             renormalised: vec![Some(i as f64), None],
             true_label: Some(["3", "x"][i as usize % 2].to_owned()),
             ..ScoreRow::default()

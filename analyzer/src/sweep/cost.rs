@@ -28,7 +28,7 @@ pub struct SweepCost {
     pub step: u64,
     /// Approximate bytes of the intermediate values of a batch's double backward pass; `None` if they are unknown.
     pub batch: Option<u64>,
-    /// Approximate bytes of the table that is made from the state at the end.
+    /// Approximate bytes of the table that is made from the state at the end; 0 if it is written row by row.
     pub table: u64,
     /// Bytes that each query adds to `state`.
     state_per_query: u64,

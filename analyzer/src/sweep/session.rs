@@ -32,6 +32,8 @@ pub struct SessionOptions<'a> {
     pub sweep: SweepOptions,
     /// How the sweep carries the adjoint from one step to the previous one.
     pub propagation: Propagation,
+    /// Whether the table is written row by row. Otherwise, all of its rows count as memory that the sweep needs at the end.
+    pub row_by_row: bool,
     /// Bytes of memory that the sweep may use; `None` sets no limit.
     pub memory: Option<u64>,
     /// Where the state is saved; `None` saves nothing.
@@ -46,6 +48,7 @@ impl SessionOptions<'_> {
         SessionOptions {
             sweep,
             propagation: Propagation::default(),
+            row_by_row: false,
             memory: None,
             saving: None,
             engine: "",
@@ -110,6 +113,9 @@ impl<'a> Session<'a> {
             engine.dtype().size_in_bytes(),
             run.net().map(|net| values_per_example(net)),
         )?;
+        if options.row_by_row {
+            cost.table = 0;
+        }
         // A model that can't be run is reported by its first step.
         if run.net().is_none()
             && let Ok(bytes) = pass_bytes(run, engine.dtype())

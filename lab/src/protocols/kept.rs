@@ -261,5 +261,5 @@ pub(super) fn estimate(
     let mut observer = |stage: Stage| watcher(stage);
     let found = answer(&question, &chosen, engine.as_mut(), &mut observer)
         .with_context(|| format!("scores by {ranking}"))?;
-    Ok(found.table)
+    Ok(found.scores.table(run))
 }

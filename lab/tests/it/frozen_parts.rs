@@ -139,7 +139,7 @@ fn influence(run: &RecordedRun<'_>) -> Vec<f64> {
     let chosen = choose("sgd", &[]).unwrap();
     let go_on = &mut |_: Stage| ControlFlow::Continue(());
     let table = answer(&question, &chosen, engine.as_mut(), go_on).unwrap();
-    let rows = table.table.rows.iter();
+    let rows = table.scores.rows(run);
     rows.map(|row| row.influence[0].unwrap()).collect()
 }
 

@@ -81,9 +81,19 @@ fn table(run: &RecordedRun<'_>, method: &str, at: &QueryPoint, queries: &[Query]
         ..Question::new(run, queries, &Window::All)
     };
     let go_on = &mut |_: Stage| ControlFlow::Continue(());
-    answer(&question, &chosen, engine.as_mut(), go_on)
+    let scores = answer(&question, &chosen, engine.as_mut(), go_on)
         .unwrap()
-        .table
+        .scores;
+    // The rows that a command prints are those of the whole table.
+    let few = scores.extremes(run, 5);
+    let table = scores.table(run);
+    for q in 0..queries.len() {
+        for k in [1, 5] {
+            assert_eq!(few.worst(q, k), table.worst(q, k), "{method}");
+            assert_eq!(few.best(q, k), table.best(q, k), "{method}");
+        }
+    }
+    table
 }
 
 fn scores(table: &ScoreTable, query: usize) -> Vec<f64> {

@@ -33,6 +33,8 @@ pub(crate) struct Settings<'a> {
     pub per_term: bool,
     /// Whether the table has the predictions for its examples.
     pub predictions: bool,
+    /// Whether the table is written row by row, and never in memory as a whole.
+    pub row_by_row: bool,
     /// Where and how often a sweep saves its state.
     pub saving: Option<Saving>,
     pub memory: Option<Limit>,
@@ -67,7 +69,8 @@ pub(crate) fn sweep(
     window: &Window,
     settings: &Settings<'_>,
 ) -> anyhow::Result<ScoreTable> {
-    Ok(answer(run, queries, window, settings, &choose("sgd", &[])?)?.table)
+    let answer = answer(run, queries, window, settings, &choose("sgd", &[])?)?;
+    Ok(answer.scores.table(run))
 }
 
 /// The scores of the window by the chosen method.
@@ -88,6 +91,7 @@ pub(crate) fn answer(
         per_epoch: settings.per_epoch,
         per_term: settings.per_term,
         predictions: settings.predictions,
+        row_by_row: settings.row_by_row,
         memory: memory::limit(settings.memory),
         saving: settings.saving.as_ref(),
         engine: &computed_by(kind, settings),
@@ -111,7 +115,7 @@ pub(crate) fn answer(
     let answer = planned.answer(engine.as_mut(), &mut watch);
     let mut answer = answer.map_err(|e| diverged::explained(run, watch.explain(e.into())))?;
     drop(watch);
-    let notes = &mut answer.table.metadata.notes;
+    let notes = &mut answer.scores.metadata.notes;
     if chosen.method.sweeps {
         let half = run.trace().and_then(about_half);
         notes.extend(half.map(|text| format!("the run was trained in {text}")));
@@ -198,12 +202,15 @@ fn announce_sweep(
     let batch = cost
         .batch
         .map_or(String::new(), |b| format!(", {} for its batch", bytes(b)));
+    let table = match cost.table {
+        0 => String::new(),
+        table => format!("; {} for the table at the end", bytes(table)),
+    };
     say!(
-        "memory: about {} in addition to the data ({} of state, {} for a step{batch}; {} for the table at the end){}{there}",
+        "memory: about {} in addition to the data ({} of state, {} for a step{batch}{table}){}{there}",
         bytes(cost.memory().about),
         bytes(cost.state),
         bytes(cost.step),
-        bytes(cost.table),
         if there.is_empty() { "" } else { "; " },
     );
     Ok(())

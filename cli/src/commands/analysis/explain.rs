@@ -132,7 +132,7 @@ impl Sweep<'_> {
         let sweep = choose("sgd", &[])?;
         let found = answer(self.run, self.queries, window, &settings, &sweep)?;
         let swept = found.sweep.map(|sweep| sweep.times.total());
-        let mut table = found.table;
+        let mut table = found.scores.table(self.run);
         if let Some(names) = &self.asked.names {
             table.join(names)?;
         }

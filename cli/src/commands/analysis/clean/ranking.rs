@@ -58,7 +58,8 @@ impl<'a> Ranking<'a> {
                 };
                 let window = parse_window(evidence::window(&args.window))?;
                 let queries = std::slice::from_ref(query);
-                let table = answer(run, queries, &window, &settings, chosen)?.table;
+                let answer = answer(run, queries, &window, &settings, chosen)?;
+                let table = answer.scores.table(run);
                 notes.extend(table.metadata.notes.iter().cloned());
                 Ok(Some(column(&table, 0, run.examples())))
             }

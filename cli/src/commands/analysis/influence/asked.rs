@@ -41,6 +41,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Whether a later step needs all rows of the table at once.
+    pub fn needs_all_rows(&self) -> bool {
+        self.names.is_some() || self.refine.is_some() || self.check.is_some()
+    }
+
     /// Reads the command line, and tries all files and folders, so that mistakes are reported before a long computation.
     pub fn parse(args: &Influence) -> anyhow::Result<Self> {
         one_run_only(args)?;

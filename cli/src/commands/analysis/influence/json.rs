@@ -119,8 +119,8 @@ pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
 
 impl<'a> Report<'a> {
     fn of(found: &'a Found<'a>) -> Self {
-        let (args, answer) = (found.args, found.answer);
-        let (table, metadata) = (&answer.table, &answer.table.metadata);
+        let (args, answer) = (found.args, found.answered);
+        let metadata = &answer.table.metadata;
         let queries = 0..metadata.queries.len();
         Report {
             run: match args.runs.as_slice() {
@@ -146,8 +146,8 @@ impl<'a> Report<'a> {
             seconds: found.took.as_secs_f64(),
             passes: answer.sweep.map_or(1, |sweep| sweep.passes),
             time: answer.sweep.map(Time::of),
-            examples: table.rows.len(),
-            never_seen: found.never_seen(),
+            examples: answer.examples,
+            never_seen: answer.never_seen,
             queries: queries.map(|q| QueryReport::of(found, q)).collect(),
             retrain_check: found.checked.as_ref().map(Checked::printed),
             notes: &metadata.notes,
@@ -171,7 +171,7 @@ impl Time {
 
 impl<'a> QueryReport<'a> {
     fn of(found: &Found<'a>, q: usize) -> Self {
-        let (table, top) = (&found.answer.table, found.args.top);
+        let (table, top) = (&found.answered.table, found.args.top);
         let query = &table.metadata.queries[q];
         let rows = |rows: Vec<&'a ScoreRow>| rows.into_iter().map(|r| Row::of(r, q)).collect();
         let refined = |r: &'a ScoreRow| {

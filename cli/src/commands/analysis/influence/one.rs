@@ -11,7 +11,7 @@ use crate::args::Influence;
 use crate::commands::analysis::answering::{Settings, answer};
 use crate::commands::context;
 use crate::commands::context::Models;
-use hindcast_analyzer::estimators::Answer;
+use hindcast_analyzer::estimators::{Answer, Scored};
 use hindcast_analyzer::sweep::Saving;
 use hindcast_analyzer::{RecordedRun, ScoreTable};
 
@@ -37,6 +37,7 @@ pub(super) fn settings<'a>(args: &'a Influence, asked: &Asked, table: &Path) -> 
         per_term: args.tokens.is_some(),
         // Several runs predict differently, so their joined table has no predictions.
         predictions: !args.no_predictions && args.runs.len() == 1,
+        row_by_row: args.runs.len() == 1 && !asked.needs_all_rows(),
         saving: Some(Saving {
             path: Saving::beside(table),
             every: Duration::from_secs(args.checkpoint_every),
@@ -57,6 +58,17 @@ pub(super) fn score(
 ) -> anyhow::Result<Answer> {
     let queries = asked.fitting(run)?;
     answer(run, &queries, &asked.window, settings, &asked.chosen)
+}
+
+/// Writes the table row by row.
+pub(super) fn write_rows(
+    scores: &Scored,
+    run: &RecordedRun<'_>,
+    path: &Path,
+) -> anyhow::Result<()> {
+    hindcast_analyzer::scores::write_rows(path, &scores.metadata, scores.rows(run))
+        .map(drop)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 pub(super) fn write(table: &ScoreTable, path: &Path) -> anyhow::Result<()> {

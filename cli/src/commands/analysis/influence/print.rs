@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use super::answered::Answered;
 use super::tokens;
 use crate::args::Influence;
 use crate::commands::analysis::asked::at_model_of;
@@ -11,21 +12,17 @@ use crate::commands::analysis::{refining, tables};
 use crate::terminal::{field, say};
 use crate::verdict::{Subject, Verdict, refined};
 use crate::words::{counted, decimal, duration};
-use hindcast_analyzer::RecordedRun;
-use hindcast_analyzer::estimators::{Answer, Chosen};
+use hindcast_analyzer::estimators::Chosen;
 use hindcast_analyzer::output::sidecar_path;
 use hindcast_analyzer::sweep::SweepTimes;
 
 /// The results to print.
 pub(super) struct Found<'a> {
     pub args: &'a Influence,
-    pub run: &'a RecordedRun<'a>,
     pub chosen: &'a Chosen,
-    pub answer: &'a Answer,
+    pub answered: &'a Answered,
     /// Number of examples in the picture, if there is one.
     pub pictured: Option<usize>,
-    /// Number of rows of the table of tokens, if there is one.
-    pub tokens: Option<u64>,
     /// The check by retraining, if there was one.
     pub checked: Option<Checked>,
     pub took: Duration,
@@ -34,23 +31,17 @@ pub(super) struct Found<'a> {
 impl Found<'_> {
     /// How far the scores of a query can be trusted.
     pub fn verdict(&self, q: usize) -> Verdict {
-        let table = &self.answer.table;
+        let table = &self.answered.table;
         let mut retrained = refined(table);
         let checked = self.checked.as_ref().and_then(|checked| checked.results(q));
         retrained.extend(checked.cloned());
         Verdict::of(&Subject::of(table, q), &retrained)
     }
-
-    /// Number of examples that are in no scored batch.
-    pub fn never_seen(&self) -> usize {
-        let rows = self.answer.table.rows.iter();
-        rows.filter(|row| row.occurrences == 0).count()
-    }
 }
 
 pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
-    let (args, table) = (found.args, &found.answer.table);
-    let data = found.run.data();
+    let (args, answered) = (found.args, found.answered);
+    let (table, data) = (&answered.table, answered.run.data());
     // A ranking that asks no query is the same for all of them.
     let asked = if found.chosen.method.asks {
         table.metadata.queries.len()
@@ -60,7 +51,7 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
     for (q, query) in table.metadata.queries.iter().enumerate().take(asked) {
         title(out, found, q)?;
         tables::extremes(out, table, data, q, args.top)?;
-        tokens::print(out, found.answer, data, q, args.top)?;
+        tokens::print(out, (table, answered.tokens.as_ref()), data, q, args.top)?;
         refining::print(out, table, q, args.top)?;
         if let Some(growth) = &query.growth {
             tables::growth(out, growth)?;
@@ -80,30 +71,30 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
             found.chosen.method.name
         )?;
     }
-    let never = found.never_seen();
+    let never = answered.never_seen;
     if never > 0 {
         let scores = if found.chosen.method.windowed {
             "in no batch of the window: their scores are empty"
         } else {
             "in no batch of the trace"
         };
-        let all = table.rows.len();
+        let all = answered.examples;
         writeln!(out, "{never} of {all} examples were {scores}")?;
     }
     writeln!(
         out,
         "{} ({}, with {})",
         field(args.out.display()),
-        counted(table.rows.len() as u64, "row", "rows"),
+        counted(answered.examples as u64, "row", "rows"),
         field(sidecar_path(&args.out).display())
     )?;
     if let (Some(path), Some(count)) = (&args.picture, found.pictured) {
         writeln!(out, "{} ({count} most harmful)", field(path.display()))?;
     }
-    if let (Some(path), Some(count)) = (&args.tokens, found.tokens) {
+    if let (Some(path), Some(count)) = (&args.tokens, answered.token_rows) {
         writeln!(out, "{} ({count} tokens)", field(path.display()))?;
     }
-    if let Some(sweep) = found.answer.sweep {
+    if let Some(sweep) = answered.sweep {
         times(&sweep.times);
     }
     say!("took {}", duration(found.took));
@@ -112,13 +103,17 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
 
 /// Prints a query with its value.
 fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
-    let metadata = &found.answer.table.metadata;
+    let metadata = &found.answered.table.metadata;
     let (query, steps) = (&metadata.queries[q], metadata.run_steps);
     let method = found.chosen.method;
     if method.asks {
         let value = decimal(query.value, 6);
         write!(out, "{}: {value} ", field(&query.name))?;
-        write!(out, "{}", at_model_of(found.run, metadata.point(), steps))?;
+        write!(
+            out,
+            "{}",
+            at_model_of(&found.answered.run, metadata.point(), steps)
+        )?;
     } else {
         write!(out, "{}: the same ranking for every query", method.name)?;
     }

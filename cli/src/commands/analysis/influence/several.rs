@@ -17,7 +17,6 @@ use crate::args::Influence;
 use crate::commands::analysis::answering::Settings;
 use crate::commands::context::{Models, open_trace_within};
 use crate::terminal::{field, say};
-use hindcast_analyzer::estimators::Answer;
 use hindcast_analyzer::output::{Kind, replaceable, sidecar_path};
 use hindcast_analyzer::scores::over_runs;
 use hindcast_analyzer::{QueryPoint, RecordedRun, ScoreTable, Window};
@@ -28,7 +27,7 @@ pub(super) fn scores(
     models: &Models,
     asked: &Asked,
     runs: &[PathBuf],
-) -> anyhow::Result<(RecordedRun<'static>, Answer)> {
+) -> anyhow::Result<(RecordedRun<'static>, ScoreTable)> {
     comparable(runs, &asked.window, &args.at)?;
     let parts = parts(args);
     for part in &parts {
@@ -57,9 +56,9 @@ pub(super) fn scores(
         let table = match kept(part, &run, asked, &settings)? {
             Some(table) => table,
             None => {
-                let table = score(&run, asked, &settings)
-                    .with_context(|| path.display().to_string())?
-                    .table;
+                let answer =
+                    score(&run, asked, &settings).with_context(|| path.display().to_string())?;
+                let table = answer.scores.table(&run);
                 write(&table, part)?;
                 table
             }
@@ -71,12 +70,7 @@ pub(super) fn scores(
     let table = over_runs(&tables)
         .map_err(|problem| anyhow::anyhow!("{problem} (tables in the order of the runs)"))?;
     let run = first.context("expected at least one run")?;
-    let answer = Answer {
-        table,
-        tokens: None,
-        sweep: None,
-    };
-    Ok((run, answer))
+    Ok((run, table))
 }
 
 /// Where each run's table is kept until all are complete.

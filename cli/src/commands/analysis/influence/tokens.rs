@@ -8,19 +8,21 @@ use anyhow::Context as _;
 use crate::commands::analysis::tables;
 use crate::marked;
 use crate::terminal::field;
-use hindcast_analyzer::estimators::Answer;
+use hindcast_analyzer::ScoreTable;
+use hindcast_analyzer::scores::TokenScores;
 use hindcast_model::data::DataSet;
 
 /// How many sequences are shown per direction.
 const SHOWN: usize = 5;
 
 /// Writes the table of tokens. Returns the number of rows.
-pub(super) fn write(answer: &Answer, data: &dyn DataSet, path: &Path) -> anyhow::Result<u64> {
-    let tokens = answer
-        .tokens
-        .as_ref()
-        .context("no scores of tokens were computed")?;
+pub(super) fn write(
+    tokens: Option<&TokenScores>,
+    data: &dyn DataSet,
+    path: &Path,
+) -> anyhow::Result<u64> {
     tokens
+        .context("no scores of tokens were computed")?
         .write(path, data)
         .with_context(|| format!("cannot write {}", path.display()))
 }
@@ -29,13 +31,13 @@ pub(super) fn write(answer: &Answer, data: &dyn DataSet, path: &Path) -> anyhow:
 /// tokens.
 pub(super) fn print(
     out: &mut dyn Write,
-    answer: &Answer,
+    (table, tokens): (&ScoreTable, Option<&TokenScores>),
     data: &dyn DataSet,
     q: usize,
     top: usize,
 ) -> io::Result<()> {
-    let (table, top) = (&answer.table, top.min(SHOWN));
-    let Some(tokens) = answer.tokens.as_ref().filter(|_| top > 0) else {
+    let top = top.min(SHOWN);
+    let Some(tokens) = tokens.filter(|_| top > 0) else {
         return Ok(());
     };
     writeln!(
