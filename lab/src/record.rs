@@ -229,6 +229,7 @@ pub fn can_be_resumed(error: &anyhow::Error) -> bool {
             recorder,
             Some(
                 RecorderError::Storage { .. }
+                    | RecorderError::Device { .. }
                     | RecorderError::QueueFull { .. }
                     | RecorderError::Thread { .. }
                     | RecorderError::Stuck { .. }

@@ -1,14 +1,16 @@
 //! Takes the snapshot of a step. If the queue has no room, it takes only the digest of the step's tensors.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hindcast_format::layout::Layout;
 use hindcast_format::meta::StepMeta;
-use hindcast_format::{KeyState, Segmenter};
+use hindcast_format::{KeyState, Segmenter, State};
 
 use crate::counters::{add, add_time};
 use crate::error::{AtStep, RecorderError};
 use crate::keep::Keep;
+use crate::late_state::LateState;
 use crate::policy::WhenFull;
 use crate::shared::Shared;
 use crate::values::Values;
@@ -21,6 +23,9 @@ const SKIPPED_EXTRA: u64 = 16 << 20;
 /// Number of steps for which the default limit of the queue has room.
 pub(crate) const QUEUED_STEPS: u64 = 4;
 
+/// Number of states whose values may be on their way from a device at once.
+pub(crate) const ON_THE_WAY: usize = 2;
+
 /// Takes the snapshots of a run.
 pub(crate) struct Capture {
     keep: Keep,
@@ -30,6 +35,10 @@ pub(crate) struct Capture {
     last: Option<Base>,
     /// The buffers after the last recorded forward pass.
     buffers: Vec<u8>,
+    /// The state that has these buffers instead, if its values were on their way when it was captured.
+    buffers_in: Option<Arc<LateState>>,
+    /// States whose values were on their way from a device when they were captured, oldest first.
+    on_the_way: Vec<Arc<LateState>>,
     /// Whether the queue's limit is the default, which has room for several steps with their rows.
     rows_raise_limit: bool,
 }
@@ -60,6 +69,8 @@ impl Capture {
             segmenter,
             last: None,
             buffers,
+            buffers_in: None,
+            on_the_way: Vec::new(),
             rows_raise_limit,
         }
     }
@@ -143,22 +154,22 @@ impl Capture {
             thinned,
             has_room,
         } = placement;
-        let mut state = shared.pool.state();
-        values.state("copying the variables", at, state.bytes_mut())?;
+        let state = self.snapshot(shared, "copying the variables", at, values)?;
         let key = if cut && has_room && !thinned {
             let key = self.key(shared, values);
             Some(key.map_err(|why| at.wrong(why))?)
         } else {
             None
         };
-        self.buffers.clear();
-        self.buffers.extend_from_slice(state.buffers());
         if !has_room {
-            let digest = state.digest();
-            shared.pool.give_back_state(state);
+            let digest = shared.arrived(&state)?.digest();
+            let state = self.share(state);
+            self.note_buffers(shared, &state);
+            shared.pool.give_back(state);
             return Ok(Captured::Skipped { digest });
         }
-        let state = Arc::new(state);
+        let state = self.share(state);
+        self.note_buffers(shared, &state);
         if thinned {
             return Ok(Captured::Thinned { state });
         }
@@ -167,7 +178,12 @@ impl Capture {
             state: Arc::clone(&state),
         });
         match (key, before) {
-            (Some(key), before) => Ok(Captured::Keyframe { state, key, before }),
+            (Some((key, buffers)), before) => Ok(Captured::Keyframe {
+                state,
+                key,
+                buffers,
+                before,
+            }),
             (None, Some(before)) => Ok(Captured::Difference { state, before }),
             // `cut` is true if there is no state before.
             (None, None) => {
@@ -176,12 +192,82 @@ impl Capture {
         }
     }
 
-    /// The buffers before the step's forward pass, and the optimizer's state before the step.
-    fn key(&self, shared: &Shared, values: &dyn Values) -> Result<KeyState, String> {
+    /// Copies the present values, or begins to copy them from their device. `what` is for errors.
+    pub(crate) fn snapshot(
+        &mut self,
+        shared: &Shared,
+        what: &str,
+        at: AtStep<'_>,
+        values: &dyn Values,
+    ) -> Result<LateState, RecorderError> {
+        self.make_way(shared);
+        let mut state = shared.pool.state();
+        let arrival = values.state(what, at, state.bytes_mut())?;
+        Ok(LateState::new(at.step, state, arrival))
+    }
+
+    /// Waits until another state may be on its way. The training thread itself takes the values of the oldest one,
+    /// because the encoder may be busy with earlier steps.
+    fn make_way(&mut self, shared: &Shared) {
+        for landed in self.on_the_way.extract_if(.., |state| state.has_landed()) {
+            shared.pool.give_back(landed);
+        }
+        while self.on_the_way.len() >= ON_THE_WAY {
+            let oldest = self.on_the_way.remove(0);
+            add(&shared.counters.stalls, 1);
+            let start = Instant::now();
+            // If the copy failed, the encoder reports it.
+            let _ = oldest.wait();
+            add_time(&shared.counters.stalled_ns, start.elapsed());
+            shared.pool.give_back(oldest);
+        }
+    }
+
+    /// Lets several threads hold a state. While its values are on their way, it is counted.
+    fn share(&mut self, state: LateState) -> Arc<LateState> {
+        let state = Arc::new(state);
+        if !state.has_landed() {
+            self.on_the_way.push(Arc::clone(&state));
+        }
+        state
+    }
+
+    /// Notes the buffers of a state, which the next keyframe holds. They are copied if they are there.
+    fn note_buffers(&mut self, shared: &Shared, state: &Arc<LateState>) {
+        if self.buffers.is_empty() {
+            return;
+        }
+        let before = match state.present() {
+            Some(state) => {
+                self.buffers.clear();
+                self.buffers.extend_from_slice(state.buffers());
+                self.buffers_in.take()
+            }
+            None => self.buffers_in.replace(Arc::clone(state)),
+        };
+        before
+            .into_iter()
+            .for_each(|state| shared.pool.give_back(state));
+    }
+
+    /// The buffers before the step's forward pass, and the optimizer's state before the step. If the buffers are still on
+    /// their way, also returns the state that will have them.
+    fn key(
+        &self,
+        shared: &Shared,
+        values: &dyn Values,
+    ) -> Result<(KeyState, Option<Arc<LateState>>), String> {
         let mut key = shared.pool.key();
-        key.buffers_before_mut().copy_from_slice(&self.buffers);
+        let present = match &self.buffers_in {
+            None => Some(self.buffers.as_slice()),
+            Some(late) => late.present().map(State::buffers),
+        };
+        if let Some(buffers) = present {
+            key.buffers_before_mut().copy_from_slice(buffers);
+        }
         values.optimizer(&mut key)?;
-        Ok(key)
+        let late = self.buffers_in.as_ref().filter(|_| present.is_none());
+        Ok((key, late.map(Arc::clone)))
     }
 
     /// Takes room in the queue, or does what [`WhenFull`] says if there is none. Returns false if the step is to be
@@ -227,11 +313,10 @@ impl Capture {
     ) -> Result<(), RecorderError> {
         if !self.buffers.is_empty() {
             // That segment's keyframe needs the buffers before its step.
-            let mut state = shared.pool.state();
-            values.state("copying the variables", at, state.bytes_mut())?;
-            self.buffers.clear();
-            self.buffers.extend_from_slice(state.buffers());
-            shared.pool.give_back_state(state);
+            let state = self.snapshot(shared, "copying the variables", at, values)?;
+            let state = self.share(state);
+            self.note_buffers(shared, &state);
+            shared.pool.give_back(state);
         }
         self.last = None;
         self.segmenter.cut_next();

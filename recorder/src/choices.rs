@@ -61,6 +61,7 @@ impl Choices {
             && matches!(
                 error,
                 RecorderError::Storage { .. }
+                    | RecorderError::Device { .. }
                     | RecorderError::Thread { .. }
                     | RecorderError::Stuck { .. }
             )

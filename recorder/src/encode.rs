@@ -7,6 +7,7 @@ use std::time::Instant;
 use hindcast_format::{Encoder, Extension, FormatError, RunInfo, State};
 
 use crate::counters::{add, add_time};
+use crate::error::RecorderError;
 use crate::finite::first_not_finite;
 use crate::shared::Shared;
 use crate::statistics::NonFinite;
@@ -59,14 +60,16 @@ fn step(shared: &Shared, encoding: &mut Encoding, job: Job) -> Product {
         // While storage fails, nothing is written. The writer only counts the lost steps.
         return Product::Failed { step, held, error };
     }
-    let start = Instant::now();
     let encoded = catch_unwind(AssertUnwindSafe(|| {
-        encode(shared, encoding.current(shared)?, job)
+        arrive(shared, &job.captured)?;
+        let start = Instant::now();
+        let frames = encode(shared, encoding, job);
+        add_time(&shared.counters.encoding_ns, start.elapsed());
+        frames
     }));
-    add_time(&shared.counters.encoding_ns, start.elapsed());
     let error = match encoded {
         Ok(Ok(frames)) => return Product::Frames(Box::new(Frames { held, ..frames })),
-        Ok(Err(error)) => shared.at(step).storage(error),
+        Ok(Err(error)) => error,
         Err(panic) => shared.at(step).panicked("encoder", &*panic),
     };
     Product::Failed { step, held, error }
@@ -74,45 +77,82 @@ fn step(shared: &Shared, encoding: &mut Encoding, job: Job) -> Product {
 
 /// The last piece of work always gives the last product, so that the writer ends.
 fn finish(shared: &Shared, encoding: &mut Encoding, end: FinalState) -> Product {
-    let FinalState {
-        step,
-        state,
-        key,
-        before,
-    } = end;
-    // The final state isn't a step.
-    look_for_non_finite(shared, step, &state, None, 0);
-    let link = catch_unwind(AssertUnwindSafe(|| {
-        let encoder = encoding.current(shared)?;
-        before
-            .map(|before| encoder.link(step, before.step, &before.state, &state))
-            .transpose()
-    }));
-    match link {
-        Ok(Ok(link)) => {
-            return Product::Finish(Box::new(FinalFrames {
-                step,
-                link,
-                state,
-                key,
-            }));
-        }
-        Ok(Err(error)) => shared.fail(shared.at(step).storage(error)),
-        Err(panic) => shared.fail(shared.at(step).panicked("encoder", &*panic)),
+    let at = shared.at(end.step);
+    match catch_unwind(AssertUnwindSafe(|| final_frames(shared, encoding, end))) {
+        Ok(Ok(frames)) => return Product::Finish(Box::new(frames)),
+        Ok(Err(error)) => shared.fail(error),
+        Err(panic) => shared.fail(at.panicked("encoder", &*panic)),
     }
     Product::Abandon
 }
 
-fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, FormatError> {
+fn final_frames(
+    shared: &Shared,
+    encoding: &mut Encoding,
+    end: FinalState,
+) -> Result<FinalFrames, RecorderError> {
+    let FinalState {
+        step,
+        state,
+        mut key,
+        before,
+    } = end;
+    let storage = move |error| shared.at(step).storage(error);
+    let state = state
+        .into_landed()
+        .map_err(|fault| shared.at(step).device(fault))?;
+    key.buffers_before_mut().copy_from_slice(state.buffers());
+    // The final state isn't a step.
+    look_for_non_finite(shared, step, &state, None, 0);
+    let encoder = encoding.current(shared).map_err(storage)?;
+    // If the last step could not be copied from its device, it has been reported, and there is nothing to link.
+    let before = before.as_ref();
+    let before = before.and_then(|before| Some((before.step, before.state.wait().ok()?)));
+    let link = before
+        .map(|(from, before)| encoder.link(step, from, before, &state))
+        .transpose()
+        .map_err(storage)?;
+    Ok(FinalFrames {
+        step,
+        link,
+        state,
+        key,
+    })
+}
+
+/// Waits for the values that a step needs.
+fn arrive(shared: &Shared, captured: &Captured) -> Result<(), RecorderError> {
+    let (state, before, buffers) = match captured {
+        Captured::Keyframe {
+            state,
+            before,
+            buffers,
+            ..
+        } => (state, before.as_ref(), buffers.as_ref()),
+        Captured::Difference { state, before } => (state, Some(before), None),
+        Captured::Thinned { state } => (state, None, None),
+        Captured::Skipped { .. } => return Ok(()),
+    };
+    let before = before.map(|before| &before.state);
+    for needed in buffers.into_iter().chain(before).chain([state]) {
+        shared.arrived(needed)?;
+    }
+    Ok(())
+}
+
+fn encode(shared: &Shared, encoding: &mut Encoding, job: Job) -> Result<Frames, RecorderError> {
     let Job {
         mut meta,
         captured,
         rows,
         held,
     } = job;
-    for record in &rows {
-        meta.extensions.push(Extension::of_rows(record)?);
-    }
+    let step = meta.step;
+    let storage = move |error| shared.at(step).storage(error);
+    let encoder = encoding.current(shared).map_err(storage)?;
+    let extensions = rows.iter().map(Extension::of_rows);
+    let extensions = extensions.collect::<Result<Vec<_>, _>>().map_err(storage)?;
+    meta.extensions.extend(extensions);
     if let (Captured::Keyframe { .. }, Some(session)) = (&captured, &shared.session) {
         meta.extensions.push(session.clone());
     }
@@ -121,16 +161,29 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
         encoder.recycle_bytes(bytes);
     }
     let (cut, frame, raw_bytes) = match captured {
-        Captured::Keyframe { state, key, before } => {
-            look_for_non_finite(shared, meta.step, &state, meta.loss, 1);
+        Captured::Keyframe {
+            state,
+            mut key,
+            buffers,
+            before,
+        } => {
+            if let Some(buffers) = buffers {
+                let values = shared.arrived(&buffers)?.buffers();
+                key.buffers_before_mut().copy_from_slice(values);
+                pool.give_back(buffers);
+            }
+            let values = shared.arrived(&state)?;
+            look_for_non_finite(shared, meta.step, values, meta.loss, 1);
             let link = match &before {
                 Some(before) => {
-                    Some(encoder.link(meta.step, before.step, &before.state, &state)?)
+                    let from = shared.arrived(&before.state)?;
+                    let link = encoder.link(meta.step, before.step, from, values);
+                    Some(link.map_err(storage)?)
                 }
                 None => None,
             };
-            let frame = encoder.keyframe(&meta, &state, &key)?;
-            let raw = state.bytes().len();
+            let frame = encoder.keyframe(&meta, values, &key).map_err(storage)?;
+            let raw = values.bytes().len();
             pool.give_back_key(key);
             pool.give_back(state);
             before
@@ -139,21 +192,28 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
             (Some(link), frame, raw)
         }
         Captured::Difference { state, before } => {
-            look_for_non_finite(shared, meta.step, &state, meta.loss, 1);
-            let frame = encoder.difference(&meta, before.step, &before.state, &state)?;
-            let raw = state.bytes().len();
+            let values = shared.arrived(&state)?;
+            look_for_non_finite(shared, meta.step, values, meta.loss, 1);
+            let from = shared.arrived(&before.state)?;
+            let frame = encoder.difference(&meta, before.step, from, values);
+            let frame = frame.map_err(storage)?;
+            let raw = values.bytes().len();
             pool.give_back(state);
             pool.give_back(before.state);
             (None, frame, raw)
         }
         Captured::Thinned { state } => {
-            look_for_non_finite(shared, meta.step, &state, meta.loss, 1);
-            let frame = encoder.gap(&meta, &state.digest())?;
+            let values = shared.arrived(&state)?;
+            look_for_non_finite(shared, meta.step, values, meta.loss, 1);
+            let frame = encoder.gap(&meta, &values.digest()).map_err(storage)?;
             pool.give_back(state);
             add(&shared.counters.thinned, 1);
             (None, frame, 0)
         }
-        Captured::Skipped { digest } => (None, encoder.gap(&meta, &digest)?, 0),
+        Captured::Skipped { digest } => {
+            let frame = encoder.gap(&meta, &digest).map_err(storage)?;
+            (None, frame, 0)
+        }
     };
     let frames = Frames {
         step: meta.step,

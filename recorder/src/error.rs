@@ -127,10 +127,7 @@ pub enum RecorderError {
     },
 
     /// Writing the trace failed. What was written before stays readable. Every later call returns the same error.
-    #[error("recording {run} failed at step {step}: {source}; {}", match .step {
-        0 => "nothing was recorded",
-        _ => "the trace holds the steps before it, and the run can be resumed",
-    })]
+    #[error("recording {run} failed at step {step}: {source}; {}", before(*.step))]
     Storage {
         /// The run's path.
         run: String,
@@ -138,6 +135,18 @@ pub enum RecorderError {
         step: u64,
         /// The format crate's error, which names the file.
         source: Arc<FormatError>,
+    },
+
+    /// Copying the variables of a recorded step from a device failed. The steps before it stay readable. Every later call
+    /// returns the same error, unless [`OnError::TrainOn`](crate::OnError::TrainOn) was chosen.
+    #[error("recording {run} failed at step {step}: the variables could not be copied from the device: {source}; {}", before(*.step))]
+    Device {
+        /// The run's path.
+        run: String,
+        /// The first step that is not in the trace.
+        step: u64,
+        /// The device's error.
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
 
     /// A thread of the recorder panicked.
@@ -153,9 +162,9 @@ pub enum RecorderError {
         message: String,
     },
 
-    /// Storage has not answered for a long time. The run was left as it is.
+    /// Storage, or a copy from a GPU, has not answered for a long time. The run was left as it is.
     #[error(
-        "recording {run}: storage has not answered for {seconds} s; the run was left as it is on disk"
+        "recording {run}: storage (or a copy from the GPU) has not answered for {seconds} s; the run was left as it is on disk"
     )]
     Stuck {
         /// The run's path.
@@ -202,6 +211,15 @@ fn at_step(step: u64) -> String {
         String::new()
     } else {
         format!(" at step {step}")
+    }
+}
+
+/// What the trace holds after a failure at this step.
+fn before(step: u64) -> &'static str {
+    if step == 0 {
+        "nothing was recorded"
+    } else {
+        "the trace holds the steps before it, and the run can be resumed"
     }
 }
 
@@ -257,6 +275,15 @@ impl AtStep<'_> {
             run: self.run.to_owned(),
             step: self.step,
             source: Arc::new(error),
+        }
+    }
+
+    /// Copying the step's variables from a device failed.
+    pub(crate) fn device(self, source: crate::late_state::Fault) -> RecorderError {
+        RecorderError::Device {
+            run: self.run.to_owned(),
+            step: self.step,
+            source,
         }
     }
 

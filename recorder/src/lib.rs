@@ -75,6 +75,7 @@ mod estimate;
 mod finite;
 mod held_out;
 mod keep;
+mod late_state;
 mod metadata;
 mod options;
 mod pending;

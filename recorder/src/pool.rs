@@ -7,6 +7,8 @@ use hindcast_format::layout::Layout;
 use hindcast_format::meta::{BatchWeights, StepMeta};
 use hindcast_format::{KeyState, State};
 
+use crate::late_state::LateState;
+
 /// Largest number of free metadata lists, and of free frame buffers, that are kept. Further ones are deallocated.
 const FREE: usize = 1024;
 
@@ -66,16 +68,11 @@ impl Pool {
         self.metas.pop().unwrap_or_else(empty_meta)
     }
 
-    /// Takes a snapshot back if nothing else holds it.
-    pub(crate) fn give_back(&self, state: Arc<State>) {
-        if let Some(state) = Arc::into_inner(state) {
+    /// Takes a snapshot back if nothing else holds it and its values are there.
+    pub(crate) fn give_back(&self, state: Arc<LateState>) {
+        if let Some(state) = Arc::into_inner(state).and_then(LateState::into_present) {
             self.states().push(state);
         }
-    }
-
-    /// Takes a state back.
-    pub(crate) fn give_back_state(&self, state: State) {
-        self.states().push(state);
     }
 
     /// A buffer for a frame, if one is free.

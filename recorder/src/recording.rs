@@ -408,12 +408,12 @@ impl Recording {
         if let Some(stopped) = &self.stopped {
             return Err(stopped.clone());
         }
-        let (mut state, mut key) = (self.shared.pool.state(), self.shared.pool.key());
-        values.state("copying the final variables", self.at(), state.bytes_mut())?;
-        key.buffers_before_mut().copy_from_slice(state.buffers());
-        values
-            .optimizer(&mut key)
-            .map_err(|why| self.at().wrong(why))?;
+        let shared = Arc::clone(&self.shared);
+        let at = shared.at(self.next_step);
+        let what = "copying the final variables";
+        let state = self.capture.snapshot(&shared, what, at, values)?;
+        let mut key = shared.pool.key();
+        values.optimizer(&mut key).map_err(|why| at.wrong(why))?;
         let before = self.capture.take_last();
         self.shared.description.fix();
         self.close(Work::Finish(Box::new(FinalState {

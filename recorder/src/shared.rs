@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use hindcast_format::Extension;
+use hindcast_format::{Extension, State};
 
 use crate::budget::Budget;
 use crate::counters::Counters;
 use crate::description::Description;
 use crate::error::{AtStep, RecorderError};
+use crate::late_state::LateState;
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::signal::Signal;
@@ -80,6 +81,12 @@ impl Shared {
             run: &self.run,
             step,
         }
+    }
+
+    /// Waits until the values of a captured state are there. The error names its step.
+    pub(crate) fn arrived<'s>(&self, state: &'s LateState) -> Result<&'s State, RecorderError> {
+        let arrived = state.wait();
+        arrived.map_err(|fault| self.at(state.step()).device(fault))
     }
 
     /// A thread waits for the queues to be emptied. The other threads stop napping until [`relax`](Self::relax).

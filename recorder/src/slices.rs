@@ -7,6 +7,7 @@ use hindcast_format::layout::{DType, Layout, Role, TensorSpec};
 use hindcast_format::{RowLayout, RowTensor, RowType};
 
 use crate::error::{AtStep, RecorderError};
+use crate::late_state::Arrival;
 use crate::metadata::StepHyper;
 use crate::row_block::RowBlock;
 use crate::values::Values;
@@ -217,7 +218,12 @@ impl Given<'_> {
 }
 
 impl Values for Given<'_> {
-    fn state(&self, _: &str, at: AtStep<'_>, out: &mut [u8]) -> Result<(), RecorderError> {
+    fn state(
+        &self,
+        _: &str,
+        at: AtStep<'_>,
+        out: &mut [u8],
+    ) -> Result<Option<Box<dyn Arrival>>, RecorderError> {
         let wrong = |why| at.wrong(why);
         self.check_names().map_err(wrong)?;
         let parameters = self.layout.parameters();
@@ -227,7 +233,8 @@ impl Values for Given<'_> {
         };
         self.copy(parameters, 0, first).map_err(wrong)?;
         self.copy(self.layout.buffers(), parameters.len(), second)
-            .map_err(wrong)
+            .map_err(wrong)?;
+        Ok(None)
     }
 
     fn optimizer(&self, key: &mut KeyState) -> Result<(), String> {

@@ -6,6 +6,7 @@ use hindcast_format::meta::StepMeta;
 use hindcast_format::{EncodedFrame, KeyState, RowRecord, State};
 
 use crate::error::RecorderError;
+use crate::late_state::LateState;
 use crate::signal::Signal;
 
 /// One step on its way from the training thread to an encoder.
@@ -21,21 +22,23 @@ pub(crate) struct Job {
 /// A recorded state that the next difference is computed against.
 pub(crate) struct Base {
     pub(crate) step: u64,
-    pub(crate) state: Arc<State>,
+    pub(crate) state: Arc<LateState>,
 }
 
 /// What was captured of a step.
 pub(crate) enum Captured {
     /// The step opens a segment. `before` is the last state of the segment that ends here.
     Keyframe {
-        state: Arc<State>,
+        state: Arc<LateState>,
         key: KeyState,
+        /// The state whose buffers belong into the key, while they were on their way when the key was made.
+        buffers: Option<Arc<LateState>>,
         before: Option<Base>,
     },
     /// The step follows `before` in the same segment.
-    Difference { state: Arc<State>, before: Base },
+    Difference { state: Arc<LateState>, before: Base },
     /// The run keeps every n-th step, and this is not one of them. Only its metadata and digest are recorded.
-    Thinned { state: Arc<State> },
+    Thinned { state: Arc<LateState> },
     /// The queue had no room. Only the metadata and the digest, computed on the training thread, are recorded.
     Skipped { digest: [u8; 32] },
 }
@@ -62,7 +65,8 @@ pub(crate) struct Flush {
 pub(crate) struct FinalState {
     /// The first step that was not taken.
     pub(crate) step: u64,
-    pub(crate) state: State,
+    pub(crate) state: LateState,
+    /// It lacks its buffers, which are those of the state.
     pub(crate) key: KeyState,
     /// The state recorded last.
     pub(crate) before: Option<Base>,

@@ -17,6 +17,7 @@ use super::tensors::Tensors;
 use super::turns::Turns;
 use super::updates::{OwnUpdates, WithoutGradient, compare};
 use crate::error::{AtStep, RecorderError};
+use crate::late_state::Arrival;
 use crate::metadata::{Said, set_trained};
 use crate::recording::Recording;
 use crate::values::Values;
@@ -74,9 +75,15 @@ struct Present<'a> {
 }
 
 impl Values for Present<'_> {
-    fn state(&self, what: &str, at: AtStep<'_>, out: &mut [u8]) -> Result<(), RecorderError> {
+    fn state(
+        &self,
+        what: &str,
+        at: AtStep<'_>,
+        out: &mut [u8],
+    ) -> Result<Option<Box<dyn Arrival>>, RecorderError> {
         let copied = self.tensors.copier.copy(out);
-        copied.map_err(|error| at.candle(what, error))
+        copied.map_err(|error| at.candle(what, error))?;
+        Ok(None)
     }
 
     fn optimizer(&self, key: &mut KeyState) -> Result<(), String> {

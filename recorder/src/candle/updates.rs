@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use hindcast_format::State;
 use hindcast_format::meta::StepMeta;
 
 use super::step::Trained;
 use super::tensors::Tensors;
 use crate::error::RecorderError;
+use crate::late_state::LateState;
 use crate::shared::Shared;
 use crate::work::{Base, Captured, Job};
 
@@ -22,14 +22,22 @@ pub(crate) fn compare(
     gradients: &GradStore,
     unseen: &mut Vec<usize>,
 ) -> candle_core::Result<()> {
-    let Some(state) = state_of(&job.captured) else {
+    let waits = |at: &usize| job.meta.trained.get(*at) == Some(&true);
+    if !unseen.iter().any(waits) {
+        return Ok(());
+    }
+    let Some(late) = state_of(&job.captured) else {
+        return Ok(());
+    };
+    // If the copy failed, the encoder reports it.
+    let Ok(state) = late.wait() else {
         return Ok(());
     };
     let mut still = Vec::with_capacity(unseen.len());
     for &parameter in unseen.iter() {
         if job.meta.trained.get(parameter) != Some(&true) {
             still.push(parameter);
-        } else if !tensors.changed_since(&state, parameter)? {
+        } else if !tensors.changed_since(state, parameter)? {
             still.push(parameter);
             if tensors.must_change(parameter, gradients, &job.meta)? {
                 if let Some(trained) = job.meta.trained.get_mut(parameter) {
@@ -95,7 +103,7 @@ impl WithoutGradient {
 }
 
 /// The recorded state of a step, unless the queue had no room for it.
-fn state_of(captured: &Captured) -> Option<Arc<State>> {
+fn state_of(captured: &Captured) -> Option<Arc<LateState>> {
     match captured {
         Captured::Keyframe { state, .. }
         | Captured::Difference { state, .. }
@@ -156,14 +164,18 @@ impl OwnUpdates {
         let Some(expected) = self.expected.take() else {
             return Ok(());
         };
-        let state = match last {
+        let late = match last {
             Some(base) if base.step == expected.step => Arc::clone(&base.state),
             _ => return Ok(()),
+        };
+        // If the copy failed, the encoder reports it.
+        let Ok(state) = late.wait() else {
+            return Ok(());
         };
         let at = shared.at(next);
         for &(parameter, sure) in &expected.parameters {
             let changed = tensors
-                .changed_since(&state, parameter)
+                .changed_since(state, parameter)
                 .map_err(|error| at.candle("comparing the updated variables", error))?;
             if changed {
                 if let Some(unseen) = &mut self.unseen {
