@@ -8,27 +8,35 @@ use crate::threads::lock;
 
 /// A shared handle on the training thread's side of a run.
 #[derive(Clone)]
-pub(crate) struct Handle(Arc<Mutex<StepRecorder>>);
+pub(crate) struct Handle {
+    steps: Arc<Mutex<StepRecorder>>,
+    /// Beside the lock, which the training thread holds while it waits for room in the queue or for a copy.
+    shared: Arc<Shared>,
+}
 
 impl Handle {
     pub(crate) fn new(steps: StepRecorder) -> Self {
-        Self(Arc::new(Mutex::new(steps)))
+        let shared = Arc::clone(steps.shared());
+        Self {
+            steps: Arc::new(Mutex::new(steps)),
+            shared,
+        }
     }
 
     pub(crate) fn steps(&self) -> &Mutex<StepRecorder> {
-        &self.0
+        &self.steps
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, StepRecorder> {
-        lock(&self.0)
+        lock(&self.steps)
     }
 
     /// A number that no other run of the process has.
     pub(crate) fn id(&self) -> usize {
-        Arc::as_ptr(&self.0) as usize
+        Arc::as_ptr(&self.steps) as usize
     }
 
-    pub(crate) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(self.lock().shared())
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
