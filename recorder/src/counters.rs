@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::statistics::{NonFinite, Statistics};
@@ -29,6 +29,7 @@ pub(crate) struct Counters {
     non_finite: Mutex<Option<NonFinite>>,
     not_updated: Mutex<BTreeSet<String>>,
     without_gradient: Mutex<Vec<String>>,
+    not_staged: OnceLock<String>,
     /// Steps that are not in the trace, as ascending ranges.
     lost: Mutex<Vec<Range<u64>>>,
 }
@@ -80,6 +81,11 @@ impl Counters {
     pub(crate) fn without_gradient(&self, names: Vec<String>) {
         let all = self.without_gradient.lock();
         *all.unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    /// Notes why tensors of a device are copied while training waits.
+    pub(crate) fn not_staged(&self, why: &str) {
+        self.not_staged.get_or_init(|| why.to_owned());
     }
 
     /// Notes that a step is not in the trace.
@@ -141,6 +147,7 @@ impl Counters {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
+            not_staged: self.not_staged.get().cloned(),
             lost: lost_steps.iter().map(|range| range.end - range.start).sum(),
             lost_steps,
             dropped_segments: get(&self.dropped_segments),

@@ -34,9 +34,12 @@ pub struct Estimate {
     pub stored_run: Option<u64>,
     /// Largest number of bytes on disk at any time, estimated. `None` as above.
     pub disk_peak: Option<u64>,
-    /// Largest memory that recording takes in addition to the loop's own, in bytes, estimated: the full queue and the
-    /// encoders.
+    /// Largest memory that recording takes in addition to the loop's own, in bytes, estimated: the full queue, the
+    /// encoders, and for parameters on a GPU the pinned memory that they are copied to.
     pub memory_peak: u64,
+    /// Memory that recording takes on the GPUs, in bytes: twice the parameters and buffers that are there. 0 without a GPU,
+    /// and with [`without_staging`](crate::Builder::without_staging).
+    pub device_memory: u64,
 }
 
 /// What an estimate is computed from.
@@ -50,6 +53,8 @@ pub(crate) struct Basis {
     pub(crate) steps_per_epoch: Option<u64>,
     pub(crate) queue_bytes: u64,
     pub(crate) encoders: usize,
+    /// Bytes of the buffers on devices through which tensors are copied. As many bytes of pinned memory belong to them.
+    pub(crate) staged: u64,
 }
 
 impl Estimate {
@@ -63,6 +68,7 @@ impl Estimate {
             steps_per_epoch,
             queue_bytes,
             encoders,
+            staged,
         } = basis;
         let stored_step = (raw_step as f64 * TYPICAL_RATIO) as u64 + META_BYTES;
         let keyframe = raw_step + keyframe_extra + META_BYTES;
@@ -111,7 +117,9 @@ impl Estimate {
             // An encoder holds a step's byte planes and its frame, the writer holds a frame, and the recorder holds the
             // preceding state.
             memory_peak: queue_bytes
-                .saturating_add(raw_step.saturating_mul(2 * encoders as u64 + 2)),
+                .saturating_add(raw_step.saturating_mul(2 * encoders as u64 + 2))
+                .saturating_add(staged),
+            device_memory: staged,
         }
     }
 
@@ -152,7 +160,11 @@ impl fmt::Display for Estimate {
             (Some(run), _) => write!(f, "; about {} on disk", Bytes(run)),
             (None, _) => write!(f, "; the total depends on the number of steps"),
         }?;
-        write!(f, "; at most {} of memory", Bytes(self.memory_peak))
+        write!(f, "; at most {} of memory", Bytes(self.memory_peak))?;
+        if self.device_memory > 0 {
+            write!(f, " and {} on the GPU", Bytes(self.device_memory))?;
+        }
+        Ok(())
     }
 }
 
@@ -170,6 +182,7 @@ mod tests {
             steps_per_epoch: Some(100),
             queue_bytes: 64 << 20,
             encoders: 1,
+            staged: 0,
         })
     }
 
@@ -217,6 +230,7 @@ mod tests {
             steps_per_epoch: None,
             queue_bytes: 32,
             encoders: 1,
+            staged: 0,
         });
         assert_eq!(unknown.stored_run, None);
         assert_eq!(unknown.memory_peak, 32 + 4 * 8);

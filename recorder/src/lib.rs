@@ -45,8 +45,9 @@
 //! # What it costs
 //!
 //! The training thread copies the parameters once, into a buffer that is reused. Other threads encode and write. The
-//! queue between them is limited in bytes, and [`WhenFull`] says what happens when it is full. Parameters on a GPU are
-//! joined there and copied to the CPU in one transfer.
+//! queue between them is limited in bytes, and [`WhenFull`] says what happens when it is full. Parameters on a CUDA device
+//! are gathered there, which takes memory for two copies of them, and copied to the CPU while training continues
+//! ([`Builder::without_staging`] chooses otherwise). Those on other devices are joined there and copied in one transfer.
 //!
 //! # When something fails
 //!
@@ -55,7 +56,8 @@
 //! is sealed as unfinished, or removed if it is new and has no step. A run that a crash cut off can be
 //! [resumed](Builder::resume).
 
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "cuda"), forbid(unsafe_code))]
+#![cfg_attr(feature = "cuda", deny(unsafe_code))]
 #![cfg_attr(
     not(feature = "candle"),
     allow(dead_code, reason = "only candle's loops use some of the common parts")

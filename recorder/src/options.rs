@@ -69,6 +69,9 @@ pub(crate) struct Options {
     pub(crate) groups: Option<GroupOf>,
     #[cfg(feature = "candle")]
     pub(crate) optimizer_state: Option<candle_core::Result<Vec<(String, candle_core::Tensor)>>>,
+    /// The devices from which tensors are copied while training continues. `None` if the program wants no such copies.
+    #[cfg(feature = "candle")]
+    pub(crate) devices: Option<Arc<dyn crate::candle::Devices>>,
     pub(crate) steps: Option<u64>,
     pub(crate) steps_per_epoch: Option<u64>,
     pub(crate) segment_steps: Option<u32>,
@@ -108,6 +111,8 @@ impl Options {
             groups: None,
             #[cfg(feature = "candle")]
             optimizer_state: None,
+            #[cfg(feature = "candle")]
+            devices: Some(Arc::new(crate::candle::Gpus)),
             steps: None,
             steps_per_epoch: None,
             segment_steps: None,
@@ -306,6 +311,7 @@ impl Options {
             steps_per_epoch: self.steps_per_epoch,
             queue_bytes: self.queue_limit(raw_step),
             encoders: self.encoders,
+            staged: 0,
         }
     }
 

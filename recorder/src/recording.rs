@@ -119,6 +119,14 @@ impl Recording {
         self.prepared.as_mut()
     }
 
+    /// Notes the bytes of the buffers through which tensors are copied from a device, and why a device has none.
+    pub(crate) fn set_staged(&mut self, bytes: u64, refused: Option<&str>) {
+        self.basis.staged = bytes;
+        if let Some(why) = refused {
+            self.shared.counters.not_staged(why);
+        }
+    }
+
     /// Puts a changed layout into the run's description, which no segment repeats yet.
     pub(crate) fn set_layout(&mut self, layout: Layout) {
         self.basis.keyframe_extra = layout.key_bytes() as u64;

@@ -46,7 +46,7 @@ pub struct Statistics {
     pub row_uses: u64,
     /// Validation and test rows that are not in the trace, because storage failed. Counted when the run ends.
     pub held_out_lost: u64,
-    /// Number of times that the training thread waited for room in the queue.
+    /// Number of times that the training thread waited for room in the queue, or for a copy from a GPU.
     pub stalls: u64,
     /// Total time that it waited.
     pub stalled: Duration,
@@ -67,7 +67,10 @@ pub struct Statistics {
     pub not_updated: Vec<String>,
     /// Parameters that had no gradient in any step, although the optimizer holds them or nothing says that it doesn't.
     pub without_gradient: Vec<String>,
-    /// The first failure of storage or of a thread. Under [`OnError::TrainOn`](crate::OnError::TrainOn), recording may
+    /// Why the parameters on a GPU were copied while training waited, although they should have been copied while it
+    /// continued: the memory for that could not be allocated.
+    pub not_staged: Option<String>,
+    /// The first failure of storage, of a copy from a GPU or of a thread. Under [`OnError::TrainOn`](crate::OnError::TrainOn), recording may
     /// have resumed after it.
     pub failure: Option<RecorderError>,
 }
@@ -144,6 +147,12 @@ impl fmt::Display for Statistics {
                 ", training waited {} times, {:.1} s in total",
                 self.stalls,
                 self.stalled.as_secs_f64()
+            )?;
+        }
+        if let Some(why) = &self.not_staged {
+            write!(
+                f,
+                "; training waited for every copy from the GPU, because memory for copies in the background could not be allocated ({why})"
             )?;
         }
         match &self.failure {

@@ -7,7 +7,7 @@ use candle_nn::VarMap;
 use hindcast_format::{Checkpoint, FormatError, FrozenTensor, Layout, Role, Trace};
 
 use super::resume::optimizer_tensors;
-use super::snapshot::{format_dtype, tensor_from_bytes};
+use super::tensor_bytes::{format_dtype, tensor_from_bytes};
 use crate::error::RecorderError;
 
 /// What [`LoadInto::load_into`] returns besides the values that it sets.

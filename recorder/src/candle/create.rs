@@ -10,7 +10,7 @@ use hindcast_format::{State, Storage};
 use super::frozen::Frozen;
 use super::names::{Bound, Named};
 use super::recorder::Recorder;
-use super::snapshot::Copier;
+use super::snapshot::{Copier, staged_bytes};
 use super::step::OptimizerState;
 use super::step_recorder::{Begin, StepRecorder};
 use super::tensors::Tensors;
@@ -41,13 +41,25 @@ impl Builder {
         self
     }
 
+    /// Copies parameters on a GPU while the recording call waits. By default they are copied while training continues, which
+    /// takes memory for two copies of the parameters and buffers on the GPU, and the same number of pinned bytes on the host.
+    /// If that memory can't be allocated when the run is created, they are copied while the call waits, and
+    /// [`Statistics::not_staged`](crate::Statistics::not_staged) says why. With this call, the memory stays free for the
+    /// training. The trace is the same.
+    pub fn without_staging(mut self) -> Self {
+        self.options.devices = None;
+        self
+    }
+
     /// Estimates how much disk space and memory the run would take, without creating it.
     ///
     /// # Errors
     /// The variables and options don't fit together. The error says why.
     pub fn estimate(&self, variables: &VarMap) -> Result<Estimate, RecorderError> {
         let bound = self.options.bind(self.options.name_all(variables))?;
-        Ok(Estimate::new(&self.options.basis(&bound.layout)))
+        let mut basis = self.options.basis(&bound.layout);
+        basis.staged = staged_bytes(bound.state(), self.options.devices.as_deref());
+        Ok(Estimate::new(&basis))
     }
 
     /// Creates a run that records the variables of a map, in the order of their names.
@@ -88,14 +100,13 @@ impl Builder {
 
 /// The tensors of these variables on the training thread.
 pub(crate) fn tensors(options: &Options, bound: Bound) -> Tensors {
+    let copier = Copier::new(bound.state(), options.devices.as_deref());
     let Bound {
         layout,
         parameters,
-        buffers,
         optimizer,
+        ..
     } = bound;
-    let state = parameters.iter().chain(&buffers);
-    let copier = Copier::new(state.map(|var| var.as_tensor().clone()));
     Tensors {
         layout,
         parameters,

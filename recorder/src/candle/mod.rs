@@ -17,14 +17,18 @@ mod recorder;
 mod resume;
 mod row_tensors;
 mod snapshot;
+mod staging;
 mod step;
 mod step_recorder;
+mod tensor_bytes;
 mod tensors;
 mod together;
 mod turns;
 mod updates;
 mod watch;
 mod wrap;
+
+pub(crate) use staging::{Devices, Gpus};
 
 pub use adamw::AdamW;
 pub use checkpoint::{LoadInto, Loaded};

@@ -6,8 +6,8 @@ use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
 use hindcast_format::layout::{Layout, Role, TensorSpec};
 
-use super::snapshot::{byte_len, copy_tensor, format_dtype};
 use super::step::OptimizerState;
+use super::tensor_bytes::{byte_len, copy_tensor, format_dtype};
 
 /// A variable with its name, its role and its parameter group.
 #[derive(Debug, Clone)]
@@ -81,6 +81,14 @@ pub(crate) struct Bound {
     pub(crate) parameters: Vec<Var>,
     pub(crate) buffers: Vec<Var>,
     pub(crate) optimizer: Vec<TensorSource>,
+}
+
+impl Bound {
+    /// The tensors of a state in the layout's order.
+    pub(crate) fn state(&self) -> impl Iterator<Item = Tensor> {
+        let state = self.parameters.iter().chain(&self.buffers);
+        state.map(|var| var.as_tensor().clone())
+    }
 }
 
 /// Where the values of an optimizer tensor come from.

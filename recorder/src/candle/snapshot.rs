@@ -1,74 +1,143 @@
 //! Copies tensors into bytes, once, and without allocating where the device allows it.
 
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use candle_core::{Device, Storage, Tensor};
 
-/// One tensor and the place of its bytes in the snapshot.
-struct Slot {
-    tensor: Tensor,
-    start: usize,
-    bytes: usize,
-}
+use super::staging::{Devices, Lane, Slot, Transfers, stage_bytes};
+use super::tensor_bytes::{byte_len, copy_elements, copy_tensor, window};
+use crate::late_state::Arrival;
 
-/// Copies the tensors of a layout into one byte buffer. Tensors on the CPU are copied one by one. Tensors on another
-/// device are joined there first, so that there is one transfer per device and type.
+/// Copies the tensors of a layout into one byte buffer. Tensors on the CPU are copied one by one. Tensors on a device with
+/// stages are copied [while training continues](super::staging). Tensors on other devices are joined there first, so that
+/// there is one transfer per device and type.
 pub(crate) struct Copier {
     on_cpu: Vec<Slot>,
     elsewhere: Vec<Vec<Slot>>,
-    bytes: usize,
+    lanes: Vec<Lane>,
+    /// Why a device with stages has none.
+    refused: Option<String>,
+    /// Bytes of the stages: on the devices, and the same number of pinned bytes.
+    staged: u64,
+}
+
+/// Lays the bytes of `tensors` back to back in their order.
+fn slots(tensors: impl IntoIterator<Item = Tensor>) -> impl Iterator<Item = Slot> {
+    let mut end = 0;
+    tensors.into_iter().map(move |tensor| {
+        let (start, bytes) = (end, byte_len(&tensor));
+        end += bytes;
+        Slot {
+            tensor,
+            start,
+            bytes,
+        }
+    })
+}
+
+/// Adds a slot to its group.
+fn group_with(groups: &mut Vec<Vec<Slot>>, slot: Slot, same: impl Fn(&Tensor, &Tensor) -> bool) {
+    let fits = |group: &&mut Vec<Slot>| {
+        let first = group.first();
+        first.is_some_and(|first| same(&first.tensor, &slot.tensor))
+    };
+    match groups.iter_mut().find(fits) {
+        Some(group) => group.push(slot),
+        None => groups.push(vec![slot]),
+    }
+}
+
+/// Bytes of the stages that these tensors need: on the devices, and the same number of pinned bytes.
+pub(crate) fn staged_bytes(
+    tensors: impl IntoIterator<Item = Tensor>,
+    devices: Option<&dyn Devices>,
+) -> u64 {
+    let Some(devices) = devices else { return 0 };
+    let mut staged = Vec::new();
+    for slot in slots(tensors).filter(|slot| devices.has(&slot.tensor)) {
+        group_with(&mut staged, slot, |a, b| devices.same(a, b));
+    }
+    staged.iter().map(|group| stage_bytes(group)).sum()
 }
 
 impl Copier {
-    /// A copier that lays the bytes of `tensors` back to back in their order.
-    pub(crate) fn new(tensors: impl IntoIterator<Item = Tensor>) -> Self {
+    /// A copier that lays the bytes of `tensors` back to back in their order. It allocates the stages on `devices`. If there
+    /// is no memory for them, tensors are copied without them: recording must not be what ends a training.
+    pub(crate) fn new(
+        tensors: impl IntoIterator<Item = Tensor>,
+        devices: Option<&dyn Devices>,
+    ) -> Self {
         let mut copier = Self {
             on_cpu: Vec::new(),
             elsewhere: Vec::new(),
-            bytes: 0,
+            lanes: Vec::new(),
+            refused: None,
+            staged: 0,
         };
-        for tensor in tensors {
-            let slot = Slot {
-                start: copier.bytes,
-                bytes: byte_len(&tensor),
-                tensor,
-            };
-            copier.bytes += slot.bytes;
-            copier.place(slot);
+        let mut staged = Vec::new();
+        for slot in slots(tensors) {
+            match devices.filter(|devices| devices.has(&slot.tensor)) {
+                Some(devices) => group_with(&mut staged, slot, |a, b| devices.same(a, b)),
+                None => copier.at_once(slot),
+            }
+        }
+        for group in staged {
+            match devices.map(|devices| Lane::new(devices, &group)) {
+                Some(Ok(lane)) => {
+                    copier.staged += stage_bytes(&group);
+                    copier.lanes.push(lane);
+                }
+                refused => {
+                    copier.refused = refused.and_then(Result::err).map(|why| why.to_string());
+                    group.into_iter().for_each(|slot| copier.at_once(slot));
+                }
+            }
         }
         copier
     }
 
-    fn place(&mut self, slot: Slot) {
+    /// Copies this tensor while the recording call waits.
+    fn at_once(&mut self, slot: Slot) {
         if slot.tensor.device().is_cpu() {
             self.on_cpu.push(slot);
             return;
         }
-        let group = self.elsewhere.iter_mut().find(|group| {
-            group.first().is_some_and(|one| {
-                one.tensor.dtype() == slot.tensor.dtype()
-                    && one.tensor.device().same_device(slot.tensor.device())
-            })
+        group_with(&mut self.elsewhere, slot, |a, b| {
+            a.dtype() == b.dtype() && a.device().same_device(b.device())
         });
-        match group {
-            Some(group) => group.push(slot),
-            None => self.elsewhere.push(vec![slot]),
-        }
     }
 
-    /// Size of a snapshot in bytes.
-    #[cfg(test)]
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// Why tensors of a device with stages are copied without them.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
-    /// Copies the tensors' present values, little-endian, into `out`, whose length is [`Copier::bytes`].
-    pub(crate) fn copy(&self, out: &mut [u8]) -> candle_core::Result<()> {
+    /// Bytes of the stages: on the devices, and the same number of pinned bytes.
+    pub(crate) fn staged(&self) -> u64 {
+        self.staged
+    }
+
+    /// Copies the tensors' present values, little-endian, into `out`, which has their length. Returns what brings the
+    /// values that arrive later.
+    pub(crate) fn begin(&self, out: &mut [u8]) -> candle_core::Result<Option<Box<dyn Arrival>>> {
         for slot in &self.on_cpu {
             copy_tensor(&slot.tensor, window(out, slot.start, slot.bytes)?)?;
         }
         for group in &self.elsewhere {
             gather(group, out)?;
         }
-        Ok(())
+        if self.lanes.is_empty() {
+            return Ok(None);
+        }
+        let transfers = self.lanes.iter().map(Lane::depart);
+        let transfers = transfers.collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Some(Box::new(Transfers(transfers))))
+    }
+
+    /// Copies the tensors' present values as [`begin`](Self::begin) does, and waits for all of them.
+    pub(crate) fn copy(&self, out: &mut [u8]) -> candle_core::Result<()> {
+        match self.begin(out)? {
+            Some(mut rest) => rest.land(out).map_err(candle_core::Error::wrap),
+            None => Ok(()),
+        }
     }
 }
 
@@ -96,118 +165,9 @@ fn gather(group: &[Slot], out: &mut [u8]) -> candle_core::Result<()> {
     Ok(())
 }
 
-/// Copies a tensor's elements, row-major and little-endian.
-pub(crate) fn copy_tensor(tensor: &Tensor, out: &mut [u8]) -> candle_core::Result<()> {
-    {
-        let (storage, layout) = tensor.storage_and_layout();
-        if let (Storage::Cpu(storage), Some((start, end))) =
-            (&*storage, layout.contiguous_offsets())
-        {
-            return copy_elements(storage, start, end - start, out);
-        }
-    }
-    // A strided view, or a tensor on another device, is copied once more.
-    let moved = tensor.detach().to_device(&Device::Cpu)?.contiguous()?;
-    let (storage, layout) = moved.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => {
-            copy_elements(storage, layout.start_offset(), moved.elem_count(), out)
-        }
-        _ => {
-            candle_core::bail!("a tensor was copied to the CPU, but its storage is not on the CPU")
-        }
-    }
-}
-
-/// Size of all elements of a tensor in bytes.
-pub(crate) fn byte_len(tensor: &Tensor) -> usize {
-    tensor.elem_count() * tensor.dtype().size_in_bytes()
-}
-
-fn window(out: &mut [u8], start: usize, bytes: usize) -> candle_core::Result<&mut [u8]> {
-    match out.get_mut(start..start + bytes) {
-        Some(window) => Ok(window),
-        None => {
-            candle_core::bail!("a snapshot of {bytes} bytes at {start} does not fit its buffer")
-        }
-    }
-}
-
-fn copy_elements(
-    storage: &CpuStorage,
-    start: usize,
-    elements: usize,
-    out: &mut [u8],
-) -> candle_core::Result<()> {
-    fn slice<T: bytemuck::Pod>(values: &[T], start: usize, elements: usize) -> Option<&[u8]> {
-        values
-            .get(start..start.checked_add(elements)?)
-            .map(bytemuck::cast_slice)
-    }
-    let (bytes, dtype) = match storage {
-        CpuStorage::F32(values) => (slice(values, start, elements), DType::F32),
-        CpuStorage::F64(values) => (slice(values, start, elements), DType::F64),
-        CpuStorage::BF16(values) => (slice(values, start, elements), DType::BF16),
-        CpuStorage::F16(values) => (slice(values, start, elements), DType::F16),
-        _ => candle_core::bail!("only f32, f64, bf16 and f16 tensors are recorded"),
-    };
-    match bytes {
-        Some(bytes) if bytes.len() == out.len() => out.copy_from_slice(bytes),
-        _ => candle_core::bail!(
-            "a tensor of {elements} elements of {dtype:?} does not fit its {} recorded bytes: has its type changed?",
-            out.len()
-        ),
-    }
-    if cfg!(target_endian = "big") {
-        for element in out.chunks_exact_mut(dtype.size_in_bytes()) {
-            element.reverse();
-        }
-    }
-    Ok(())
-}
-
-/// Makes a tensor on the CPU from recorded bytes (little-endian, row-major).
-pub(crate) fn tensor_from_bytes(
-    bytes: &[u8],
-    dtype: hindcast_format::layout::DType,
-    shape: &[usize],
-) -> candle_core::Result<Tensor> {
-    let dtype = candle_dtype(dtype);
-    if cfg!(target_endian = "big") {
-        let mut swapped = bytes.to_vec();
-        for element in swapped.chunks_exact_mut(dtype.size_in_bytes()) {
-            element.reverse();
-        }
-        return Tensor::from_raw_buffer(&swapped, dtype, shape, &Device::Cpu);
-    }
-    Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)
-}
-
-/// The format's type for a candle type. `None` if the format doesn't record it.
-pub(crate) fn format_dtype(dtype: DType) -> Option<hindcast_format::layout::DType> {
-    use hindcast_format::layout::DType as Recorded;
-    match dtype {
-        DType::F32 => Some(Recorded::F32),
-        DType::F64 => Some(Recorded::F64),
-        DType::BF16 => Some(Recorded::Bf16),
-        DType::F16 => Some(Recorded::F16),
-        _ => None,
-    }
-}
-
-fn candle_dtype(dtype: hindcast_format::layout::DType) -> DType {
-    use hindcast_format::layout::DType as Recorded;
-    match dtype {
-        Recorded::F32 => DType::F32,
-        Recorded::F64 => DType::F64,
-        Recorded::Bf16 => DType::BF16,
-        Recorded::F16 => DType::F16,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::{IndexOp, Var};
+    use candle_core::{DType, Var};
 
     use super::*;
 
@@ -215,74 +175,12 @@ mod tests {
         Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
     }
 
-    fn bytes(tensor: &Tensor) -> Vec<u8> {
-        let mut out = vec![0; byte_len(tensor)];
-        copy_tensor(tensor, &mut out).unwrap();
-        out
-    }
-
-    #[test]
-    fn contiguous_offset_and_strided_tensors_come_out_row_major() {
-        let whole = cpu(&[1., 2., 3., 4., 5., 6.], &[2, 3]);
-        let expect = |values: &[f32]| {
-            values
-                .iter()
-                .flat_map(|v| v.to_le_bytes())
-                .collect::<Vec<u8>>()
-        };
-        assert_eq!(bytes(&whole), expect(&[1., 2., 3., 4., 5., 6.]));
-        assert_eq!(bytes(&whole.i(1).unwrap()), expect(&[4., 5., 6.]));
-        assert_eq!(
-            bytes(&whole.t().unwrap()),
-            expect(&[1., 4., 2., 5., 3., 6.])
-        );
-        assert_eq!(bytes(&whole.i((.., 1)).unwrap()), expect(&[2., 5.]));
-        assert_eq!(
-            bytes(&cpu(&[7.], &[]).broadcast_as((2, 2)).unwrap()),
-            expect(&[7.; 4])
-        );
-        assert_eq!(bytes(&cpu(&[], &[0, 3])), Vec::<u8>::new());
-    }
-
-    #[test]
-    fn every_float_type_keeps_its_bits() {
-        let weird = [
-            f32::NAN,
-            -0.0,
-            f32::from_bits(1),
-            f32::from_bits(0xffc1_2345),
-            f32::INFINITY,
-        ];
-        let expect: Vec<u8> = weird
-            .iter()
-            .flat_map(|v| v.to_bits().to_le_bytes())
-            .collect();
-        assert_eq!(bytes(&cpu(&weird, &[5])), expect);
-        for dtype in [DType::F64, DType::BF16, DType::F16] {
-            let tensor = cpu(&[1.5, -2.0], &[2]).to_dtype(dtype).unwrap();
-            let recorded = format_dtype(dtype).unwrap();
-            let back = tensor_from_bytes(&bytes(&tensor), recorded, &[2]).unwrap();
-            assert_eq!(
-                back.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap(),
-                [1.5, -2.0],
-                "{dtype:?}"
-            );
-        }
-        let whole = Tensor::from_slice(&[1u32], 1, &Device::Cpu).unwrap();
-        assert!(
-            copy_tensor(&whole, &mut [0; 4])
-                .unwrap_err()
-                .to_string()
-                .contains("only f32")
-        );
-    }
-
     #[test]
     fn a_copier_follows_its_variables() {
         let a = Var::from_tensor(&cpu(&[1., 2.], &[2])).unwrap();
         let b = Var::from_tensor(&cpu(&[3.], &[]).to_dtype(DType::F64).unwrap()).unwrap();
-        let copier = Copier::new([a.as_tensor().clone(), b.as_tensor().clone()]);
-        let mut out = vec![0; copier.bytes()];
+        let copier = Copier::new([a.as_tensor().clone(), b.as_tensor().clone()], None);
+        let mut out = vec![0; 16];
         a.set(&cpu(&[5., 6.], &[2])).unwrap();
         copier.copy(&mut out).unwrap();
         let mut expect: Vec<u8> = [5f32, 6.].iter().flat_map(|v| v.to_le_bytes()).collect();

@@ -81,9 +81,8 @@ impl Values for Present<'_> {
         at: AtStep<'_>,
         out: &mut [u8],
     ) -> Result<Option<Box<dyn Arrival>>, RecorderError> {
-        let copied = self.tensors.copier.copy(out);
-        copied.map_err(|error| at.candle(what, error))?;
-        Ok(None)
+        let copied = self.tensors.copier.begin(out);
+        copied.map_err(|error| at.candle(what, error))
     }
 
     fn optimizer(&self, key: &mut KeyState) -> Result<(), String> {
@@ -100,11 +99,12 @@ impl Values for Present<'_> {
 
 impl StepRecorder {
     pub(crate) fn new(
-        recording: Recording,
+        mut recording: Recording,
         tensors: Tensors,
         frozen: Frozen,
         begin: Begin,
     ) -> Self {
+        recording.set_staged(tensors.copier.staged(), tensors.copier.refused());
         let turns = Turns::new(tensors.parameters.len(), &begin.counters);
         Self {
             recording,

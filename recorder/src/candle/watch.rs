@@ -4,9 +4,8 @@
 //! (a frozen backbone). So a gradient doesn't prove that a step changes a parameter. A parameter's values before and
 //! after the update are compared until it has changed once.
 
+use super::tensor_bytes::{byte_len, copy_tensor};
 use candle_core::{DType, Tensor, Var};
-
-use super::snapshot::{byte_len, copy_tensor};
 
 /// Whether the variable's bits differ from these.
 pub(crate) fn has_changed(var: &Var, before: &[u8]) -> candle_core::Result<bool> {
