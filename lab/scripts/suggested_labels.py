@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Whether `hindcast clean` is right about its suggested labels: how many issues have a right label, and what it advises.
+"""Whether `hindcast clean` is right about its suggested labels: how many issues have a right label, what it advises,
+and how many labels its decisions mend and break.
 
 Usage: suggested_labels.py ROWS.csv WORKDIR DATA HINDCAST [SEED SHARE,SHARE,...]
 
@@ -15,7 +16,7 @@ N, V = 2000, 600
 SEED = int(sys.argv[5]) if sys.argv[5:] else 0
 SHARES = [float(share) for share in sys.argv[6].split(',')] if sys.argv[6:] else [0.0, 0.1, 0.2]
 MODELS = [('weak', 2, 0.01, 0), ('linear', 10, 0.02, 0), ('64 ReLU', 15, 0.05, 64)]
-FIELDS = ['data', 'model', 'flipped', 'validation', 'wrong', 'issues', 'given right', 'suggested right', 'agreement', 'called wrong', 'estimated right', 'advice']
+FIELDS = ['data', 'model', 'flipped', 'validation', 'wrong', 'issues', 'given right', 'suggested right', 'agreement', 'called wrong', 'estimated right', 'right from', 'right to', 'advice', 'mended', 'broken']
 
 
 def gaussians(scale):
@@ -117,7 +118,12 @@ def main():
                         is_truth = lambda column: sum(int(r[column]) == truth[int(r['row'])] for r in marked)
                         trust = said['suggestions'] or {}
                         line = [kind, model, share, validation, flips[:N].sum(), len(marked), is_truth('given_label'), is_truth('predicted_label')]
-                        line += [trust.get(key, '') for key in ('agreement', 'called_wrong', 'right', 'advice')]
+                        line += [trust.get(key, '') for key in ('agreement', 'called_wrong', 'right')]
+                        line += [*trust.get('right_interval', ('', '')), trust.get('advice', '')]
+                        # What the decisions do by default.
+                        changed = [r for r in csv.DictReader(open(os.path.join(path, 'decisions.csv'))) if r['decision'] == 'relabel']
+                        becomes = lambda column: sum(int(r[column]) == truth[int(r['row'])] for r in changed)
+                        line += [becomes('suggested'), becomes('given')]
                         rows.writerow(line)
                         file.flush()
                         print(*line, flush=True)

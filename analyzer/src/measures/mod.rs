@@ -8,6 +8,7 @@ mod evidence;
 mod lists;
 mod moments;
 mod rank;
+mod share;
 mod trust;
 
 pub use agreement::{jaccard_of_extremes, kendall_tau};
@@ -17,4 +18,5 @@ pub use evidence::{Evidence, Growth, Level, SetChange};
 pub use lists::{same_length, without_nan};
 pub use moments::{mean, mean_sd, sample_sd};
 pub use rank::spearman;
+pub use share::wilson;
 pub use trust::{Finding, Judgement, Order, Verdict};

@@ -4,8 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::issues::{Issues, LabelIssue};
+use super::suggestions::Advice;
 use crate::counterfactual::Change;
 use crate::error::{AnalysisError, Unknown};
+
+/// By how much the suggested label has to be more probable than the given one, for [`Decisions::advised`] to relabel an example if the
+/// held-out examples can't tell what to do with all of them.
+const CLEAR: f64 = 0.5;
 
 /// What to do with an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,11 +81,28 @@ pub struct Decisions {
 impl Decisions {
     /// The same action for all label issues.
     pub fn of(issues: &Issues, action: Action) -> Self {
+        Decisions::by(issues, |_| action)
+    }
+
+    /// What `advice` says about the label issues. [`Advice::Unsure`] relabels those whose suggested label is more probable than the given
+    /// one by at least 0.5, and keeps the others.
+    pub fn advised(issues: &Issues, advice: Advice) -> Self {
+        Decisions::by(issues, |issue| {
+            let is_clear = issue.suggested_probability - issue.given_probability >= CLEAR;
+            match advice {
+                Advice::Relabel => Action::Relabel,
+                Advice::Unsure if is_clear => Action::Relabel,
+                Advice::Unsure | Advice::TooWeak | Advice::MostlyRight => Action::Keep,
+            }
+        })
+    }
+
+    fn by(issues: &Issues, action: impl Fn(&LabelIssue) -> Action) -> Self {
         let decided = |issue: LabelIssue| Decided {
             example: issue.example as u64,
             given: issue.given,
             suggested: issue.suggested,
-            action,
+            action: action(&issue),
         };
         Decisions {
             examples: issues.worst().into_iter().map(decided).collect(),
@@ -146,6 +168,32 @@ mod tests {
         assert_eq!((two.without, two.relabelled), (vec![7], vec![(9, 2)]));
         assert_eq!(decisions.first(9).change().without, [7, 1]);
         assert_eq!(decisions.change().without, [7, 1]);
+    }
+
+    #[test]
+    fn where_the_advice_is_unsure_only_clear_issues_are_relabelled() {
+        let issue = |example, given_probability, suggested_probability| LabelIssue {
+            example,
+            is_issue: true,
+            given: 0,
+            suggested: 1,
+            given_probability,
+            suggested_probability,
+            score: Some(example as f64),
+        };
+        let issues = Issues {
+            examples: vec![issue(0, 0.1, 0.9), issue(1, 0.3, 0.6), issue(2, 0.25, 0.75)],
+            thresholds: vec![Some(0.9), Some(0.9)],
+        };
+        let actions = |advice| {
+            let decisions = Decisions::advised(&issues, advice).examples;
+            decisions.iter().map(|d| d.action).collect::<Vec<_>>()
+        };
+        use Action::{Keep, Relabel};
+        assert_eq!(actions(Advice::Unsure), [Relabel, Keep, Relabel]);
+        assert_eq!(actions(Advice::Relabel), [Relabel; 3]);
+        assert_eq!(actions(Advice::MostlyRight), [Keep; 3]);
+        assert_eq!(actions(Advice::TooWeak), [Keep; 3]);
     }
 
     #[test]

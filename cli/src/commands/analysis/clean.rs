@@ -32,7 +32,7 @@ use hindcast_analyzer::{Names, Queries, RecordedRun};
 use hindcast_model::data::cleaned::CleanedFiles;
 use print::Found;
 use ranking::Ranking;
-use scan::Retrained;
+use scan::{Measured, Retrained};
 use shown::Shown;
 
 /// The command line, read and checked as far as that is possible without the run.
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
                 options: options::given(args),
             };
             write_issues(&judged.issues, run.data(), &metadata, &args.issues)?;
-            let decisions = Decisions::of(&judged.issues, decided(args, &judged));
+            let decisions = decided(args, &judged);
             (run, notes, Some(judged), decisions)
         }
     };
@@ -101,12 +101,8 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
                 .to_owned(),
         );
     }
-    let changes = decisions.changed() > 0;
-    if args.retrain && !changes {
-        notes.push("no decision changes the data, so nothing was trained again".to_owned());
-    }
-    let retrained = (args.retrain && changes)
-        .then(|| Retrained::of(&run, &decisions, args, asked.scan.as_deref()))
+    let retrained = measured(args, judged.as_ref(), &decisions, &mut notes)
+        .map(|(decisions, of)| Retrained::of(&run, &decisions, of, args, asked.scan.as_deref()))
         .transpose()?;
     let found = Found {
         args,
@@ -129,6 +125,29 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
     } else {
         Outcome::Failed
     })
+}
+
+/// What `--retrain` trains with: the decisions, or if they keep all issues because relabelling isn't advised, what relabelling all of
+/// them would gain. `None` if nothing is trained again.
+fn measured(
+    args: &Clean,
+    judged: Option<&Judged>,
+    decisions: &Decisions,
+    notes: &mut Vec<String>,
+) -> Option<(Decisions, Measured)> {
+    if !args.retrain {
+        return None;
+    }
+    if decisions.changed() > 0 {
+        return Some((decisions.clone(), Measured::Decisions));
+    }
+    let advised = judged.filter(|judged| args.decide.is_none() && judged.trust.is_some());
+    if let Some(judged) = advised {
+        let all = Decisions::of(&judged.issues, Action::Relabel);
+        return Some((all, Measured::IfRelabelled));
+    }
+    notes.push("no decision changes the data, so nothing was trained again".to_owned());
+    None
 }
 
 impl<'a> Asked<'a> {
@@ -282,14 +301,13 @@ fn one_file(out: &Path, files: &CleanedFiles) -> anyhow::Result<()> {
     .into())
 }
 
-/// What the decisions say: what was asked, or what held-out examples advise.
-fn decided(args: &Clean, judged: &Judged) -> Action {
+/// The decisions that were asked for, or those that held-out examples advise.
+fn decided(args: &Clean, judged: &Judged) -> Decisions {
     let advice = judged.trust.map_or(Advice::Relabel, |trust| trust.advice());
-    let usual = match advice {
-        Advice::Relabel => Action::Relabel,
-        Advice::TooWeak | Advice::MostlyRight => Action::Keep,
-    };
-    args.decide.map_or(usual, Into::into)
+    match args.decide {
+        Some(asked) => Decisions::of(&judged.issues, asked.into()),
+        None => Decisions::advised(&judged.issues, advice),
+    }
 }
 
 /// Refuses a file that can't be written, before a long computation.

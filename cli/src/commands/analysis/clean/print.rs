@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::evidence::{EvidenceJson, Judged};
 use super::options;
-use super::scan::Retrained;
+use super::scan::{Measured, Retrained};
 use super::shown::Shown;
 use super::told::{Planted, Suggestions, advice, no_advice};
 use crate::args::Clean;
@@ -55,6 +55,7 @@ struct Report<'a> {
     cleaned_folder: Option<String>,
     labels_file: Option<String>,
     retrained: Option<Vec<Row<'a>>>,
+    retrained_with: Option<&'static str>,
     at: Option<&'a str>,
     control: Option<Control>,
     notes: Vec<&'a str>,
@@ -116,7 +117,7 @@ impl Found<'_> {
         self.files(&mut out)?;
         if let Some(judged) = self.judged {
             let told = match judged.trust {
-                Some(trust) => Some(advice(&trust, self.args)),
+                Some(trust) => Some(advice(&trust, self.args, self.all)),
                 None => no_advice(&judged.issues, self.run.data()),
             };
             if let Some(told) = told {
@@ -171,6 +172,10 @@ impl Found<'_> {
                 let rows = retrained.rows();
                 rows.map(|(decisions, losses)| Row { decisions, losses })
                     .collect()
+            }),
+            retrained_with: self.retrained.map(|retrained| match retrained.of {
+                Measured::Decisions => "decisions",
+                Measured::IfRelabelled => "issues-relabelled",
             }),
             at: self.retrained.map(|retrained| retrained.report.at.as_str()),
             control: self
@@ -330,13 +335,19 @@ fn name(run: &RecordedRun<'_>, class: usize) -> String {
     name.cloned().unwrap_or_else(|| class.to_string())
 }
 
+/// Why a loss on wrong labels says little.
+const WRONG_LABELS: &str = "wrong ones favour a model that makes the same mistakes, so with right training labels the loss rises. The same holds for the test labels";
+
 /// Losses and errors by the number of decisions that were applied.
 fn trained_again(out: &mut dyn Write, retrained: &Retrained) -> io::Result<()> {
-    writeln!(
-        out,
-        "trained again with the first K decisions, {}:",
-        at_model(&retrained.report.at)
-    )?;
+    let at = at_model(&retrained.report.at);
+    match retrained.of {
+        Measured::Decisions => writeln!(out, "trained again with the first K decisions, {at}:")?,
+        Measured::IfRelabelled => writeln!(
+            out,
+            "trained again with the first K issues relabelled, although the decisions say keep, {at}:"
+        )?,
+    }
     let mut headed = false;
     for (k, losses) in retrained.rows() {
         if losses.is_empty() {
@@ -369,12 +380,18 @@ fn trained_again(out: &mut dyn Write, retrained: &Retrained) -> io::Result<()> {
         None => {}
         Some((0, _)) => writeln!(
             out,
-            "  no number of decisions lowers the validation loss. This speaks against the decisions only if the validation labels are right: wrong ones favour a model that makes the same mistakes"
+            "  no K lowers the validation loss. This speaks against the changes only if the validation labels are right: {}",
+            WRONG_LABELS
         )?,
         Some((k, loss)) => writeln!(
             out,
-            "  lowest validation loss with K = {k}: {}; --first {k} applies only these decisions. Choose K by it only if the validation labels are right: wrong ones favour a model that makes the same mistakes",
-            decimal(loss, 4)
+            "  lowest validation loss with K = {k}: {}; {} applies only these. Choose K by it only if the validation labels are right: {}",
+            decimal(loss, 4),
+            match retrained.of {
+                Measured::Decisions => format!("--first {k}"),
+                Measured::IfRelabelled => format!("--decide relabel --first {k}"),
+            },
+            WRONG_LABELS
         )?,
     }
     Ok(())

@@ -16,8 +16,18 @@ use hindcast_analyzer::{
     CounterfactualOptions, CounterfactualReport, Denominators, RecordedRun, Removal, Window,
 };
 
+/// What the trainings apply.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Measured {
+    /// The decisions.
+    Decisions,
+    /// The suggested labels of all issues, although the decisions keep them.
+    IfRelabelled,
+}
+
 /// Trainings with and without the decisions.
 pub(super) struct Retrained {
+    pub of: Measured,
     /// How many decisions each training applies, ascending.
     pub sizes: Vec<usize>,
     pub report: CounterfactualReport,
@@ -29,6 +39,7 @@ impl Retrained {
     pub(super) fn of(
         run: &RecordedRun<'_>,
         decisions: &Decisions,
+        of: Measured,
         args: &Clean,
         asked: Option<&[usize]>,
     ) -> anyhow::Result<Self> {
@@ -56,11 +67,15 @@ impl Retrained {
         if !args.json {
             let list: Vec<String> = sizes.iter().map(ToString::to_string).collect();
             say!(
-                "to retrain: {} from {} to {}, as recorded and with the first {} decisions; memory: about {}{}{there}",
+                "to retrain: {} from {} to {}, as recorded and with the first {} {}; memory: about {}{}{there}",
                 counted(cost.steps, "step", "steps"),
                 options.window.start,
                 options.window.start + cost.steps,
                 list.join(", "),
+                match of {
+                    Measured::Decisions => "decisions",
+                    Measured::IfRelabelled => "issues relabelled",
+                },
                 bytes(cost.memory.about),
                 if there.is_empty() { "" } else { "; " },
             );
@@ -96,6 +111,7 @@ impl Retrained {
             notes.push(not_reproduced(&report.drift));
         }
         Ok(Retrained {
+            of,
             sizes,
             report,
             notes,

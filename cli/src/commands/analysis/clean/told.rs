@@ -7,7 +7,8 @@ use hindcast_model::objective::Split;
 use serde::Serialize;
 
 use crate::args::{Clean, Decide};
-use hindcast_analyzer::estimators::cleaning::{Advice, Issues, SuggestionTrust};
+use crate::words::counted;
+use hindcast_analyzer::estimators::cleaning::{Action, Advice, Decisions, Issues, SuggestionTrust};
 
 /// How well the issues agree with true labels, as far as these are known.
 #[derive(Serialize, Clone, Copy)]
@@ -93,8 +94,11 @@ pub(super) struct Suggestions {
     split: &'static str,
     examples: usize,
     agreement: f64,
+    agreement_interval: [f64; 2],
     called_wrong: f64,
+    called_wrong_count: usize,
     right: f64,
+    right_interval: [f64; 2],
     advice: &'static str,
 }
 
@@ -103,9 +107,12 @@ impl Suggestions {
         Suggestions {
             split: trust.split.name(),
             examples: trust.examples,
-            agreement: trust.agreement,
-            called_wrong: trust.called_wrong,
+            agreement: trust.agreement(),
+            agreement_interval: trust.agreement_interval().into(),
+            called_wrong: trust.called_wrong as f64 / trust.examples as f64,
+            called_wrong_count: trust.called_wrong,
             right: trust.right,
+            right_interval: trust.right_interval.into(),
             advice: trust.advice().word(),
         }
     }
@@ -128,11 +135,26 @@ pub(super) fn no_advice(issues: &Issues, data: &dyn DataSet) -> Option<String> {
     ))
 }
 
-/// What held-out examples say about the suggestions, and what to do.
-pub(super) fn advice(trust: &SuggestionTrust, args: &Clean) -> String {
+/// What held-out examples say about the suggestions, and what `decisions` do about it.
+pub(super) fn advice(trust: &SuggestionTrust, args: &Clean, decisions: &Decisions) -> String {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
-    let held_out = format!("{} {} examples", trust.examples, trust.split.name());
-    let agreement = percent(trust.agreement);
+    let interval = |(low, high): (f64, f64)| format!("{:.0} to {:.0} %", 100.0 * low, 100.0 * high);
+    let SuggestionTrust {
+        examples, agreeing, ..
+    } = *trust;
+    let split = trust.split.name();
+    let agreement = percent(trust.agreement());
+    let predicted = format!("{agreement} of the {split} labels ({agreeing} of {examples}");
+    let right = format!(
+        "an estimated {} of the issues have a right label ({}, allowing for the chance in {examples} examples)",
+        percent(trust.right),
+        interval(trust.right_interval)
+    );
+    let called = format!(
+        "the rule that finds the issues calls {} of the {examples} {split} labels wrong, too",
+        trust.called_wrong
+    );
+    let look = "Look at the rows and write relabel only where you agree, or leave them out (--decide drop)";
     let kept = match args.decide {
         None => "so the decisions say keep",
         Some(Decide::Relabel) => "although the decisions say relabel",
@@ -140,16 +162,34 @@ pub(super) fn advice(trust: &SuggestionTrust, args: &Clean) -> String {
     };
     match trust.advice() {
         Advice::Relabel => format!(
-            "suggested labels: the model predicts {agreement} of the labels of {held_out}; an estimated {} of the issues have a right label, so relabelling mends more than it breaks",
-            percent(trust.right)
+            "suggested labels: the model predicts {predicted}), and {right}: relabelling all issues mends more labels than it breaks"
         ),
         Advice::TooWeak => format!(
-            "warning: the suggested labels can't be trusted, {kept}: the model predicts only {agreement} of the labels of {held_out}, so it is too weak to say which labels are wrong. Train a better model, or look at the rows: those at the top are the most suspicious. Relabelling all of them probably makes the labels worse"
+            "warning: the suggested labels can't be trusted, {kept}: the model predicts only {predicted}; 95 % interval: {}), so it is too weak, or may be, to say which labels are wrong. Train a better model, or look at the rows: those at the top are the most suspicious",
+            interval(trust.agreement_interval())
         ),
         Advice::MostlyRight => format!(
-            "warning: an estimated {} of the issues have a right label, {kept}: the model predicts {agreement} of the labels of {held_out}, and the rule that finds the issues calls {:.1} % of these labels wrong, too. Relabelling all issues may break as many labels as it mends. Look at the rows and write relabel only where you agree, or leave them out (--decide drop)",
-            percent(trust.right),
-            100.0 * trust.called_wrong
+            "warning: {right}, {kept}: the model predicts {predicted}), and {called}. Relabelling all issues breaks more labels than it mends. {look}"
         ),
+        Advice::Unsure => {
+            let decided = match args.decide {
+                None if decisions.count(Action::Keep) == 0 => {
+                    "So the decisions say relabel only because each suggested label is more probable than the given one by 0.5 or more"
+                        .to_owned()
+                }
+                None => format!(
+                    "So the decisions say relabel for the {} whose suggested label is more probable than the given one by 0.5 or more, and keep for the other {}",
+                    counted(decisions.count(Action::Relabel) as u64, "issue", "issues"),
+                    decisions.count(Action::Keep)
+                ),
+                Some(Decide::Relabel) => "The decisions say relabel nevertheless".to_owned(),
+                Some(Decide::Drop | Decide::Keep) => {
+                    "So don't change all decisions to relabel".to_owned()
+                }
+            };
+            format!(
+                "warning: the {examples} {split} examples can't tell whether relabelling all issues mends more labels than it breaks: {right}. The model predicts {predicted}), and {called}. {decided}. {look}"
+            )
+        }
     }
 }
