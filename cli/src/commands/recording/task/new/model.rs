@@ -73,28 +73,16 @@ fn layers(facts: &Facts<'_>, outputs: usize) -> (Vec<String>, &'static str) {
     let linear = |out: usize| format!("{{ kind = \"linear\", out = {out} }}");
     let kind = |kind: &str| format!("{{ kind = \"{kind}\" }}");
     match (facts.inputs, facts.shape) {
+        (Inputs::Images, &[_, height, width]) if height.min(width) < 10 => (
+            vec![kind("flatten"), linear(64), kind("tanh"), linear(outputs)],
+            "A net with one hidden layer, because the images are small.",
+        ),
         (Inputs::Images, &[_, height, width]) => {
-            let mut layers = Vec::new();
-            let (mut side, mut channels) = (height.min(width), 16);
-            while side >= 10 && channels <= 64 {
-                layers.push(format!(
-                    "{{ kind = \"conv2d\", out = {channels}, kernel = 5, stride = 2, padding = 2 }}"
-                ));
-                layers.push(kind("tanh"));
-                side = side.div_ceil(2);
-                channels *= 2;
-            }
-            if layers.is_empty() {
-                layers.extend([kind("flatten"), linear(64), kind("tanh"), linear(outputs)]);
-                return (
-                    layers,
-                    "A net with one hidden layer, because the images are small.",
-                );
-            }
+            let mut layers = convolutions(height.min(width));
             layers.extend([kind("flatten"), linear(outputs)]);
             (
                 layers,
-                "A small convolutional net. Each stride of 2 halves height and width.",
+                "A small convolutional net. Pooling makes it see a shape in any place, and batch norm makes it learn from few images.",
             )
         }
         (Inputs::Characters, &[_, _, length]) => (
@@ -131,6 +119,39 @@ fn layers(facts: &Facts<'_>, outputs: usize) -> (Vec<String>, &'static str) {
     }
 }
 
+/// Convolutions with pooling, for images whose shorter side has `side` pixels, at least 10.
+fn convolutions(mut side: usize) -> Vec<String> {
+    /// Largest side on which every position is convolved. On larger images that takes too long.
+    const EVERY: usize = 48;
+    /// Side of what the last pooling leaves.
+    const LEFT: usize = 4;
+    let conv = |out: usize, kernel: usize, stride: usize| {
+        let padding = kernel / 2;
+        format!(
+            "{{ kind = \"conv2d\", out = {out}, kernel = {kernel}, stride = {stride}, padding = {padding} }}"
+        )
+    };
+    let pool =
+        |kind: &str, kernel: usize| format!("{{ kind = \"{kind}_pool2d\", kernel = {kernel} }}");
+    let then = || ["batch_norm", "relu"].map(|kind| format!("{{ kind = \"{kind}\" }}"));
+    let mut layers = Vec::new();
+    while side > EVERY {
+        layers.push(conv(16, 5, 2));
+        layers.extend(then());
+        side = side.div_ceil(2);
+    }
+    layers.push(conv(16, 5, 1));
+    layers.extend(then());
+    layers.push(pool("max", 2));
+    layers.push(conv(32, 3, 1));
+    layers.extend(then());
+    let last = side / 2 / LEFT;
+    if last > 1 {
+        layers.push(pool("avg", last));
+    }
+    layers
+}
+
 /// Learning rate, batch and number of epochs.
 fn training(facts: &Facts<'_>) -> (f64, i64, i64) {
     /// Number of steps that are usually enough for such models.
@@ -158,4 +179,44 @@ fn training(facts: &Facts<'_>) -> (f64, i64, i64) {
 /// A number with one significant digit.
 fn round(x: f64) -> f64 {
     format!("{x:.0e}").parse().unwrap_or(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use hindcast_model::net::Net;
+    use hindcast_model::task::Task;
+
+    use super::*;
+
+    #[test]
+    fn images_of_any_size_get_a_net_that_fits() {
+        for [height, width] in [
+            [1, 1],
+            [9, 40],
+            [10, 10],
+            [11, 13],
+            [28, 28],
+            [48, 48],
+            [49, 200],
+            [64, 64],
+        ] {
+            let facts = Facts {
+                inputs: Inputs::Images,
+                shape: &[3, height, width],
+                classes: Some(3),
+                values: 1,
+                train: 300,
+            };
+            let tables = tables(&facts);
+            let text = format!("name = \"x\"\n[data]\nsource = \"digits\"\n{tables}");
+            let task = Task::from_toml(&text).unwrap();
+            let net = Net::new(&task.model, &task.loss);
+            net.unwrap_or_else(|e| panic!("{height} × {width}: {e}\n{tables}"));
+            assert_eq!(
+                tables.contains("batch_norm"),
+                height.min(width) >= 10,
+                "{tables}"
+            );
+        }
+    }
 }
