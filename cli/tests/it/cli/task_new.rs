@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::{code, fine, hindcast, stderr};
+use super::{code, fine, hindcast, stderr, stdout};
 
 /// A number from 0 to 999 that looks random.
 fn drawn(i: u64) -> u64 {
@@ -372,6 +372,58 @@ fn the_splits_in_a_folder_of_images_are_found() {
     }
     let said = fine(dir.path(), &["info", "run", "--json"]);
     assert!(said.contains("\"examples\": 24"), "{said}");
+}
+
+#[test]
+fn broken_images_are_named_all_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join("sides").join(name);
+    for i in 0..40u64 {
+        let class = ["left", "right"][(i % 2) as usize];
+        save_half(&at(&format!("{class}/{i}.png")), i, i % 2 == 0);
+    }
+    let new = ["task", "new", "images", "sides", "--out", "sides.toml"];
+    fine(dir.path(), &new);
+    // An empty file, a damaged one, and a photograph of which the second half is missing.
+    fs::write(at("left/a.png"), "").unwrap();
+    fs::write(
+        at("left/b.png"),
+        b"\x89PNG\r\n\x1a\n\xaf\x56\x69\x6a\xaf\x56\x69\x6a",
+    )
+    .unwrap();
+    let photo = image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([(x * y * 4) as u8; 3]));
+    photo.save(at("left/c.jpg")).unwrap();
+    let whole = fs::read(at("left/c.jpg")).unwrap();
+    fs::write(at("left/c.jpg"), &whole[..whole.len() - 20]).unwrap();
+    let told = [
+        "left/a.png: expected a PNG or JPEG image, but the file is empty",
+        "left/b.png: the image can't be decoded, because it is damaged or cut off",
+        "left/c.jpg: the JPEG image is cut off",
+    ];
+    let new = ["task", "new", "images", "sides", "--out", "again.toml"];
+    let check = ["task", "check", "sides.toml", "--data", "."];
+    for words in [&new[..], &check] {
+        let output = hindcast(dir.path(), words);
+        assert_eq!(code(&output), 1);
+        let said = stdout(&output) + &stderr(&output);
+        for part in told {
+            let lines = said.lines().filter(|line| line.contains(part));
+            assert_eq!(lines.count(), 1, "{part}: {said}");
+        }
+        assert!(said.is_ascii() && !said.contains("ChunkType"), "{said}");
+    }
+    let record = ["record", "sides.toml", "--data", ".", "--out", "run"];
+    let output = hindcast(dir.path(), &record);
+    assert!(
+        stderr(&output).contains("left/a.png"),
+        "{}",
+        stderr(&output)
+    );
+    // Complete again.
+    fs::write(at("left/c.jpg"), whole).unwrap();
+    fs::remove_file(at("left/a.png")).unwrap();
+    fs::remove_file(at("left/b.png")).unwrap();
+    fine(dir.path(), &new);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits};
 
+use super::jpeg_end::is_complete;
 use super::spec::{ImageFit, ImagesSpec};
 use crate::data::DataError;
 use crate::data::array::channels_first;
@@ -72,9 +73,10 @@ fn open(path: &Path) -> Result<DynamicImage, DataError> {
     if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
         let found = match reader.format() {
             Some(other) => format!("it is {other:?}"),
+            None if bytes.is_empty() => "the file is empty".to_owned(),
             None => {
                 let start: Vec<String> = bytes.iter().take(4).map(|b| format!("{b:02x}")).collect();
-                format!("it begins with {}", start.join(" "))
+                format!("it begins with the bytes {}", start.join(" "))
             }
         };
         return Err(DataError::malformed(
@@ -84,16 +86,29 @@ fn open(path: &Path) -> Result<DynamicImage, DataError> {
             ),
         ));
     }
+    if reader.format() == Some(ImageFormat::Jpeg) && !is_complete(&bytes) {
+        return Err(DataError::malformed(
+            path,
+            "the JPEG image is cut off, because its end marker is missing: copy or save it again, or move it out of the folder",
+        ));
+    }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_DECODED);
     reader.limits(limits);
     let broken = |e: image::ImageError| {
+        let limit = matches!(e, image::ImageError::Limits(_));
+        // The decoder's own words name bytes and chunks, which say nothing to most people.
+        let why = if limit {
+            format!("it is larger than {MAX_SIDE} pixels or 1 GiB")
+        } else {
+            "it is damaged or cut off".to_owned()
+        };
         DataError::malformed(
             path,
             format!(
-                "the image can't be decoded ({e}): save it again, or move it out of the folder"
+                "the image can't be decoded, because {why}: save it again, or move it out of the folder"
             ),
         )
     };

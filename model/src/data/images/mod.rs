@@ -1,6 +1,7 @@
 //! Folders of images: one folder per class, with PNG and JPEG files.
 
 mod decode;
+mod jpeg_end;
 mod list;
 mod spec;
 
@@ -52,17 +53,15 @@ pub(super) fn read(
         parts.push(part);
     }
     let numbered = texts.numbered("the folders of classes", given)?;
-    let first = parts.iter().flatten().find_map(|part| part.paths.first());
-    let sides = match (how.sides(), first) {
-        (Some(sides), _) => sides,
-        (None, Some(first)) => decode::sides(first)?,
-        (None, None) => [0, 0],
+    let sides = match how.sides() {
+        Some(sides) => sides,
+        None => first_sides(&parts)?,
     };
     let mut notes = numbered.notes;
     notes.extend(not_read(parts.iter().flatten(), folder));
     let mut rows = Vec::with_capacity(parts.len());
     for part in parts {
-        let decoded = part.map(|part| decoded(part, how, sides, &numbered.places));
+        let decoded = part.map(|part| decoded(part, how, sides, &numbered.places, report));
         rows.push(decoded.transpose()?);
     }
     let mut rows = rows.into_iter();
@@ -75,6 +74,18 @@ pub(super) fn read(
         notes,
         ..SourceRows::of(train, next(), next())
     })
+}
+
+/// Height and width of the first image. Broken ones before it are refused when all are decoded.
+fn first_sides(parts: &[Option<Images>]) -> Result<[usize; 2], DataError> {
+    let mut broken = None;
+    for path in parts.iter().flatten().flat_map(|part| &part.paths) {
+        match decode::sides(path) {
+            Ok(sides) => return Ok(sides),
+            Err(problem) => broken = broken.or(Some(problem)),
+        }
+    }
+    broken.map_or(Ok([0, 0]), Err)
 }
 
 /// A note about the files that are no images.
@@ -100,6 +111,7 @@ fn decoded(
     how: &ImagesSpec,
     sides: [usize; 2],
     places: &[u32],
+    report: &Report,
 ) -> Result<Rows, DataError> {
     let [height, width] = sides;
     let size = how.channels * height * width;
@@ -118,13 +130,21 @@ fn decoded(
         ));
     }
     let mut pixels = vec![0u8; part.paths.len() * size];
-    part.paths
+    let problems: Vec<DataError> = part
+        .paths
         .par_iter()
         .zip(pixels.par_chunks_mut(size.max(1)))
-        .try_for_each(|(path, pixels)| {
-            pixels.copy_from_slice(&decode::decode(path, how, sides)?);
-            Ok::<(), DataError>(())
-        })?;
+        .filter_map(|(path, pixels)| match decode::decode(path, how, sides) {
+            Ok(decoded) => {
+                pixels.copy_from_slice(&decoded);
+                None
+            }
+            Err(problem) => Some(problem),
+        })
+        .collect();
+    for problem in problems {
+        report.take(problem)?;
+    }
     let place = |n: &u32| places.get(*n as usize).copied().unwrap_or(0);
     Ok(Rows {
         shape: vec![how.channels, height, width],

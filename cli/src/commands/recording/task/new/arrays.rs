@@ -10,7 +10,7 @@ use toml::Value;
 use super::draft::{CLASSES, Draft, Inputs, Line, line, plain};
 use super::names;
 use super::places::{Places, stem};
-use super::trial::trial;
+use super::trial::{trial, trial_of_all};
 use crate::args::NewTarget;
 use crate::commands::Usage;
 
@@ -216,7 +216,7 @@ fn folders(folder: &Path, places: &Places) -> anyhow::Result<Draft> {
                 "Images are resized to this height and width.".to_owned(),
                 vec![size],
             ));
-            trial(&draft.data, &draft.tables, places)?
+            trial_of_all(&draft.data, &draft.tables, places)?
         }
     };
     draft.found.push(format!(

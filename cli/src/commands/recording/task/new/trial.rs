@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use hindcast_model::data::{DataError, DataSet, DataSpec, Expected, Given, check, load};
 use hindcast_model::objective::Split;
 
 use super::draft::{Line, aligned};
 use super::look::PER_TYPO;
 use super::places::Places;
+use crate::terminal::{field, say};
 
 /// Reads the data of a draft, all of it as training examples.
 pub(super) fn trial(
@@ -16,13 +17,7 @@ pub(super) fn trial(
     tables: &[(String, String, Vec<Line>)],
     places: &Places,
 ) -> anyhow::Result<Box<dyn DataSet>> {
-    let text = written(data, tables);
-    let whole: toml::Table = text.parse().context("the draft of the task")?;
-    let table = whole
-        .get("data")
-        .cloned()
-        .context("the draft has no data")?;
-    let spec: DataSpec = table.try_into().context("the draft of the task")?;
+    let spec = spec_of(data, tables)?;
     match load(&spec, None, Some(&places.folder), 0) {
         Ok(data) => Ok(data),
         Err(error) => match with_typos(&spec, &error, &places.folder) {
@@ -30,6 +25,48 @@ pub(super) fn trial(
             None => Err(named(error)),
         },
     }
+}
+
+/// As [`trial`], and prints a line for each file that can't be read.
+pub(super) fn trial_of_all(
+    data: &[Line],
+    tables: &[(String, String, Vec<Line>)],
+    places: &Places,
+) -> anyhow::Result<Box<dyn DataSet>> {
+    /// Most files that are named.
+    const MOST: usize = 20;
+    let error = match trial(data, tables, places) {
+        Err(error) => error,
+        read => return read,
+    };
+    if !matches!(error.downcast_ref(), Some(DataError::Malformed { .. })) {
+        return Err(error);
+    }
+    let given = Given::from(Some(places.folder.as_path()));
+    let (_, problems) = check(&spec_of(data, tables)?, None, given, 0, MOST);
+    if problems.len() < 2 {
+        return Err(error);
+    }
+    for problem in &problems {
+        say!("- {}", field(problem));
+    }
+    let more = if problems.len() < MOST {
+        ""
+    } else {
+        " or more"
+    };
+    bail!("{}{more} files can't be read: see above", problems.len())
+}
+
+/// The table `[data]` of a draft.
+fn spec_of(data: &[Line], tables: &[(String, String, Vec<Line>)]) -> anyhow::Result<DataSpec> {
+    let text = written(data, tables);
+    let whole: toml::Table = text.parse().context("the draft of the task")?;
+    let table = whole
+        .get("data")
+        .cloned()
+        .context("the draft has no data")?;
+    table.try_into().context("the draft of the task")
 }
 
 /// The data with other numbers in the place of typos, which `hindcast task check` refuses. `None` if there are other problems,
