@@ -100,9 +100,17 @@ impl Verdict {
             (&judged.together, RemovalKind::Together),
         ];
         let unchecked = kinds.into_iter().filter(|(of, _)| unchecked(of));
+        // A ranking predicts no change, and a mean over runs is no change of one of them.
+        let can_be_checked =
+            subject.runs == 0 && method(&subject.method).is_ok_and(|method| method.predicts);
+        let checked_by = if can_be_checked {
+            "; `influence --retrain-check 20` does"
+        } else {
+            ""
+        };
         Verdict {
-            one: told(&judged.one, "one at a time"),
-            together: told(&judged.together, "together"),
+            one: told(&judged.one, "one at a time", checked_by),
+            together: told(&judged.together, "together", checked_by),
             common: basis(subject),
             unchecked: unchecked.map(|(_, kind)| kind).collect(),
         }
@@ -183,7 +191,7 @@ fn basis(subject: &Subject) -> Vec<String> {
     out
 }
 
-fn told(judgement: &Judgement, kind: &str) -> Told {
+fn told(judgement: &Judgement, kind: &str, checked_by: &str) -> Told {
     let findings = judgement.findings.iter();
     let drifts = |finding: &Finding| matches!(finding, Finding::Drift { .. });
     let up_to = judgement.findings.iter().find_map(|finding| match finding {
@@ -194,13 +202,17 @@ fn told(judgement: &Judgement, kind: &str) -> Told {
     Told {
         level: judgement.level,
         holds_up_to: up_to.filter(|_| failed),
-        reasons: findings.map(|finding| sentence(finding, kind)).collect(),
+        reasons: findings
+            .map(|finding| sentence(finding, kind, checked_by))
+            .collect(),
     }
 }
 
-fn sentence(finding: &Finding, kind: &str) -> String {
+fn sentence(finding: &Finding, kind: &str, checked_by: &str) -> String {
     match *finding {
-        Finding::NotChecked => format!("No retraining has left out examples {kind}."),
+        Finding::NotChecked => {
+            format!("No retraining has left out examples {kind}{checked_by}.")
+        }
         Finding::NoScores => "No example has a score other than 0.".to_owned(),
         Finding::Adjoint(growth) => adjoint(growth),
         Finding::OneAtATime {

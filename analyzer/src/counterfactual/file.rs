@@ -1,6 +1,6 @@
 //! Files with the results of counterfactual runs and with the predictions that they test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
 use std::ops::Range;
 use std::path::Path;
@@ -12,6 +12,7 @@ use super::{Denominators, EndValues, Removal, SplitLoss};
 use crate::error::{AnalysisError, Result};
 use crate::output::places::Kind;
 use crate::output::{WRITER, replace};
+use crate::scores::ScoreTable;
 
 /// Value of [`RemovalResults::format`].
 const FORMAT: &str = "hindcast counterfactual";
@@ -97,6 +98,42 @@ pub struct RemovedPlace {
 }
 
 impl RemovalResults {
+    /// Whether these are retrainings that checked a table: of its run, with the changes that its scores predict.
+    pub fn checks(&self, table: &ScoreTable) -> bool {
+        /// A table of text may round its numbers.
+        const ROUNDING: f64 = 1e-6;
+        let meta = &table.metadata;
+        let Some(q) = meta
+            .queries
+            .iter()
+            .position(|query| query.name == self.query)
+        else {
+            return false;
+        };
+        let scores: HashMap<u64, f64> = table
+            .rows
+            .iter()
+            .filter_map(|row| Some((row.index, row.influence.get(q).copied().flatten()?)))
+            .collect();
+        let fits = |set: &RemovalResult| {
+            let of_table: f64 = set.without.iter().filter_map(|i| scores.get(i)).sum();
+            let size: f64 = set
+                .without
+                .iter()
+                .filter_map(|i| scores.get(i))
+                .map(|s| s.abs())
+                .sum();
+            set.predicted_change
+                .is_some_and(|change| (change - of_table).abs() <= ROUNDING * size)
+        };
+        self.seed.is_some()
+            && meta.run_digest == self.run_digest
+            && meta.window == self.window
+            && meta.point() == self.point()
+            && meta.method == self.predicted_by
+            && self.sets.iter().all(fits)
+    }
+
     /// The model that the query is asked about, as [`QueryPoint`](crate::QueryPoint) writes it.
     pub fn point(&self) -> &str {
         if self.at.is_empty() {

@@ -14,6 +14,7 @@ pub(crate) mod keys;
 pub(crate) mod lab;
 mod memory;
 mod message;
+mod next;
 mod outcome;
 pub(crate) mod own;
 mod progress;

@@ -18,7 +18,7 @@ use super::diverged;
 use super::walking::{Opened, Walk, watched, watched_as};
 use crate::args::Clean;
 use crate::commands::context::{self, Models};
-use crate::commands::{Outcome, Remedy, Usage, ends_in, memory};
+use crate::commands::{Outcome, Remedy, Usage, ends_in, memory, next};
 use crate::terminal::say;
 use crate::words::{counted, duration};
 use evidence::{Evidence, Judged};
@@ -118,6 +118,14 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
     found.print()?;
     if !args.json {
         say!("took {}", duration(begun.elapsed()));
+        if judged.is_some() {
+            let labels = args.own.labels.as_deref();
+            let report = next::words(models, "report", &args.run, args.data.as_deref(), labels);
+            next::tell(
+                report.option("--issues", &args.issues.display().to_string()),
+                "the issues as a page, with the examples",
+            );
+        }
     }
     let reproduced = retrained.is_none_or(|retrained| retrained.is_reproduced());
     Ok(if reproduced || args.replay.check.unverified {

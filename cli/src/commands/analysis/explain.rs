@@ -17,8 +17,8 @@ use super::existing::{Question, keep};
 use super::pictures::drawable;
 use super::{diverged, trust};
 use crate::args::Explain;
-use crate::commands::Outcome;
 use crate::commands::context::{self, Models};
+use crate::commands::{Outcome, next};
 use crate::terminal::{self, say};
 use crate::words::{about, counted, duration, steps};
 use asked::{Asked, Model};
@@ -83,6 +83,16 @@ pub(crate) fn run(args: &Explain, models: &Models) -> anyhow::Result<Outcome> {
     } else {
         print::all(&mut out, &found)?;
         say!("took {}", duration(found.took));
+        let classes = run.data().class_count().is_some();
+        let verb = if classes { "clean" } else { "influence" };
+        let labels = args.own.labels.as_deref();
+        let command = next::words(models, verb, &args.run, args.data.as_deref(), labels);
+        if classes {
+            next::tell(command, "which training labels are probably wrong");
+        } else {
+            let command = command.option("--out", "scores.csv");
+            next::tell(command, "which training examples harm and help");
+        }
     }
     Ok(Outcome::Fine)
 }

@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use super::{pictures, retrain_check};
 use crate::args::Influence;
-use crate::commands::Outcome;
 use crate::commands::context::Models;
+use crate::commands::{Outcome, next};
 use crate::terminal;
 use answered::{PICTURED, answer};
 use asked::Asked;
@@ -81,6 +81,14 @@ fn whole(args: &Influence, models: &Models, asked: &Asked) -> anyhow::Result<Out
         json::json(&mut out, &found)?;
     } else {
         print::text(&mut out, &found)?;
+        if let [run] = args.runs.as_slice() {
+            let labels = args.own.labels.as_deref();
+            let report = next::words(models, "report", run, args.data.as_deref(), labels);
+            next::tell(
+                report.word(&args.out.display().to_string()),
+                "the same as a page, with the examples",
+            );
+        }
     }
     Ok(Outcome::Fine)
 }

@@ -15,7 +15,7 @@ use super::diverged;
 use super::walking::watched_as;
 use crate::args::{ModelArgs, Predict};
 use crate::commands::context::{self, Models};
-use crate::commands::{Outcome, Usage};
+use crate::commands::{Outcome, Usage, next};
 use crate::terminal::{self, field, say};
 use hindcast_analyzer::output::{self, Kind};
 use hindcast_analyzer::predictions::{
@@ -95,6 +95,9 @@ pub(crate) fn run(args: &Predict, models: &Models) -> anyhow::Result<Outcome> {
         writeln!(out)?;
     } else {
         shown.print(&mut out)?;
+        if args.rows.is_empty() {
+            shown.tell_next(models);
+        }
     }
     Ok(Outcome::Fine)
 }
@@ -223,6 +226,25 @@ impl Shown<'_> {
     fn wrong(&self) -> &[PredictionRow] {
         let shown = self.rows.len().min(self.args.top);
         &self.rows[..shown]
+    }
+
+    /// Prints the command that usually follows.
+    fn tell_next(&self, models: &Models) {
+        let args = self.args;
+        let of = |verb| {
+            let labels = args.own.labels.as_deref();
+            next::words(models, verb, &args.run, args.data.as_deref(), labels)
+        };
+        match self.found.errors() {
+            Some(wrong) if wrong > 0 => next::tell(
+                of("explain").option("--wrong", self.found.split.name()),
+                "which training examples made it err",
+            ),
+            _ => next::tell(
+                of("influence").option("--out", "scores.csv"),
+                "which training examples harm and help",
+            ),
+        }
     }
 
     fn report(&self) -> anyhow::Result<Report<'_>> {

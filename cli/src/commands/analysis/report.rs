@@ -8,8 +8,10 @@ use anyhow::Context as _;
 use clap::ValueEnum as _;
 use serde::Serialize;
 
+use super::retrain_check;
 use crate::args::Report;
 use crate::commands::context::{Models, open_trace_within};
+use crate::commands::next::{self, program};
 use crate::commands::{Outcome, Usage, context};
 use crate::report::Source;
 use crate::report::issues::IssuesTable;
@@ -98,7 +100,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     let memory = context::memory(args.memory.as_deref())?;
     let tables = tables(args)?;
     let issues = issues(args)?;
-    let removals = removals(args)?;
+    let removals = removals(args, &tables)?;
     let mut missing = None;
     let opened = match models.open(&args.run, args.own.given(args.data.as_deref()), memory) {
         Ok(run) => Some(run),
@@ -265,8 +267,12 @@ fn issues(args: &Report) -> anyhow::Result<Option<IssuesTable>> {
     args.issues.as_ref().map(read).transpose()
 }
 
-/// The files of retrainings with their names.
-fn removals(args: &Report) -> anyhow::Result<Vec<(String, RemovalResults)>> {
+/// The files of retrainings with their names: those of `--removed`, and the checks of the tables that `influence --retrain-check` wrote
+/// next to them.
+fn removals(
+    args: &Report,
+    tables: &[(String, ScoreTable)],
+) -> anyhow::Result<Vec<(String, RemovalResults)>> {
     let mut removals = Vec::new();
     let mut given = BTreeSet::new();
     for path in &args.removed {
@@ -281,6 +287,32 @@ fn removals(args: &Report) -> anyhow::Result<Vec<(String, RemovalResults)>> {
             .into());
         }
         removals.push((path.display().to_string(), RemovalResults::read(path)?));
+    }
+    for (name, table) in tables {
+        for path in retrain_check::beside(Path::new(name), table.metadata.queries.len()) {
+            let is_given = path
+                .canonicalize()
+                .is_ok_and(|place| given.contains(&place));
+            if is_given || !path.is_file() {
+                continue;
+            }
+            match RemovalResults::read(&path) {
+                Ok(results) if results.checks(table) => {
+                    say!("{}: the check of {}", field(path.display()), field(name));
+                    removals.push((path.display().to_string(), results));
+                }
+                Ok(_) => say!(
+                    "note: {} is not shown, because it checked other scores than those of {}",
+                    field(path.display()),
+                    field(name)
+                ),
+                Err(error) => say!(
+                    "note: {} is not shown: {}",
+                    field(path.display()),
+                    field(error)
+                ),
+            }
+        }
     }
     Ok(removals)
 }
@@ -311,14 +343,6 @@ fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
             measured,
             losses: &page.curve.held_out,
         }),
-    }
-}
-
-/// The program of the commands that a page shows.
-fn program(models: &Models) -> String {
-    match models {
-        Models::Recorded => "hindcast".to_owned(),
-        Models::Own(_) => this_program(),
     }
 }
 
@@ -382,12 +406,7 @@ fn measured(args: &Report, models: &Models, shown: &Shown) -> Option<(String, St
 
 /// The beginning of a command about the page's run.
 fn words_of(args: &Report, models: &Models, verb: &str, data: Option<&Path>) -> Words {
-    let words = Words::new(&program(models), verb, &args.run, data);
-    match &args.own.labels {
-        // Only the commands that load the data need the labels.
-        Some(labels) if data.is_some() => words.option("--labels", &labels.display().to_string()),
-        _ => words,
-    }
+    next::words(models, verb, &args.run, data, args.own.labels.as_deref())
 }
 
 /// The commands that compute the scores of one shown query alone.
@@ -536,12 +555,4 @@ fn page_words(mut words: Words, args: &Report, tables: &[String]) -> Words {
     words
         .option("--top", &args.top.to_string())
         .option("--out", &path(&args.out))
-}
-
-/// The name of this program.
-fn this_program() -> String {
-    std::env::args_os()
-        .next()
-        .and_then(|word| Some(Path::new(&word).file_stem()?.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| "hindcast".to_owned())
 }

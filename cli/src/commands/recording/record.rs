@@ -102,6 +102,8 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         resumed_at: None,
         time: begun.elapsed(),
         losses,
+        data: args.data.as_deref(),
+        labels: args.own.labels.as_deref(),
     };
     ended.tell(args.json)
 }

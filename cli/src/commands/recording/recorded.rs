@@ -8,8 +8,9 @@ use hindcast_format::hex;
 use hindcast_recorder::Summary;
 use serde_json::{Value, json};
 
+use crate::commands::context::Models;
 use crate::commands::interrupt::told;
-use crate::commands::{Outcome, progress};
+use crate::commands::{Outcome, next, progress};
 use crate::terminal;
 use crate::terminal::say;
 use crate::words;
@@ -139,6 +140,9 @@ pub(super) struct Ended<'a> {
     pub resumed_at: Option<u64>,
     pub time: Duration,
     pub losses: Losses,
+    /// The data folder and the file of labels on the command line.
+    pub data: Option<&'a Path>,
+    pub labels: Option<&'a Path>,
 }
 
 impl Ended<'_> {
@@ -170,6 +174,16 @@ impl Ended<'_> {
             say!("keep this head digest outside of the trace: {}", hex(head));
         }
         say!("{}", self.last_line());
+        if loss.is_empty() && self.losses.diverged.is_none() {
+            let words = next::words(
+                &Models::Recorded,
+                "predict",
+                self.run,
+                self.data,
+                self.labels,
+            );
+            next::tell(words, "how many labels the model gets right");
+        }
         Ok(outcome)
     }
 

@@ -79,6 +79,8 @@ pub(super) fn run(
         resumed_at: at,
         time: begun.elapsed(),
         losses,
+        data: args.data.as_deref(),
+        labels: args.own.labels.as_deref(),
     };
     ended.tell(args.json)
 }

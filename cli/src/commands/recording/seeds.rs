@@ -153,6 +153,8 @@ fn of_run(job: &Job, run: Option<&Trained>) -> Value {
             resumed_at: run.resumed_at,
             time: run.time,
             losses: run.losses,
+            data: None,
+            labels: None,
         }),
         (None, Found::Whole { steps, head }) => {
             json!({ "run": job.run.display().to_string(), "steps": steps, "head_digest": head })

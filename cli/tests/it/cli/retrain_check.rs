@@ -73,16 +73,33 @@ fn a_check_has_the_changes_of_separate_retrainings_and_gives_a_verdict() {
         (file.seed, file.singles(), file.point()),
         (Some(4), 9, "mean:last-epoch")
     );
-    let words = [
-        "report",
-        "run",
-        "mean.csv",
-        "--removed",
-        "mean.csv.check.json",
-        "--json",
-    ];
-    let page: serde_json::Value = serde_json::from_str(&fine(dir, &words)).unwrap();
-    assert_eq!(&page["views"][0]["trust"], trust);
+    let words = ["report", "run", "mean.csv", "--json"];
+    let named = [&words[..], &["--removed", "mean.csv.check.json"]].concat();
+    for words in [&words[..], &named] {
+        let page: serde_json::Value = serde_json::from_str(&fine(dir, words)).unwrap();
+        assert_eq!(&page["views"][0]["trust"], trust, "{words:?}");
+    }
+    // A check of other scores isn't shown.
+    let other = ["influence", "run", "--top", "0", "--at", "mean:last-epoch"];
+    let window = ["--window", "0..5", "--out", "other.csv"];
+    let said = hindcast(dir, &[&other[..], &window].concat());
+    let said = stderr(&said);
+    let next = said.split("next: hindcast ").nth(1).unwrap();
+    let next = next.split("   #").next().unwrap();
+    fs::copy(
+        dir.join("mean.csv.check.json"),
+        dir.join("other.csv.check.json"),
+    )
+    .unwrap();
+    let words: Vec<&str> = next.split_whitespace().collect();
+    let output = hindcast(dir, &[&words[..], &["--out", "other.html"]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("it checked other scores than those of other.csv"),
+        "{}",
+        stderr(&output)
+    );
+    fine(dir, &named);
     let page = fs::read_to_string(dir.join("report.html")).unwrap();
     assert!(page.contains(
         "influence run --retrain-check 9 --retrain-seed 4 --query validation --at mean:last-epoch"

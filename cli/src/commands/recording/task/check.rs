@@ -20,8 +20,9 @@ use serde_json::{Value, json};
 
 use super::find::{change, looks_like_file, note_rule, unknown};
 use crate::args::TaskCheck;
+use crate::commands::context::Models;
 use crate::commands::recording::disk;
-use crate::commands::{Outcome, Usage, in_one_line, memory};
+use crate::commands::{Outcome, Usage, in_one_line, memory, next};
 use crate::terminal::{self, say};
 
 /// How long the first steps are trained.
@@ -91,12 +92,36 @@ pub(super) fn run(args: &TaskCheck) -> anyhow::Result<Outcome> {
         writeln!(out)?;
     } else {
         checked.tell(&mut out, args, measured.as_ref())?;
+        if let (Some(task), true) = (&checked.task, measured.is_some()) {
+            tell_next(args, task);
+        }
     }
     Ok(if checked.problems.is_empty() {
         Outcome::Fine
     } else {
         Outcome::Failed
     })
+}
+
+/// Prints the command that records the task.
+fn tell_next(args: &TaskCheck, task: &Task) {
+    let labels = args.own.labels.as_deref();
+    let task_file = Path::new(&args.task);
+    let mut words = next::words(
+        &Models::Recorded,
+        "record",
+        task_file,
+        args.data.as_deref(),
+        labels,
+    );
+    for set in &args.set {
+        words = words.option("--set", set);
+    }
+    let run = Path::new("runs").join(&task.name);
+    next::tell(
+        words.option("--out", &run.display().to_string()),
+        "trains it and records every step",
+    );
 }
 
 /// Finds all problems that can be found in spite of the others.
