@@ -236,4 +236,15 @@ impl Predictions {
         rows.sort_by(|a, b| sure(b).total_cmp(&sure(a)).then(a.index.cmp(&b.index)));
         rows
     }
+
+    /// The examples of a model that predicts numbers, the largest loss first. Empty if classes are predicted, if nothing is, or if there
+    /// are no labels.
+    pub fn farthest(&self) -> Vec<&Prediction> {
+        if !self.labelled || self.untold.is_some() || self.errors().is_some() {
+            return Vec::new();
+        }
+        let mut rows: Vec<&Prediction> = self.rows.iter().collect();
+        rows.sort_by(|a, b| b.loss.total_cmp(&a.loss).then(a.index.cmp(&b.index)));
+        rows
+    }
 }

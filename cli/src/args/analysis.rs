@@ -209,7 +209,7 @@ pub struct Counterfactual {
     /// Labels of your own.
     #[command(flatten)]
     pub own: LabelArgs,
-    /// File with the examples to leave out: one index per line
+    /// File with the examples to leave out: one index per line, or a table with the column `index`, as `scores --out` writes it (.csv)
     #[arg(long, value_name = "FILE")]
     pub without: Option<PathBuf>,
     /// Leave out the K most harmful examples of a table written by `influence`

@@ -127,7 +127,7 @@ A model of your own is read in the same way, by its outputs: one per class for c
   root_mean_square       root of the mean squared difference between predictions and labels, in their unit; null unless labels are numbers
   target_scale           {mean, sd} by which the target is standardised; null if it isn't
   no_predictions         why the outputs tell no predictions; null if they do
-  most_confident         only with --wrong: the --top most confident wrong predictions, a list of rows with the table's columns";
+  most_confident         only with --wrong: the --top most confident wrong predictions, or for a model that predicts numbers those with the largest loss, a list of rows with the table's columns";
 
 pub(crate) const EXPLAIN: &str = "\
 An explanation is the influence of every training example on the loss of the explained one. A training example with a negative influence pushed the model away from the label: the loss would be lower without it. One with a positive influence pushed it towards the label. A share is the example's part of the sum of its side. All explained examples share one sweep over the steps.

@@ -40,7 +40,7 @@ pub struct Predict {
     /// step), mean:last-epoch, mean:N-epochs, mean:N-steps, step:N (before step N), or ema:β (a moving average), as for `influence`
     #[arg(long, value_name = "POINT", default_value_t = QueryPoint::default())]
     pub at: QueryPoint,
-    /// List only the wrong predictions, the most confident first (classifiers only)
+    /// List only the wrong predictions, the most confident first; of a model that predicts numbers, list those with the largest loss
     #[arg(long)]
     pub wrong: bool,
     /// How many of the wrong predictions, or of those for new rows, to print; the table has all
@@ -74,7 +74,7 @@ pub struct Explain {
     /// Labels of your own.
     #[command(flatten)]
     pub own: LabelArgs,
-    /// Explain the wrong predictions for this split (validation, test or train), the most confident first (classifiers only)
+    /// Explain the wrong predictions for this split (validation, test or train), the most confident first; of a model that predicts numbers, those with the largest loss
     #[arg(long, value_name = "SPLIT")]
     pub wrong: Option<String>,
     /// How many wrong predictions to explain

@@ -333,7 +333,7 @@ fn found(
     let given = args.own.given(args.data.as_deref());
     let mut opened = asked.walk.open(models, &args.run, given)?;
     fits(args, &opened.run)?;
-    classified(&opened.run, args)?;
+    classified(&opened.run, args, models)?;
     let classes = opened.run.data().class_count().unwrap_or(2) as u64;
     memory::check_quietly(
         "the evidence about the labels",
@@ -372,13 +372,24 @@ fn found(
 }
 
 /// Refuses labels that aren't classes, before anything is computed.
-fn classified(run: &RecordedRun<'_>, args: &Clean) -> Result<(), Usage> {
+fn classified(run: &RecordedRun<'_>, args: &Clean, models: &Models) -> Result<(), Usage> {
     if run.task().is_none() || run.data().class_count().is_some() {
         return Ok(());
     }
+    let words = |verb| {
+        let labels = args.own.labels.as_deref();
+        next::words(models, verb, &args.run, args.data.as_deref(), labels)
+    };
+    let ranked = words("influence")
+        .option("--method", "mean-loss")
+        .option("--out", "scores.csv");
+    let scanned = words("counterfactual")
+        .option("--scan", "10,30,100")
+        .word("scores.csv");
     Err(Usage(format!(
-        "the labels are numbers, and `clean` looks for wrong classes. To find wrong numbers, rank the training examples by their loss in training: `hindcast influence {} --method mean-loss --out scores.csv`, the most suspicious first. `hindcast counterfactual {0} --scan 10,30,100 scores.csv` then shows whether the model is better without them",
-        args.run.display()
+        "the labels are numbers, and `clean` looks for wrong classes. To find wrong numbers, rank the training examples by their loss in training: `{}`, the most suspicious first. `{}` then shows whether the model is better without them",
+        ranked.text(),
+        scanned.text()
     )))
 }
 

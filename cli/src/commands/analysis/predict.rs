@@ -59,11 +59,11 @@ pub(crate) fn run(args: &Predict, models: &Models) -> anyhow::Result<Outcome> {
         },
     )
     .map_err(|e| diverged::explained(&run, e))?;
-    if let (true, Some(why)) = (args.wrong, told_no_class(&found)) {
+    if let (true, Some(why)) = (args.wrong, without_labels(&found)) {
         return Err(Usage(format!("--wrong: {why}: leave it out")).into());
     }
     let chosen = if args.wrong {
-        found.wrong()
+        worst(&found)
     } else {
         found.rows.iter().collect()
     };
@@ -147,16 +147,20 @@ fn engine(run: &RecordedRun<'_>, args: &ModelArgs) -> anyhow::Result<Box<dyn Rep
     Ok(run.engine(Some(kind), Some(dtype), device)?)
 }
 
-/// Why no prediction is right or wrong. `None` for a classifier.
-pub(super) fn told_no_class(found: &Predictions) -> Option<String> {
-    match (found.errors(), found.untold) {
-        (Some(_), _) => None,
-        (None, None) if !found.labelled => Some("the rows have no labels".to_owned()),
-        (None, Some(why)) => Some(why.to_string()),
-        (None, None) => Some(
-            "the labels are numbers, so a prediction is near or far but not right or wrong (the table's column loss says how far)"
-                .to_owned(),
-        ),
+/// Why no prediction can be compared with a label. `None` if all can.
+pub(super) fn without_labels(found: &Predictions) -> Option<String> {
+    match found.untold {
+        Some(why) => Some(why.to_string()),
+        None => (!found.labelled).then(|| "the rows have no labels".to_owned()),
+    }
+}
+
+/// The wrong predictions, the most confident first. Of a model that predicts numbers all, the farthest from its label first.
+pub(super) fn worst(found: &Predictions) -> Vec<&Prediction> {
+    if found.errors().is_some() {
+        found.wrong()
+    } else {
+        found.farthest()
     }
 }
 

@@ -269,13 +269,21 @@ fn an_error_in_a_list_names_its_line() {
         "{}",
         stderr(&output)
     );
+    // A table, as `scores --out` writes it.
+    let output = without("index,row,label,validation\n3,5,\"a, b\",-1e-3\n7,9,c,\n");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("without 2 examples"));
     for (text, hint) in [
         ("", "names no example"),
         ("# none\n", "names no example"),
         ("3\n120\n", "line 2: example 120 can't be left out"),
         (
-            "index\n3\n",
+            "row\n3\n",
             "line 1: expected the index of a training example",
+        ),
+        (
+            "row,index\n3,x\n",
+            "line 2: expected the index of a training example, got \"x\"",
         ),
         ("-3\n", "line 1: expected the index"),
     ] {

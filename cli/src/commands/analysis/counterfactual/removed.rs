@@ -303,19 +303,41 @@ fn worst(
     Ok(worst)
 }
 
-/// The examples of a list: one index per line; empty lines and lines that begin with `#` are skipped.
+/// The cells of a list of examples with their lines: the column `index` of a table with a header, as `scores --out` writes it, or else all
+/// lines. Empty lines and lines that begin with `#` are skipped.
+fn cells(text: &str, path: &Path) -> anyhow::Result<Vec<(u64, String)>> {
+    let lines = || (1..).zip(text.lines().map(str::trim));
+    let mut filled = lines().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let header = filled.clone().next();
+    let is_index =
+        |cell: &str| cell.trim_matches(|c: char| c == '"' || c.is_whitespace()) == "index";
+    let Some(column) = header.and_then(|(_, line)| line.split(',').position(is_index)) else {
+        return Ok(filled
+            .by_ref()
+            .map(|(n, line)| (n, line.to_owned()))
+            .collect());
+    };
+    let mut rows = csv::ReaderBuilder::new()
+        .comment(Some(b'#'))
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    let cell = |row: csv::Result<csv::StringRecord>| {
+        let row = row.with_context(|| format!("--without: {}", path.display()))?;
+        let line = row.position().map_or(0, csv::Position::line);
+        Ok((line, row.get(column).unwrap_or("").trim().to_owned()))
+    };
+    rows.records().map(cell).collect()
+}
+
+/// The examples of a list of indices, or of a table with the column `index`.
 fn listed(path: &Path, examples: u64) -> anyhow::Result<Vec<u64>> {
     let text = files::read_text(path, files::INDICES).context("--without")?;
-    let mut lines: BTreeMap<u64, usize> = BTreeMap::new();
-    for (n, line) in (1..).zip(text.lines()) {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
+    let mut lines: BTreeMap<u64, u64> = BTreeMap::new();
+    for (n, cell) in cells(&text, path)? {
         let at = || format!("--without: {}, line {n}", path.display());
-        let index = line.parse().ok().with_context(|| {
+        let index = cell.parse().ok().with_context(|| {
             format!(
-                "{}: expected the index of a training example, got {line:?}",
+                "{}: expected the index of a training example, got {cell:?}: the file has one index per line, or is a table with the column `index`, as `scores --out` writes it",
                 at()
             )
         })?;

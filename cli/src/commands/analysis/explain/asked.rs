@@ -6,7 +6,7 @@ use hindcast_model::objective::Split;
 use super::found::Example;
 use crate::args::Explain;
 use crate::commands::analysis::asked::{check_output, parse_split, parse_window};
-use crate::commands::analysis::predict::told_no_class;
+use crate::commands::analysis::predict::{without_labels, worst};
 use crate::commands::analysis::walking::watched_as;
 use crate::commands::memory::Limit;
 use crate::commands::{Usage, context, ends_in};
@@ -116,14 +116,14 @@ impl Asked {
             let whole: Query = split.name().parse()?;
             let list = whole.examples(run.data())?;
             let mut found = predicted(args, run, engine.as_mut(), model, split, &list)?;
-            if let Some(why) = told_no_class(&found) {
+            if let Some(why) = without_labels(&found) {
                 return Err(Usage(format!(
                     "--wrong: {why}: name examples instead, such as {}:0",
                     split.name()
                 ))
                 .into());
             }
-            found.rows = found.wrong().into_iter().cloned().collect();
+            found.rows = worst(&found).into_iter().cloned().collect();
             if found.rows.is_empty() && self.named.is_empty() {
                 anyhow::bail!(
                     "no {} example is predicted wrongly: name examples to explain, such as {}:0",

@@ -55,7 +55,11 @@ impl Shown<'_> {
             mistakes(out, confusion)?;
         }
         if self.args.wrong {
-            wrong_ones(out, self.wrong(), &|row| self.after(row))?;
+            let title = match self.found.errors() {
+                Some(_) => "wrong, the most confident first:",
+                None => "farthest from the label, the largest loss first:",
+            };
+            wrong_ones(out, title, self.wrong(), &|row| self.after(row))?;
         } else if self.new.is_some() && self.found.untold.is_none() {
             first_ones(out, self.wrong(), &|row| self.after(row))?;
         }
@@ -139,6 +143,7 @@ fn first_ones(
 
 fn wrong_ones(
     out: &mut dyn Write,
+    title: &str,
     rows: &[PredictionRow],
     after: &dyn Fn(&PredictionRow) -> String,
 ) -> std::io::Result<()> {
@@ -148,7 +153,7 @@ fn wrong_ones(
     };
     let file = widest(|row| &row.file, "file".len());
     let (label, predicted) = (widest(|row| &row.label, 9), widest(|row| &row.predicted, 9));
-    writeln!(out, "wrong, the most confident first:")?;
+    writeln!(out, "{title}")?;
     writeln!(
         out,
         "{:>6} {:>8} {:<file$} {:<label$} {:<predicted$} {:>11} {:>11} {:>10}",
