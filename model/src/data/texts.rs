@@ -176,7 +176,7 @@ impl Sorted {
         for name in &self.names {
             if let Some(other) = lower.insert(composed(name).to_lowercase(), name) {
                 notes.push(format!(
-                    "note: {place}: {other:?} and {name:?} differ only in upper and lower case. They are two classes: if one is meant, write both alike"
+                    "note: {place}: {other:?} and {name:?} differ only in upper and lower case. They are two classes: if one is meant, write both alike, or combine them with the key data.merge"
                 ));
             }
         }

@@ -24,8 +24,8 @@ use crate::words::{counted, duration};
 use evidence::{Evidence, Judged};
 use hindcast_analyzer::estimators::cleaning::{
     Action, Advice, Decisions, IssuesMetadata, LabelEvidence, SuggestionTrust, cleaned_files,
-    find_issues, fits_format, free, free_file, read_decisions, write_cleaned_file,
-    write_cleaned_folder, write_decisions, write_issues, write_labels,
+    find_issues, fits_format, free, free_file, read_decisions, read_issues_metadata,
+    write_cleaned_file, write_cleaned_folder, write_decisions, write_issues, write_labels,
 };
 use hindcast_analyzer::output::{self, Kind, apart};
 use hindcast_analyzer::{Names, Queries, RecordedRun};
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
             (run, Vec::new(), None, decisions)
         }
         None => {
-            let (run, notes, judged) = found(&asked, args, models)?;
+            let (run, mut notes, judged) = found(&asked, args, models)?;
             let metadata = IssuesMetadata {
                 run_digest: run.head(),
                 start: judged.evidence.steps.start,
@@ -70,6 +70,14 @@ pub(crate) fn run(args: &Clean, models: &Models) -> anyhow::Result<Outcome> {
                 ranked_by: options::ranked_by(args),
                 options: options::given(args),
             };
+            if let Ok(Some(earlier)) = read_issues_metadata(&args.issues)
+                && earlier.run_digest != metadata.run_digest
+            {
+                notes.push(format!(
+                    "{} had the issues of another run, and now has those of this one",
+                    args.issues.display()
+                ));
+            }
             write_issues(&judged.issues, run.data(), &metadata, &args.issues)?;
             let decisions = decided(args, &judged);
             (run, notes, Some(judged), decisions)
@@ -193,7 +201,11 @@ impl<'a> Asked<'a> {
                 .with_context(|| unwritten("--issues", &args.issues))?;
             let written = &args.write_decisions;
             check(written, replaced(args, Kind::Decisions), &inputs)
-                .with_context(|| unwritten("--write-decisions", written))
+                .with_context(|| match written.to_str() {
+                    // The default, which nobody has written.
+                    Some("decisions.csv") => "cannot write decisions.csv".to_owned(),
+                    _ => unwritten("--write-decisions", written),
+                })
                 .map_err(|e| {
                     if args.replace || !written.is_file() {
                         return e;

@@ -327,6 +327,11 @@ fn mistakes_of_explain_are_refused_with_what_to_write() {
         ),
         (&["vector:u.safetensors"], 2, "a vector isn't an example"),
         (&["valid:3"], 2, "`valid` is neither a split"),
+        (
+            &["IMG_1.png"],
+            2,
+            "`hindcast predict RUN --split test --out examples.csv` lists",
+        ),
         (&["validation:3", "--count", "2"], 2, "--wrong"),
         (
             &["--wrong", "validation", "--count", "0"],

@@ -128,7 +128,7 @@ fn the_advice_comes_after_the_reason() {
     fs::write(dir.join("decisions.csv"), "index,decision\n3,keep\n").unwrap();
     assert_eq!(
         said(dir, "clean run"),
-        "hindcast: --write-decisions: cannot write decisions.csv: the file exists (it begins with `index,decision`); name another \
+        "hindcast: cannot write decisions.csv: the file exists (it begins with `index,decision`); name another \
          file; you may have edited these decisions, which --decisions decisions.csv applies and --replace replaces"
     );
     assert_eq!(

@@ -161,6 +161,15 @@ fn the_mean_loss_is_the_value_of_the_query_and_wrong_ones_come_most_confident_fi
     let printed = only["most_confident"].as_array().unwrap();
     assert_eq!(printed.len(), 3);
     assert_eq!(printed[0]["index"], wrong[0].index);
+    let output = hindcast(dir, &["predict", "run", "--wrong", "--top", "2"]);
+    for part in [
+        "the first of them is named validation:",
+        "predicted at the average of the models after each step of the last epoch (mean:last-epoch)",
+        "next: hindcast explain run --wrong validation   # ",
+    ] {
+        let said = stderr(&output);
+        assert!(said.contains(part), "{part}: {said}");
+    }
     let text = fine(dir, &["predict", "run", "--wrong", "--top", "2"]);
     assert!(
         text.contains("40 validation examples at the averaged model mean:last-epoch: "),

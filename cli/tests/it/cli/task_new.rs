@@ -324,6 +324,11 @@ fn files_that_make_no_task_are_refused_with_the_reason() {
         ),
         (&["npy", "one.npy"], 2, "expected two files"),
         (
+            &["csv", "small.csv", "--label", "A"],
+            2,
+            "did you mean \"a\"?",
+        ),
+        (
             &["images", "small.csv", "--label", "a"],
             2,
             "--label names a column",

@@ -178,7 +178,7 @@ impl Fit {
                     column,
                     vec![feature.clone()],
                     vec![value],
-                    format!("{value}, {what}"),
+                    format!("{}, {what}", short(value)),
                 )
             }
             Slot::Category {
@@ -327,9 +327,32 @@ fn joined(columns: &[Vec<String>], row: usize) -> String {
     texts.map(String::as_str).collect::<Vec<_>>().join(" | ")
 }
 
+/// A number for people: with at most four decimals, unless it is so small that they would show nothing of it.
+fn short(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.01 {
+        return format!("{value:.3e}");
+    }
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_in_notes_are_short() {
+        for (value, text) in [
+            (51.314_745_972_738_535, "51.3147"),
+            (30.0, "30"),
+            (-0.5, "-0.5"),
+            (0.0, "0"),
+            (1200.0, "1200"),
+            (0.000_123_456, "1.235e-4"),
+        ] {
+            assert_eq!(short(value), text);
+        }
+    }
 
     #[test]
     fn the_most_frequent_value_is_the_smallest_of_several() {

@@ -311,7 +311,12 @@ impl Found<'_> {
             )?;
         }
         if let Some(path) = &self.args.out_data {
-            writeln!(out, "{}: {of}", field(path.display()))?;
+            let links = if images {
+                "; the folder has links to them, sorted by the new labels"
+            } else {
+                ""
+            };
+            writeln!(out, "{}: {of}{links}", field(path.display()))?;
         }
         Ok(())
     }

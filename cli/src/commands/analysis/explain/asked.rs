@@ -173,7 +173,11 @@ fn predicted(
 
 /// A query that lists examples.
 fn named(text: &str) -> anyhow::Result<Query> {
-    let query: Query = text.parse().map_err(|e| Usage(format!("{e}")))?;
+    let query: Query = text.parse().map_err(|e| {
+        Usage(format!(
+            "{e}. An example is named by its split and its index: `hindcast predict RUN --split test --out examples.csv` lists all examples of a split with index, file, row and, with --names, your own name"
+        ))
+    })?;
     match &query {
         Query::Loss {
             examples: Some(_), ..

@@ -28,7 +28,7 @@ pub(super) fn first(
 ) -> anyhow::Result<()> {
     writeln!(
         out,
-        "first answer, from the last epoch (steps {}), after {}:",
+        "first answer, from the last epoch (steps {}), after {}; it counts what these steps did, and the complete answer follows:",
         steps(last),
         duration(found.took)
     )?;
@@ -55,6 +55,7 @@ pub(super) fn all(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()> 
         title(out, one)?;
         content(out, one, found.run.data())?;
         sides(out, one, found.run.data())?;
+        too_large(out, one)?;
     }
     // Most queries of one sweep have the same verdict.
     let mut told: Vec<String> = Vec::new();
@@ -159,6 +160,22 @@ fn sides(out: &mut dyn Write, one: &Explained<'_>, data: &dyn DataSet) -> io::Re
         rows(out, side, data)?;
     }
     Ok(())
+}
+
+/// Says so if the loss can't fall by as much as the scores say.
+fn too_large(out: &mut dyn Write, one: &Explained<'_>) -> io::Result<()> {
+    let Some(loss) = one.row.loss else {
+        return Ok(());
+    };
+    if one.sides.raised.total.abs() <= loss {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "the loss is {}, so it can't fall by {:.4e}: don't read these influences as changes, only as an order, and check it by `influence --retrain-check` or compare it with --window last-epoch",
+        decimal(loss, 4),
+        one.sides.raised.total.abs()
+    )
 }
 
 fn heading(out: &mut dyn Write, pushed: &str, then: &str, side: &Side<'_>) -> io::Result<()> {

@@ -60,6 +60,13 @@ impl Shown<'_> {
                 None => "farthest from the label, the largest loss first:",
             };
             wrong_ones(out, title, self.wrong(), &|row| self.after(row))?;
+            if let (Some(row), None) = (self.wrong().first(), self.new) {
+                say!(
+                    "the first of them is named {}:{}, by its index; rows count from 0, without a header",
+                    found.split.name(),
+                    row.index
+                );
+            }
         } else if self.new.is_some() && self.found.untold.is_none() {
             first_ones(out, self.wrong(), &|row| self.after(row))?;
         }
@@ -70,6 +77,9 @@ impl Shown<'_> {
                 field(path.display()),
                 words::counted(self.rows.len() as u64, "row", "rows")
             )?;
+        }
+        if found.at.starts_with("mean:") {
+            say!("predicted {}", words::at_model_in_words(&found.at));
         }
         say!("took {}", words::duration(self.took));
         Ok(())

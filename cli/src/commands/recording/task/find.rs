@@ -71,5 +71,6 @@ pub(crate) fn note_doubts(task: &Task, data: &dyn DataSet) {
 
 /// Whether a name is that of a file and not that of a built-in task.
 pub(super) fn looks_like_file(name: &str) -> bool {
-    name.ends_with(".toml") || name.contains(std::path::MAIN_SEPARATOR) || Path::new(name).is_file()
+    let path = Path::new(name);
+    path.extension().is_some() || name.contains(std::path::MAIN_SEPARATOR) || path.is_file()
 }

@@ -166,8 +166,11 @@ fn label(looked: &Looked, asked: Option<&str>, path: &Path) -> anyhow::Result<(u
         let found = named.or(numbered).filter(|at| *at < count);
         let Some(at) = found else {
             let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+            let asked_lower = asked.to_lowercase();
+            let meant = names.iter().find(|name| name.to_lowercase() == asked_lower);
+            let meant = meant.map_or(String::new(), |name| format!(" (did you mean {name:?}?)"));
             bail!(Usage(format!(
-                "--label {asked}: {} has no such column; it has {}, or give a number from 1 (-1 is the last)",
+                "--label {asked}: {} has no such column{meant}; it has {}, or give a number from 1 (-1 is the last)",
                 path.display(),
                 names.join(", ")
             )));
