@@ -30,6 +30,7 @@ use hindcast_analyzer::estimators::cleaning::{
 use hindcast_analyzer::output::{self, Kind, apart};
 use hindcast_analyzer::{Names, Queries, RecordedRun};
 use hindcast_model::data::cleaned::CleanedFiles;
+use hindcast_model::objective::Split;
 use print::Found;
 use ranking::Ranking;
 use scan::{Measured, Retrained};
@@ -287,8 +288,17 @@ fn replaced(args: &Clean, kind: Kind) -> Kind {
     if args.replace { kind } else { Kind::New }
 }
 
-/// Refuses a name of the cleaned file that stands for another format, and data that can't be written as asked.
+/// Refuses what the run can't do: a retraining that nothing measures, a name of the cleaned file that stands for another format, and data
+/// that can't be written as asked.
 fn fits(args: &Clean, run: &RecordedRun<'_>) -> anyhow::Result<()> {
+    let held_out = |split| run.data().len(split) > 0;
+    if args.retrain && !held_out(Split::Validation) && !held_out(Split::Test) {
+        return Err(Usage(
+            "--retrain: the run has no validation and no test examples, so nothing would measure what the decisions gain: leave it out, or              record a run whose task names files for them (`task new --test FILE`)"
+                .to_owned(),
+        )
+        .into());
+    }
     if let Some(out) = &args.out {
         fits_format(run, out).context("--out")?;
     }

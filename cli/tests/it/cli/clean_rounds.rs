@@ -364,6 +364,18 @@ fn the_advice_says_why_it_is_absent() {
             "suggested labels: no advice whether to trust them, because the run has {hint}"
         );
         assert!(said.contains(&expected), "{said}");
+        let output = hindcast(dir, &["clean", "run", "--replace", "--retrain"]);
+        if validation.ends_with("=0") {
+            // Nothing is trained in vain.
+            assert_eq!(code(&output), 2);
+            let said = stderr(&output);
+            assert!(
+                said.contains("nothing would measure what the decisions gain"),
+                "{said}"
+            );
+        } else {
+            assert_eq!(code(&output), 0, "{}", stderr(&output));
+        }
         fs::remove_dir_all(dir.join("run")).unwrap();
     }
 }

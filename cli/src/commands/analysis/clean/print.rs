@@ -355,12 +355,6 @@ fn trained_again(out: &mut dyn Write, retrained: &Retrained) -> io::Result<()> {
     }
     let mut headed = false;
     for (k, losses) in retrained.rows() {
-        if losses.is_empty() {
-            return writeln!(
-                out,
-                "there are no validation and test examples to measure it by"
-            );
-        }
         if !std::mem::replace(&mut headed, true) {
             write!(out, "{:>8}", "K")?;
             for loss in &losses {
@@ -422,7 +416,7 @@ pub(super) fn notes(args: &Clean, run: &RecordedRun<'_>, decisions: &Decisions) 
         .sum();
     if drawn > 0 && args.decisions.is_none() {
         notes.push(format!(
-            "{} of the training files {} drawn for validation or test, so their labels were not judged. `record` with --set data.validation=0 --set data.test=0, or `task new --train-on-all`, trains on all of them",
+            "{} of the training files {} drawn for validation or test, so their labels were not judged. `record` with --set data.validation=0 --set data.test=0, or `task new --train-on-all`, trains on all of them. Without files for validation or test, there is then no advice about the suggested labels, and nothing to measure a gain by",
             counted(drawn, "row", "rows"),
             if drawn == 1 { "was" } else { "were" }
         ));
