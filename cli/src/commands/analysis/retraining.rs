@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 use hindcast_model::data::DataSet;
@@ -53,9 +54,22 @@ pub(super) fn retrain_changed(
 ) -> anyhow::Result<CounterfactualReport> {
     let bar = progress::bar(0, "retraining", "steps");
     let time = progress::Estimate::from(0);
+    let (ended, repeated) = (AtomicBool::new(false), AtomicBool::new(false));
     let report = changed_runs(run, options, queries, changes, &|done, total| {
         bar.at(done, total);
         time.after(done, total, &bar);
+        if done == total {
+            ended.store(true, Ordering::Relaxed);
+        } else if 2 * done < total
+            && ended.load(Ordering::Relaxed)
+            && !repeated.swap(true, Ordering::Relaxed)
+        {
+            // Several threads report, so a number slightly below the last one is no new beginning.
+            bar.say(
+                "the kernels ended away from the recorded parameters, because this training amplifies rounding: all is repeated with \
+                 autodiff, which takes longer than announced",
+            );
+        }
         interrupts.flow()
     });
     drop((bar, interrupts));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::fine;
+use super::{fine, hindcast, stderr, stdout};
 
 /// A net whose training by the kernels ends far from the recorded parameters.
 const TASK: &str = r#"
@@ -94,8 +94,12 @@ fn the_first_row_is_the_recorded_model_and_the_control_is_shown() {
         (loss(&said) - recorded).abs() < 1e-6 * recorded,
         "{said} {recorded}"
     );
-    let said = fine(dir, &clean);
+    let output = hindcast(dir, &clean);
+    let said = stdout(&output);
     for part in ["retrained with autodiff", "bit for bit"] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    let told = stderr(&output);
+    let again = "all is repeated with autodiff, which takes longer than announced";
+    assert_eq!(told.matches(again).count(), 1, "{told}");
 }
