@@ -127,6 +127,27 @@ fn predictions_are_those_of_the_checkpoint_at_every_step() {
     }
 }
 
+/// A model that learned labels by heart, most of them wrong.
+#[test]
+fn a_loss_above_that_of_guessing_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let sets = ["data.train=100", "data.validation=100", "data.test=0"];
+    let of = |run: &str, flipped: &str| {
+        let mut words = vec!["record", "digits", "--out", run];
+        words.extend(sets.iter().flat_map(|set| ["--set", set]));
+        words.extend(["--set", "train.epochs=40", "--set", flipped]);
+        fine(dir, &words);
+        stderr(&hindcast(dir, &["predict", run]))
+    };
+    let warning =
+        "warning: the loss is above 2.3026, that of equal probabilities for all 10 classes";
+    let wrong = of("wrong", "data.flipped=0.9");
+    assert!(wrong.contains(warning), "{wrong}");
+    let right = of("right", "data.flipped=0");
+    assert!(!right.contains("warning"), "{right}");
+}
+
 /// The mean loss is the value of the query `validation` at the same model.
 #[test]
 fn the_mean_loss_is_the_value_of_the_query_and_wrong_ones_come_most_confident_first() {

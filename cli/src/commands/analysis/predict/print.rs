@@ -78,6 +78,17 @@ impl Shown<'_> {
                 words::counted(self.rows.len() as u64, "row", "rows")
             )?;
         }
+        let classes = self.run.data().class_count().unwrap_or(0);
+        let guess = (classes.max(1) as f64).ln();
+        // The loss of a task on classes is the cross-entropy. That of an own model may be another.
+        let is_cross_entropy = self.run.task().is_some() && found.errors().is_some();
+        if is_cross_entropy && found.mean_loss() > guess {
+            say!(
+                "warning: the loss is above {}, that of equal probabilities for all {classes} classes: the model is sure of wrong predictions, so \
+                 answers about it say little. Fewer epochs, a lower learning rate or another model may help",
+                words::decimal(guess, 4)
+            );
+        }
         if found.at.starts_with("mean:") {
             say!("predicted {}", words::at_model_in_words(&found.at));
         }
