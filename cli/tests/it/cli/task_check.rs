@@ -123,6 +123,25 @@ fn cells_with_one_cause_are_told_together() {
 }
 
 #[test]
+fn notes_about_the_data_are_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lines = table();
+    lines[5] = lines[5]
+        .to_uppercase()
+        .replace("LAKE", "lake")
+        .replace("HILL", "hill");
+    write(dir.path(), &TASK.replace("out = 3", "out = 4"), &lines);
+    let said = fine(dir.path(), &CHECK);
+    let note = said
+        .lines()
+        .find(|line| line.starts_with("note    column \"species\""));
+    let note = note.unwrap_or_else(|| panic!("{said}"));
+    for part in ["differ only in upper and lower case", "data.merge"] {
+        assert!(note.contains(part), "{note}");
+    }
+}
+
+#[test]
 fn a_task_without_problems_gets_its_sizes_and_is_what_record_then_takes() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), TASK, &table());

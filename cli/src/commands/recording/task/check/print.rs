@@ -77,6 +77,10 @@ impl Checked {
             if let Some(scale) = data.target_scale() {
                 writeln!(out, "target  {}", scale.describe())?;
             }
+            let described = data.describe();
+            for note in described.lines().filter_map(|l| l.strip_prefix("note: ")) {
+                writeln!(out, "note    {}", field(note))?;
+            }
         }
         if let (Some(task), Some(measured)) = (&self.task, measured) {
             tell_run(out, task, args, measured)?;
