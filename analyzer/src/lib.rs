@@ -21,6 +21,7 @@ mod open;
 pub mod output;
 pub mod predictions;
 pub mod query;
+pub mod ranks;
 pub mod run;
 pub mod scores;
 pub mod shards;

@@ -17,7 +17,9 @@ use hindcast_model::update::UpdateRule;
 use crate::check::check_data;
 use crate::counterfactual::Arithmetic;
 use crate::engine::SplitEngine;
-use crate::error::NoKernels;
+use crate::engine::team::TeamEngine;
+use crate::error::{NoKernels, Unsupported};
+use crate::ranks::Ranks;
 use crate::run::LABELS_NOTE;
 use crate::run::frozen::check_frozen;
 use crate::run::recorded::{Held, Opened};
@@ -222,13 +224,47 @@ impl RecordedRun<'_> {
         }
     }
 
-    fn autodiff(&self, dtype: DType, device: &Device) -> Result<Box<dyn ReplayEngine>> {
+    /// As [`RecordedRun::engine`], with the work of each step divided among ranks. On rank 0 the engine is used like any other;
+    /// the other ranks give theirs to [`serve`](crate::engine::team::serve).
+    ///
+    /// With the kernels, results have the same bits as without ranks. With autodiff, their last digits depend on the number of
+    /// ranks, as they depend on the number of threads.
+    ///
+    /// # Errors
+    /// As [`RecordedRun::engine`]; if the device isn't the CPU; if a rank is gone.
+    pub fn engine_over(
+        &self,
+        asked: Option<EngineKind>,
+        dtype: Option<DType>,
+        device: &Device,
+        ranks: &Ranks,
+    ) -> Result<TeamEngine> {
+        if !device.is_cpu() {
+            return Err(AnalysisError::Unsupported(Unsupported::RanksAndDevice));
+        }
+        let kind = self.engine_kind(asked, device)?;
+        let dtype = dtype.unwrap_or(self.dtype());
+        match (kind, self.net()) {
+            (EngineKind::Kernels, Some(net)) => TeamEngine::kernels(Arc::clone(net), dtype, ranks),
+            _ => {
+                let (threads, rows) = (rayon::current_num_threads(), self.rows_at_once(dtype));
+                TeamEngine::autodiff(self.objective(), dtype, threads, rows, ranks)
+            }
+        }
+    }
+
+    /// Number of examples of a forward pass, by the memory that one takes.
+    fn rows_at_once(&self, dtype: DType) -> usize {
         // A model that can't be run is reported by its first step.
         let rows = match pass_bytes(self, dtype).unwrap_or(0) {
             0 => EVALUATION_ROWS,
             bytes => usize::try_from(PASS_BYTES / bytes).unwrap_or(EVALUATION_ROWS),
         };
-        let rows = rows.clamp(1, EVALUATION_ROWS);
+        rows.clamp(1, EVALUATION_ROWS)
+    }
+
+    fn autodiff(&self, dtype: DType, device: &Device) -> Result<Box<dyn ReplayEngine>> {
+        let rows = self.rows_at_once(dtype);
         let objective = self.objective();
         if !device.is_cpu() {
             let engine = AutodiffEngine::new(Arc::clone(objective), dtype, device)?;

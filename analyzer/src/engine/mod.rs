@@ -11,6 +11,7 @@ pub(crate) mod flat;
 mod kernel;
 mod split;
 mod stop;
+pub mod team;
 mod worker;
 
 pub(crate) use autodiff::DIFFERENTIATING;

@@ -5,6 +5,7 @@
 //! model has no batch statistics, and no other operation mixes rows. The latter can't be seen from outside, so the gradient of the
 //! whole batch is compared with the sum over its parts, in the first step and in a few later ones.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
@@ -30,14 +31,37 @@ const ROUNDING: [f64; 2] = [1e-4, 1e-9];
 pub(crate) struct SplitEngine {
     /// The first one also computes whole batches.
     engines: Vec<AutodiffEngine>,
-    /// Number of split steps, and the next one that is compared; in training and in evaluation.
+    /// Which steps are compared; in training and in evaluation.
     compared: [Compared; 2],
+    /// Whether the parts' losses contain the shared part of a step's loss.
+    with_shared: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Compared {
+/// Number of split steps, and the next one that is compared.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Compared {
     steps: u64,
     next: u64,
+}
+
+impl Compared {
+    /// Counts a step. Returns its number and whether it is compared.
+    pub(super) fn count(&mut self) -> (u64, bool) {
+        let (step, due) = (self.steps, self.steps == self.next);
+        self.steps += 1;
+        if due {
+            self.next = self.next.max(1) * COMPARED_NEXT;
+        }
+        (step, due)
+    }
+}
+
+/// Whether a batch's gradient is the sum over its parts, up to rounding. `size` is the sum of the norms of the batch's gradient
+/// and of those of the parts, and `rest` is the difference.
+pub(super) fn sums_up(rest: &[f64], size: f64, dtype: DType) -> bool {
+    let rounding = ROUNDING[usize::from(dtype == DType::F64)];
+    // Values that aren't finite are reported where they are used.
+    !size.is_finite() || norm(rest) <= rounding * size
 }
 
 /// Some rows of a step.
@@ -66,11 +90,23 @@ impl SplitEngine {
         };
         let engine = || AutodiffEngine::new(Arc::clone(objective), dtype, &Device::Cpu);
         let engines = (0..parts).map(|_| Ok(engine()?.with_rows_at_once(rows_at_once)));
-        let first = Compared { steps: 0, next: 0 };
         Ok(SplitEngine {
             engines: engines.collect::<Result<_>>()?,
-            compared: [first; 2],
+            compared: Default::default(),
+            with_shared: true,
         })
+    }
+
+    /// Leaves the shared part out of the steps' losses, because another engine computes it.
+    #[must_use]
+    pub(super) fn without_shared(mut self) -> Self {
+        self.with_shared = false;
+        self.engines = self
+            .engines
+            .into_iter()
+            .map(AutodiffEngine::without_shared)
+            .collect();
+        self
     }
 
     fn whole(&mut self) -> &mut AutodiffEngine {
@@ -83,29 +119,29 @@ impl SplitEngine {
         if count == 1 || input.weights.len() != input.examples() || repeated(input) {
             return Ok(None);
         }
-        let parts = divide(input, count).doing(|| "dividing a batch".to_owned())?;
+        let parts = self.parts_of(input)?;
         if parts.len() < 2 {
             return Ok(None);
         }
         let compared = &mut self.compared[usize::from(input.mode == Mode::Evaluate)];
-        let (step, due) = (compared.steps, compared.steps == compared.next);
-        compared.steps += 1;
-        if due {
-            compared.next = compared.next.max(1) * COMPARED_NEXT;
-            if !self.independent(input)? {
-                if step > 0 {
-                    return Err(AnalysisError::Unsupported(Unsupported::RowsDepend));
-                }
-                self.engines.truncate(1);
-                return Ok(None);
+        let (step, due) = compared.count();
+        if due && !self.independent(input)? {
+            if step > 0 {
+                return Err(AnalysisError::Unsupported(Unsupported::RowsDepend));
             }
+            self.engines.truncate(1);
+            return Ok(None);
         }
         Ok(Some(parts))
     }
 
+    fn parts_of(&self, input: &StepInput<'_>) -> Result<Vec<Part>> {
+        divide(input, self.engines.len(), self.with_shared).doing(|| "dividing a batch".to_owned())
+    }
+
     /// Whether the gradient of the batch is the sum over its parts.
     fn independent(&mut self, input: &StepInput<'_>) -> Result<bool> {
-        let parts = divide(input, self.engines.len()).doing(|| "dividing a batch".to_owned())?;
+        let parts = self.parts_of(input)?;
         let mut rest = self.whole().gradient(input)?.parameters;
         let mut size = norm(&rest);
         for part in self.gradients(parts)? {
@@ -114,9 +150,7 @@ impl SplitEngine {
                 *x -= y;
             }
         }
-        let rounding = ROUNDING[usize::from(self.dtype() == DType::F64)];
-        // Values that aren't finite are reported where they are used.
-        Ok(!size.is_finite() || norm(&rest) <= rounding * size)
+        Ok(sums_up(&rest, size, self.dtype()))
     }
 
     /// The gradient of each part, with the positions of its examples.
@@ -317,14 +351,14 @@ impl Joined {
 }
 
 /// Puts the values of some rows in their places.
-fn scatter<T>(to: &mut [T], rows: &[usize], values: Vec<T>) {
+pub(super) fn scatter<T>(to: &mut [T], rows: &[usize], values: Vec<T>) {
     for (&row, value) in rows.iter().zip(values) {
         to[row] = value;
     }
 }
 
 /// Whether a batch has an example twice. Its random numbers then depend on which of them comes first.
-fn repeated(input: &StepInput<'_>) -> bool {
+pub(super) fn repeated(input: &StepInput<'_>) -> bool {
     input.micro_batches.iter().any(|batch| {
         let mut sorted = batch.indices.clone();
         sorted.sort_unstable();
@@ -333,43 +367,70 @@ fn repeated(input: &StepInput<'_>) -> bool {
 }
 
 /// Divides the rows of each micro-batch evenly. There are fewer parts if all micro-batches have fewer rows.
-fn divide(input: &StepInput<'_>, count: usize) -> candle_core::Result<Vec<Part>> {
+fn divide(
+    input: &StepInput<'_>,
+    count: usize,
+    with_shared: bool,
+) -> candle_core::Result<Vec<Part>> {
     let parameters = Arc::new(input.parameters.into());
     let mut parts = Vec::with_capacity(count);
     for k in 0..count {
-        let (mut micro_batches, mut weights, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        let mut offset = 0;
-        for batch in input.micro_batches {
-            let n = batch.indices.len();
-            let (from, to) = (n * k / count, n * (k + 1) / count);
-            if from < to {
-                micro_batches.push(Batch {
-                    indices: batch.indices[from..to].to_vec(),
-                    inputs: batch.inputs.narrow(0, from, to - from)?,
-                    targets: batch.targets.narrow(0, from, to - from)?,
-                });
-                weights.extend_from_slice(&input.weights[offset + from..offset + to]);
-                rows.extend(offset + from..offset + to);
-            }
-            offset += n;
-        }
-        if rows.is_empty() {
+        let some = some_rows(input, |n| n * k / count..n * (k + 1) / count)?;
+        if some.rows.is_empty() {
             continue;
         }
         parts.push(Part {
             input: SentInput {
                 parameters: Arc::clone(&parameters),
                 buffers: input.buffers.into(),
-                micro_batches,
-                weights,
+                micro_batches: some.micro_batches,
+                weights: some.weights,
                 mode: input.mode,
                 draws: input.draws,
-                with_shared: parts.is_empty(),
+                with_shared: with_shared && parts.is_empty(),
             },
-            rows,
+            rows: some.rows,
         });
     }
     Ok(parts)
+}
+
+/// Some rows of the micro-batches of a step.
+pub(super) struct SomeRows {
+    /// Those that have such rows.
+    pub micro_batches: Vec<Batch>,
+    pub weights: Vec<f64>,
+    /// Their positions among the step's examples.
+    pub rows: Vec<usize>,
+}
+
+/// The rows `of(n)` of each micro-batch of n rows.
+pub(super) fn some_rows(
+    input: &StepInput<'_>,
+    of: impl Fn(usize) -> Range<usize>,
+) -> candle_core::Result<SomeRows> {
+    let mut some = SomeRows {
+        micro_batches: Vec::new(),
+        weights: Vec::new(),
+        rows: Vec::new(),
+    };
+    let mut offset = 0;
+    for batch in input.micro_batches {
+        let n = batch.indices.len();
+        let rows = of(n);
+        if !rows.is_empty() {
+            some.micro_batches.push(Batch {
+                indices: batch.indices[rows.clone()].to_vec(),
+                inputs: batch.inputs.narrow(0, rows.start, rows.len())?,
+                targets: batch.targets.narrow(0, rows.start, rows.len())?,
+            });
+            let all = offset + rows.start..offset + rows.end;
+            some.weights.extend_from_slice(&input.weights[all.clone()]);
+            some.rows.extend(all);
+        }
+        offset += n;
+    }
+    Ok(some)
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub struct AutodiffEngine {
     parameters: usize,
     buffers: usize,
     rows_at_once: usize,
+    with_shared: bool,
 }
 
 /// An owned copy of a [`StepInput`], in the recorded precision, that can be sent to the thread.
@@ -159,6 +160,7 @@ impl AutodiffEngine {
             parameters,
             buffers,
             rows_at_once: EVALUATION_ROWS,
+            with_shared: true,
         };
         engine.ask(Request::Probe)?.wait()?;
         Ok(engine)
@@ -169,6 +171,25 @@ impl AutodiffEngine {
     pub fn with_rows_at_once(mut self, rows: usize) -> Self {
         self.rows_at_once = rows.max(1);
         self
+    }
+
+    /// Leaves the shared part out of the steps' losses, because another engine computes it.
+    #[must_use]
+    pub(super) fn without_shared(mut self) -> Self {
+        self.with_shared = false;
+        self
+    }
+
+    fn sent(&self, input: &StepInput<'_>) -> SentInput {
+        SentInput {
+            parameters: Arc::new(input.parameters.into()),
+            buffers: input.buffers.into(),
+            micro_batches: input.micro_batches.to_vec(),
+            weights: input.weights.to_vec(),
+            mode: input.mode,
+            draws: input.draws,
+            with_shared: self.with_shared,
+        }
     }
 
     /// Sends a request.
@@ -255,15 +276,15 @@ impl ReplayEngine for AutodiffEngine {
     }
 
     fn forward(&mut self, input: &StepInput<'_>) -> Result<ForwardPass> {
-        self.begin_forward(input.into())?.wait()
+        self.begin_forward(self.sent(input))?.wait()
     }
 
     fn gradient_squares(&mut self, input: &StepInput<'_>, factors: &[f64]) -> Result<Vec<f64>> {
-        self.begin_squares(input.into(), factors)?.wait()
+        self.begin_squares(self.sent(input), factors)?.wait()
     }
 
     fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient> {
-        self.begin_gradient(input.into())?.wait()
+        self.begin_gradient(self.sent(input))?.wait()
     }
 
     fn products(
@@ -272,7 +293,7 @@ impl ReplayEngine for AutodiffEngine {
         directions: &[&[f64]],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
-        self.begin_products(input.into(), directions, buffer_adjoints)?
+        self.begin_products(self.sent(input), directions, buffer_adjoints)?
             .wait()
     }
 
@@ -286,7 +307,7 @@ impl ReplayEngine for AutodiffEngine {
             // The directions need the gradients of all micro-batches, whose graphs would be in memory at the same time.
             return one_after_the_other(self, input, directions, buffer_adjoints);
         }
-        let begun = self.begin_products_after(input.into(), buffer_adjoints)?;
+        let begun = self.begin_products_after(self.sent(input), buffer_adjoints)?;
         if let Some(gradient) = begun.gradient() {
             begun.give(directions(&gradient)?);
         }
@@ -300,20 +321,6 @@ impl Drop for AutodiffEngine {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-        }
-    }
-}
-
-impl From<&StepInput<'_>> for SentInput {
-    fn from(input: &StepInput<'_>) -> Self {
-        SentInput {
-            parameters: Arc::new(input.parameters.into()),
-            buffers: input.buffers.into(),
-            micro_batches: input.micro_batches.to_vec(),
-            weights: input.weights.to_vec(),
-            mode: input.mode,
-            draws: input.draws,
-            with_shared: true,
         }
     }
 }

@@ -438,6 +438,12 @@ pub enum AnalysisError {
         /// What happened.
         problem: String,
     },
+    /// Another process of the same computation can't be reached.
+    #[error("the ranks can't exchange data: {problem}")]
+    Ranks {
+        /// What happened.
+        problem: String,
+    },
     /// An error of code outside this library: a step source, a callback, a program that computes with it.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),

@@ -31,6 +31,21 @@ pub enum Unsupported {
          mixes the examples of a batch. Several threads compute different examples, so use one"
     )]
     RowsDepend,
+    /// Ranks can't divide the batches of an own model with running statistics.
+    #[error(
+        "ranks divide the examples of a batch, but the model has running statistics, which need all of them: use one rank, or describe \
+         the model as a task, whose batch norms ranks can divide"
+    )]
+    RanksAndStatistics,
+    /// Ranks can't divide the batches of a model that mixes examples.
+    #[error(
+        "ranks divide the examples of a batch, but the gradient of a batch isn't the sum over its examples: an operation of the model \
+         mixes the examples of a batch. Use one rank"
+    )]
+    RanksAndRows,
+    /// Ranks compute on the CPU.
+    #[error("ranks compute on the CPU: leave out the device, or use one rank")]
+    RanksAndDevice,
     /// The model's losses differ from one forward pass to the next.
     #[error(
         "the model's forward pass gives different losses for the same parameters and batch: it draws random numbers (candle_nn's \

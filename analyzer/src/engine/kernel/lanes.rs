@@ -3,6 +3,8 @@
 //! How a batch is cut into chunks depends on the net's shapes alone. Consecutive chunks form a lane, which has its
 //! own accumulators. Threads take lanes in any order, but each lane processes its chunks in order and the lanes'
 //! accumulators are summed in order. So the bits of a result don't depend on the number of threads.
+//!
+//! Ranks divide the lanes. Each computes its own, and [`Lanes::share`] gives it the results of the others.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +17,8 @@ use super::layout::ChunkLayout;
 use super::number::Number;
 use super::part::part;
 use super::program::{OpKind, Program, Work};
+use crate::error::Result;
+use crate::ranks::Ranks;
 
 /// Target size of a chunk's values, so that they stay in a core's own cache together with the layers' scratch.
 const CHUNK_BYTES: usize = 600 << 10;
@@ -130,6 +134,10 @@ pub(super) struct Lanes<T> {
     lanes: Vec<Mutex<Lane<T>>>,
     workers: Vec<Worker<T>>,
     active: usize,
+    /// Those that this process computes: all of them, unless ranks share the work.
+    own: Range<usize>,
+    /// The processes that share the work.
+    pub ranks: Option<Ranks>,
 }
 
 impl<T> Default for Lanes<T> {
@@ -138,6 +146,8 @@ impl<T> Default for Lanes<T> {
             lanes: Vec::new(),
             workers: Vec::new(),
             active: 0,
+            own: 0..0,
+            ranks: None,
         }
     }
 }
@@ -156,10 +166,14 @@ impl<T: Number> Lanes<T> {
     ) {
         let (chunks, lanes) = (cut.chunks(examples), cut.lanes(examples));
         self.active = lanes;
+        self.own = match &self.ranks {
+            Some(ranks) => ranks.part(lanes),
+            None => 0..lanes,
+        };
         while self.lanes.len() < lanes {
             self.lanes.push(Mutex::default());
         }
-        while self.workers.len() < threads.min(lanes) {
+        while self.workers.len() < threads.min(self.own.len()) {
             self.workers.push(Worker {
                 store: Store::default(),
                 scratch: Scratch::default(),
@@ -183,7 +197,7 @@ impl<T: Number> Lanes<T> {
             lane.chunks.clear();
             lane.chunks
                 .extend(part(chunks, l, lanes).map(|i| part(examples, i, chunks)));
-            if program.has_barriers() {
+            if program.has_barriers() && self.own.contains(&l) {
                 while lane.stores.len() < lane.chunks.len() {
                     lane.stores.push(Store::default());
                 }
@@ -202,9 +216,9 @@ impl<T: Number> Lanes<T> {
         }
     }
 
-    /// Runs a phase on all chunks, on up to `threads` threads of the current rayon pool.
+    /// Runs a phase on all chunks of this process's lanes, on up to `threads` threads of the current rayon pool.
     pub fn run(&mut self, shared: &Shared<'_, T>, works: &[Work], sums: usize, threads: usize) {
-        let lanes = &self.lanes[..self.active];
+        let lanes = &self.lanes[self.own.clone()];
         let next = AtomicUsize::new(0);
         let serve = |worker: &mut Worker<T>| {
             while let Some(lane) = lanes.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -221,9 +235,55 @@ impl<T: Number> Lanes<T> {
 
     /// The lanes in the order of the examples.
     pub fn in_order(&mut self) -> impl Iterator<Item = &mut Lane<T>> {
-        self.lanes[..self.active]
+        self.within(0..self.active)
+    }
+
+    /// The lanes that this process computes, in order.
+    pub fn own(&mut self) -> impl Iterator<Item = &mut Lane<T>> {
+        self.within(self.own.clone())
+    }
+
+    fn within(&mut self, lanes: Range<usize>) -> impl Iterator<Item = &mut Lane<T>> {
+        self.lanes[lanes]
             .iter_mut()
             .map(|lane| lane.get_mut().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives all ranks some values of all lanes. `get` appends them, and `set` puts as many values in their place.
+    /// `count` is their number, which must be known without computing the lane.
+    ///
+    /// # Errors
+    /// If a rank is gone.
+    pub fn share(
+        &mut self,
+        count: impl Fn(&Lane<T>) -> usize,
+        get: impl Fn(&Lane<T>, &mut Vec<f64>),
+        set: impl Fn(&mut Lane<T>, &[f64]),
+    ) -> Result<()> {
+        let Some(ranks) = self.ranks.clone() else {
+            return Ok(());
+        };
+        let mut own = Vec::new();
+        self.own().for_each(|lane| get(lane, &mut own));
+        let parts = (0..ranks.size()).map(|rank| ranks.part_of(rank, self.active));
+        let parts: Vec<_> = parts.collect();
+        let lengths: Vec<usize> = parts
+            .iter()
+            .map(|part| self.within(part.clone()).map(|lane| count(lane)).sum())
+            .collect();
+        let all = ranks.gather(&own, &lengths)?;
+        let mut rest = all.as_slice();
+        for lane in parts.into_iter().flatten() {
+            let foreign = !self.own.contains(&lane);
+            for lane in self.within(lane..lane + 1) {
+                let (values, after) = rest.split_at(count(lane));
+                if foreign {
+                    set(lane, values);
+                }
+                rest = after;
+            }
+        }
+        Ok(())
     }
 }
 

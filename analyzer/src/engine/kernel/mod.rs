@@ -38,6 +38,7 @@ mod replay;
 mod squares;
 mod totals;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
@@ -51,6 +52,7 @@ use super::{
     check_step, square,
 };
 use crate::error::{AnalysisError, NoKernels, Result, Unsupported};
+use crate::ranks::Ranks;
 use chunk::Goal;
 use examples::with_examples;
 use number::Number;
@@ -107,6 +109,26 @@ impl KernelEngine {
             modes,
             device: Device::Cpu,
         })
+    }
+
+    /// Divides the examples of each batch among ranks. All ranks must call the same methods with the same arguments, except
+    /// that a rank reads only its own rows of a batch's inputs and targets ([`lanes_of`](Self::lanes_of)). Gradients and
+    /// Hessian products are complete on rank 0 only. They have the same bits as without ranks.
+    #[must_use]
+    pub(crate) fn over(mut self, ranks: &Ranks) -> Self {
+        match &mut self.modes {
+            InType::F32(modes) => modes.over(ranks),
+            InType::F64(modes) => modes.over(ranks),
+        }
+        self
+    }
+
+    /// The rows that a rank reads of a batch of `examples`.
+    pub(super) fn lanes_of(&self, rank: usize, mode: Mode, examples: usize) -> Range<usize> {
+        match &self.modes {
+            InType::F32(modes) => modes.by(mode).rows_of(rank, examples),
+            InType::F64(modes) => modes.by(mode).rows_of(rank, examples),
+        }
     }
 }
 
@@ -192,6 +214,18 @@ impl<T: Number> Modes<T> {
         }))
     }
 
+    fn over(&mut self, ranks: &Ranks) {
+        self.train.over(ranks);
+        self.evaluate.over(ranks);
+    }
+
+    fn by(&self, mode: Mode) -> &Replay<T> {
+        match mode {
+            Mode::Train => &self.train,
+            Mode::Evaluate => &self.evaluate,
+        }
+    }
+
     fn of(&mut self, mode: Mode) -> &mut Replay<T> {
         match mode {
             Mode::Train => &mut self.train,
@@ -243,6 +277,10 @@ impl<T: Number> Modes<T> {
         if self.of(mode).program.has_barriers() {
             squares::in_batch(self.of(mode), net, input, &mut see)?;
         } else {
+            if self.of(mode).follows() {
+                // The leader has all rows, and computes these alone.
+                return Ok(vec![0.0; input.examples()]);
+            }
             self.alone.each(net, input, &mut see)?;
         }
         Ok(out)
@@ -266,7 +304,7 @@ impl<T: Number> Modes<T> {
                 replay.run(Goal::Gradient, examples, &out.buffers_after, &[])
             })?;
             replay.losses(0, &mut out.per_example[start..end]);
-            replay.add_gradients(std::slice::from_mut(&mut out.parameters));
+            replay.add_gradients(std::slice::from_mut(&mut out.parameters))?;
             let (program, point) = (&replay.program, &replay.point);
             replay.norms.gradient(program, point, &mut out.buffers);
             replay.norms.advance::<T>(program, &mut out.buffers_after);
@@ -319,7 +357,7 @@ impl<T: Number> Modes<T> {
             with_examples(net, batch, weights, input.draws, |examples| {
                 replay.run(Goal::Products, examples, &buffers, rho)
             })?;
-            replay.add_gradients(&mut out.hessian);
+            replay.add_gradients(&mut out.hessian)?;
             for (q, rho) in rho.iter_mut().enumerate() {
                 replay.losses(q + 1, &mut out.products[q][start..end]);
                 let (program, point) = (&replay.program, &replay.point);

@@ -66,27 +66,68 @@ impl Norms {
     }
 
     /// Computes the batch's statistics after all chunks have summed.
-    pub fn gather<T: Number>(&mut self, program: &Program, op: usize, lanes: &mut Lanes<T>) {
+    ///
+    /// # Errors
+    /// If a rank is gone.
+    pub fn gather<T: Number>(
+        &mut self,
+        program: &Program,
+        op: usize,
+        lanes: &mut Lanes<T>,
+    ) -> Result<()> {
         let norm = program.norm(op);
-        let half = self.collect(norm.index, false, lanes);
+        let half = self.collect(norm.index, false, lanes)?;
         let pixels = program.slots[program.ops[op].input].pixels;
         let chunks = self.sums.chunks_exact(half).zip(&self.sizes);
         let chunks = chunks.map(|(sums, n)| (n * pixels, sums));
         self.moments[norm.index].gather(chunks, norm.eps);
+        Ok(())
     }
 
     /// Computes the batch's sums of cotangents after all chunks have summed.
-    pub fn add_up<T: Number>(&mut self, program: &Program, op: usize, lanes: &mut Lanes<T>) {
+    ///
+    /// # Errors
+    /// If a rank is gone.
+    pub fn add_up<T: Number>(
+        &mut self,
+        program: &Program,
+        op: usize,
+        lanes: &mut Lanes<T>,
+    ) -> Result<()> {
         let index = program.norm(op).index;
-        let half = self.collect(index, true, lanes);
+        let half = self.collect(index, true, lanes)?;
         self.moments[index].add_up(self.sums.chunks_exact(half));
+        Ok(())
     }
 
     /// Collects a norm's sums of one pass from all chunks. Returns the number of sums per chunk.
-    fn collect<T: Number>(&mut self, index: usize, back: bool, lanes: &mut Lanes<T>) -> usize {
+    ///
+    /// # Errors
+    /// If a rank is gone.
+    fn collect<T: Number>(
+        &mut self,
+        index: usize,
+        back: bool,
+        lanes: &mut Lanes<T>,
+    ) -> Result<usize> {
         let moments = &self.moments[index];
         let half = moments.channels * width(moments.tangents);
         let at = self.at[index] + if back { half } else { 0 };
+        let len = self.len;
+        lanes.share(
+            |lane| lane.chunks.len() * half,
+            |lane, to| {
+                for sums in lane.sums.chunks_exact(len) {
+                    to.extend_from_slice(&sums[at..at + half]);
+                }
+            },
+            |lane, from| {
+                let chunks = lane.sums.chunks_exact_mut(len);
+                for (sums, from) in chunks.zip(from.chunks_exact(half)) {
+                    sums[at..at + half].copy_from_slice(from);
+                }
+            },
+        )?;
         self.sums.clear();
         self.sizes.clear();
         for lane in lanes.in_order() {
@@ -95,7 +136,7 @@ impl Norms {
             }
             self.sizes.extend(lane.chunks.iter().map(|c| c.len()));
         }
-        half
+        Ok(half)
     }
 
     /// Running statistics after a training batch, from those before it.

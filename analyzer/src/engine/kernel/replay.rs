@@ -1,5 +1,7 @@
 //! One micro-batch through all phases, and the sums over its lanes.
 
+use std::ops::Range;
+
 use hindcast_model::net::Net;
 use hindcast_model::objective::Mode;
 use hindcast_model::task::LossKind;
@@ -10,10 +12,12 @@ use super::lanes::{Cut, LaneValues, Lanes};
 use super::layout::ChunkLayout;
 use super::norms::Norms;
 use super::number::Number;
+use super::part::part;
 use super::point::Point;
 use super::program::{Barrier, Program, Work};
 use super::totals::Totals;
 use crate::error::Result;
+use crate::ranks::Ranks;
 use crate::run::floats::FloatSlice;
 
 /// Number of operations below which a batch is computed on the calling thread: handing it to the pool would take
@@ -59,6 +63,37 @@ impl<T: Number> Replay<T> {
         })
     }
 
+    /// Divides the work among these ranks.
+    pub fn over(&mut self, ranks: &Ranks) {
+        self.lanes.ranks = Some(ranks.clone());
+    }
+
+    /// Whether another rank leads.
+    pub fn follows(&self) -> bool {
+        self.lanes
+            .ranks
+            .as_ref()
+            .is_some_and(|ranks| !ranks.leads())
+    }
+
+    /// The rows that a rank computes in a batch of `examples`.
+    pub fn rows_of(&self, rank: usize, examples: usize) -> Range<usize> {
+        let Some(ranks) = &self.lanes.ranks else {
+            return 0..examples;
+        };
+        let (chunks, lanes) = (self.cut.chunks(examples), self.cut.lanes(examples));
+        let lanes_of = ranks.part_of(rank, lanes);
+        let edge = |lane: usize| {
+            part(
+                examples,
+                part(chunks, lane, lanes.max(1)).start,
+                chunks.max(1),
+            )
+            .start
+        };
+        edge(lanes_of.start)..edge(lanes_of.end)
+    }
+
     /// Bytes of a pass over this many examples.
     pub fn bytes(&self, examples: usize, tangents: usize) -> u64 {
         let layout = ChunkLayout::new(&self.program, self.cut.largest, tangents);
@@ -85,7 +120,7 @@ impl<T: Number> Replay<T> {
     /// Runs a micro-batch at the point that was set. `rho` are the adjoints of the buffers after it.
     ///
     /// # Errors
-    /// Batch norm has a single value per channel.
+    /// Batch norm has a single value per channel, or a rank is gone.
     pub fn run(
         &mut self,
         goal: Goal,
@@ -135,18 +170,36 @@ impl<T: Number> Replay<T> {
                 break;
             }
             match *barrier {
-                Barrier::Statistics(op) => norms.gather(program, op, &mut self.lanes),
-                Barrier::Sums(op) => norms.add_up(program, op, &mut self.lanes),
+                Barrier::Statistics(op) => norms.gather(program, op, &mut self.lanes)?,
+                Barrier::Sums(op) => norms.add_up(program, op, &mut self.lanes)?,
                 Barrier::End => {
                     for &op in &program.norms {
                         if !program.norm(op).batch {
-                            norms.add_up(program, op, &mut self.lanes);
+                            norms.add_up(program, op, &mut self.lanes)?;
                         }
                     }
                 }
             }
         }
-        Ok(())
+        self.share_results()
+    }
+
+    /// Gives all ranks the losses and the outputs.
+    fn share_results(&mut self) -> Result<()> {
+        self.lanes.share(
+            |lane| lane.losses.len() + lane.outputs.len(),
+            |lane, to| {
+                to.extend_from_slice(&lane.losses);
+                to.extend(lane.outputs.iter().map(|x| x.wide()));
+            },
+            |lane, from| {
+                let (losses, outputs) = from.split_at(lane.losses.len());
+                lane.losses.copy_from_slice(losses);
+                for (to, from) in lane.outputs.iter_mut().zip(outputs) {
+                    *to = T::of(*from);
+                }
+            },
+        )
     }
 
     /// Block `block` of the examples' losses: the losses themselves, or their tangents along a direction.
@@ -171,8 +224,11 @@ impl<T: Number> Replay<T> {
         }
     }
 
-    /// Calls `see` with the gradient of each lane's examples, in float64 and in the order of the lanes.
-    pub fn each_lane(&mut self, see: &mut dyn FnMut(&mut [f64])) {
+    /// Calls `see` with the gradient of each lane's examples, in float64 and in the order of the lanes. Not for ranks.
+    ///
+    /// # Errors
+    /// Those of [`Totals::add`], which has none without ranks.
+    pub fn each_lane(&mut self, see: &mut dyn FnMut(&mut [f64])) -> Result<()> {
         let mut gradient = vec![0.0; self.program.parameters];
         for lane in self.lanes.in_order() {
             gradient.fill(0.0);
@@ -180,29 +236,38 @@ impl<T: Number> Replay<T> {
                 program: &self.program,
                 lanes: vec![&*lane.gradient],
                 directions: 1,
+                ranks: None,
             };
-            totals.add(0, 1.0, &mut gradient);
+            totals.add(0, 1.0, &mut gradient)?;
             see(&mut gradient);
         }
+        Ok(())
     }
 
-    /// Adds the sums over the lanes' accumulators, in float64: for each direction, or once for the gradient.
-    pub fn add_gradients(&mut self, out: &mut [Vec<f64>]) {
+    /// Adds the sums over the lanes' accumulators, in float64: for each direction, or once for the gradient. Only rank 0 has the
+    /// sums of all ranks.
+    ///
+    /// # Errors
+    /// If a rank is gone.
+    pub fn add_gradients(&mut self, out: &mut [Vec<f64>]) -> Result<()> {
+        let ranks = self.lanes.ranks.clone();
         let totals = Totals {
             program: &self.program,
-            lanes: self.lanes.in_order().map(|lane| &*lane.gradient).collect(),
+            lanes: self.lanes.own().map(|lane| &*lane.gradient).collect(),
             directions: self.layout.tangents.max(1),
+            ranks: ranks.as_ref(),
         };
         let scales = &self.point.scales;
         let add = |(q, out): (usize, &mut Vec<f64>)| {
             let back = scales.get(q).map_or(1.0, |scale| 1.0 / scale);
-            totals.add(q, back, out);
+            totals.add(q, back, out)
         };
         let values = totals.lanes.len() * totals.directions * self.program.parameters;
-        if totals.directions > 1 && values >= SHARED_SUMS {
-            out.par_iter_mut().enumerate().for_each(add)
+        // Ranks add one direction after the other.
+        if ranks.is_none() && totals.directions > 1 && values >= SHARED_SUMS {
+            out.par_iter_mut().enumerate().try_for_each(add)
         } else {
-            out.iter_mut().enumerate().for_each(add)
+            out.iter_mut().enumerate().try_for_each(add)
         }
     }
 }

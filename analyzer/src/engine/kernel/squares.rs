@@ -58,7 +58,7 @@ impl<T: Number> Alone<T> {
                 for start in (0..n).step_by(at_once) {
                     let some = part(examples, start..(start + at_once).min(n));
                     replay.run(Goal::Gradient, &some, &buffers, &[])?;
-                    replay.each_lane(see);
+                    replay.each_lane(see)?;
                 }
                 Ok(())
             })?;
@@ -90,7 +90,7 @@ pub(super) fn in_batch<T: Number>(
                 replay.run(Goal::Gradient, examples, &buffers, &[])
             })?;
             gradient.fill(0.0);
-            replay.add_gradients(std::slice::from_mut(&mut gradient));
+            replay.add_gradients(std::slice::from_mut(&mut gradient))?;
             see(&mut gradient);
         }
     }

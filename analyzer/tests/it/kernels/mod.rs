@@ -1,6 +1,7 @@
 //! Compares the kernel engine with the autodiff engine, in float64, and with itself.
 
 mod nets;
+mod ranks;
 mod shapes;
 mod threads;
 
