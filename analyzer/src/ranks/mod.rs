@@ -1,6 +1,6 @@
 //! Ranks: processes that compute a step together, as MPI calls them.
 //!
-//! [`Transport`] moves bytes between them. There are two: [`mpi`] (feature `mpi`), and [`local`], whose ranks are threads of
+//! [`Transport`] moves bytes between them. There are two: MPI (feature `mpi`), and [`local`], whose ranks are threads of
 //! one process. [`Ranks`] is a handle on a transport. It adds the patterns that the engines need, none of which does
 //! arithmetic: an engine adds numbers itself, in an order that doesn't depend on the number of ranks.
 //!

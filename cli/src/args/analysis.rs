@@ -91,6 +91,9 @@ pub struct Influence {
     /// Device of the replay: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Share each step among the processes that `mpirun` started, for models whose steps are too slow on one machine (builds with the mpi feature; see --help)
+    #[arg(long, conflicts_with = "shard")]
+    pub mpi: bool,
     /// Write a picture of the most harmful examples (image data only)
     #[arg(long, value_name = "FILE.png")]
     pub picture: Option<PathBuf>,

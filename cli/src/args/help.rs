@@ -72,6 +72,8 @@ The table also has the predictions of that model for the examples with a score, 
 
 Several runs: the scores are means over the runs, and the table has the columns influence_sd (standard deviation), influence_t (mean/(sd/√n)) and runs (n). With few runs, noise has a large t: one in twenty scores is beyond ±12.7 with 2 runs, ±4.3 with 3 and ±2.8 with 5. So rank by influence, and use influence_t to doubt a score. The runs must have the same examples in every split, the same classes, and a window of the same steps. They are scored one after the other; SCORES.run-1.csv and so on hold the scores of complete runs until the joined table is written, and --resume keeps them.
 
+--mpi, in builds with the feature `mpi`, shares each step among the processes that `mpirun` started, for models whose steps are too slow on one machine. The process of rank 0 reads the run, decides, prints and writes. The others compute parts of its batches; they need the run and the data to set up the model, and read no steps. Models of tasks give the same bits as without --mpi, also with batch norm. Models of your own must not mix the examples of a batch; the last digits of their scores depend on the number of processes.
+
 An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors next to the table. The same command with --resume continues from it, with the same bits.
 
 --json prints an object with

@@ -25,4 +25,6 @@ pub(crate) mod traces;
 
 pub(crate) use advice::{DataOf, Remedy};
 pub(crate) use message::in_one_line;
+#[cfg(feature = "mpi")]
+pub(crate) use outcome::failed;
 pub(crate) use outcome::{Outcome, Usage, answered, ends_in, exit};

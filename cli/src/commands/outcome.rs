@@ -50,34 +50,13 @@ pub(crate) fn answered(answer: &clap::Error) -> ExitCode {
     }
 }
 
-/// Prints the error of a verb, prefixed with the program's name, and returns the exit code.
+/// Prints how a verb ended if it failed, and returns the exit code.
 pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
     let (code, ended) = match outcome {
         Ok(Outcome::Fine) => (0, true),
         Ok(Outcome::Failed) => (1, true),
         Ok(Outcome::Damaged) => (3, true),
-        Err(error) => {
-            let code = exit_code(&error);
-            let mut out = io::stderr();
-            let _ = writeln!(
-                out,
-                "{program}: {}",
-                terminal::message(&in_one_line(&error))
-            );
-            if code == 3 {
-                let _ = writeln!(
-                    out,
-                    "{program}: `hindcast verify` lists all damage; `hindcast recover` copies what is readable to a new run"
-                );
-            }
-            if refused_for_memory(&error) {
-                let _ = writeln!(
-                    out,
-                    "{program}: free memory, use a larger machine, or raise the limit (--memory SIZE)"
-                );
-            }
-            (code, false)
-        }
+        Err(error) => (failed(program, &error), false),
     };
     // A reader that closes the pipe (`| head`) is not a failure; a full disk is. Neither hides the verb's own failure.
     let Some(problem) = terminal::unprinted() else {
@@ -94,6 +73,26 @@ pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode 
         terminal::message(&problem)
     );
     ExitCode::from(code.max(1))
+}
+
+/// Prints the error of a verb, prefixed with the program's name, and returns the exit code.
+pub(crate) fn failed(program: &str, error: &anyhow::Error) -> u8 {
+    let code = exit_code(error);
+    let mut out = io::stderr();
+    let _ = writeln!(out, "{program}: {}", terminal::message(&in_one_line(error)));
+    if code == 3 {
+        let _ = writeln!(
+            out,
+            "{program}: `hindcast verify` lists all damage; `hindcast recover` copies what is readable to a new run"
+        );
+    }
+    if refused_for_memory(error) {
+        let _ = writeln!(
+            out,
+            "{program}: free memory, use a larger machine, or raise the limit (--memory SIZE)"
+        );
+    }
+    code
 }
 
 /// Whether the error refuses a run that may need more memory than is available or allowed.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use hindcast_model::objective::Mode;
 
-use super::Divided;
+use super::divided::Divided;
 use crate::engine::KernelEngine;
 
 impl Divided for KernelEngine {

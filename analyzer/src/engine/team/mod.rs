@@ -1,13 +1,14 @@
 //! One step over many ranks.
 //!
 //! The rank that leads has the recorded run and decides everything. For each step it tells the others what to compute
-//! ([`wire`]), and sends them the parameters, the directions, and the rows that they need. Then all ranks compute their rows, and
+//! (`wire`), and sends them the parameters, the directions, and the rows that they need. Then all ranks compute their rows, and
 //! what must be summed goes from rank to rank to the leader. The others need the model, but neither steps nor data.
 //!
 //! - *Kernels*: ranks divide the lanes. At a batch norm they exchange the chunks' sums. Results have the same bits as on one
 //!   rank.
-//! - *Autodiff* ([`rows`]): ranks divide the rows, as threads do. The model must not mix rows.
+//! - *Autodiff* (`rows`): ranks divide the rows, as threads do. The model must not mix rows.
 
+mod divided;
 mod follower;
 mod kernels;
 mod rows;
@@ -16,12 +17,11 @@ mod wire;
 pub use follower::serve;
 pub use wire::Wanted;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use hindcast_model::net::Net;
-use hindcast_model::objective::{Mode, Objective};
+use hindcast_model::objective::Objective;
 
 use super::{
     Directions, EngineKind, ForwardPass, KernelEngine, Products, ReplayEngine, StepGradient,
@@ -29,34 +29,9 @@ use super::{
 };
 use crate::error::Result;
 use crate::ranks::Ranks;
+use divided::Divided;
 use rows::Rows;
 use wire::{Call, Order};
-
-/// An engine that computes one rank's rows and exchanges results with the other ranks, which call the same methods.
-trait Divided: ReplayEngine {
-    /// The rows that a rank reads of a batch of `examples`.
-    fn rows_of(&self, rank: usize, mode: Mode, examples: usize) -> Range<usize>;
-
-    /// Whether [`ReplayEngine::products_after`] is one call, and not one for the gradient and one for the products.
-    fn differentiates_gradients(&self) -> bool {
-        false
-    }
-
-    /// The leader's engine for a step that can't be divided; `None` for other steps.
-    fn whole(&mut self, input: &StepInput<'_>) -> Option<&mut dyn ReplayEngine> {
-        let _ = input;
-        None
-    }
-
-    /// Checks on the leader, before a call, that the step may be divided.
-    ///
-    /// # Errors
-    /// If it may not, a pass fails, or a rank is gone.
-    fn check(&mut self, input: &StepInput<'_>) -> Result<()> {
-        let _ = input;
-        Ok(())
-    }
-}
 
 /// An engine whose work is divided among ranks. [`RecordedRun::engine_over`](crate::RecordedRun::engine_over) creates that of a
 /// run.

@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use hindcast_model::objective::{Mode, Objective};
 use hindcast_model::vectors::norm;
 
-use super::Divided;
+use super::divided::Divided;
 use super::wire::{self, Call};
 use crate::engine::split::{Compared, SomeRows, repeated, some_rows, sums_up};
 use crate::engine::{

@@ -14,9 +14,11 @@ use crate::contents::about_half;
 use crate::terminal::{field, say};
 use crate::words::{bytes, counted};
 use hindcast_analyzer::estimators::{Answer, Chosen, Planned, Question, choose, plan};
+use hindcast_analyzer::ranks::Ranks;
 use hindcast_analyzer::sweep::{Observer, Saving, Stage, SweepCheckpoint};
 use hindcast_analyzer::{
-    AnalysisError, EngineKind, Query, QueryPoint, RecordedRun, ScoreTable, Session, Window,
+    AnalysisError, EngineKind, Query, QueryPoint, RecordedRun, ReplayEngine, ScoreTable, Session,
+    Window,
 };
 
 /// How an answer is computed.
@@ -42,6 +44,8 @@ pub(crate) struct Settings<'a> {
     pub quiet: bool,
     /// Whether this is a shard, which continues a saved sweep by itself.
     pub shard: bool,
+    /// The processes that share each step.
+    pub ranks: Option<Ranks>,
     /// Options of the check of recorded steps; `None` if the caller has checked or recorded them itself.
     pub check: Option<CheckArgs>,
 }
@@ -85,7 +89,10 @@ pub(crate) fn answer(
     let kind = run.engine_kind(settings.engine, &device)?;
     trust::derivatives(run, settings.quiet)?;
     let dtype = settings.precision.dtype().unwrap_or(run.dtype());
-    let mut engine = run.engine(Some(kind), Some(dtype), device)?;
+    let mut engine: Box<dyn ReplayEngine> = match &settings.ranks {
+        Some(ranks) => Box::new(run.engine_over(Some(kind), Some(dtype), &device, ranks)?),
+        None => run.engine(Some(kind), Some(dtype), device)?,
+    };
     let question = Question {
         at: &settings.at,
         per_epoch: settings.per_epoch,
@@ -199,6 +206,13 @@ fn announce_sweep(
         cost.examples,
         count(cost.queries),
     );
+    if let Some(ranks) = settings.ranks.as_ref().filter(|ranks| ranks.size() > 1) {
+        say!(
+            "{} share each step, with {} each",
+            counted(ranks.size() as u64, "process", "processes"),
+            counted(rayon::current_num_threads() as u64, "thread", "threads")
+        );
+    }
     let batch = cost
         .batch
         .map_or(String::new(), |b| format!(", {} for its batch", bytes(b)));

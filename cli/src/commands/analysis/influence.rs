@@ -6,6 +6,7 @@ mod existing;
 mod json;
 mod one;
 mod print;
+mod ranks;
 mod several;
 mod sharded;
 mod tokens;
@@ -19,11 +20,29 @@ use crate::commands::{Outcome, next};
 use crate::terminal;
 use answered::{PICTURED, answer};
 use asked::Asked;
+use hindcast_analyzer::ranks::Ranks;
 use hindcast_analyzer::shards::Shard;
 use print::Found;
 
 pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> {
-    let asked = Asked::parse(args)?;
+    let Some(team) = ranks::team(args)? else {
+        return lead(args, models, None);
+    };
+    if team.ranks.leads() {
+        let result = lead(args, models, Some(&team.ranks));
+        team.end(result)
+    } else {
+        team.follow(args, models)
+    }
+}
+
+/// Runs the command, whose steps ranks may share.
+fn lead(args: &Influence, models: &Models, team: Option<&Ranks>) -> anyhow::Result<Outcome> {
+    let mut asked = Asked::parse(args)?;
+    if let Some(team) = team {
+        ranks::sharable(&asked)?;
+        asked.ranks = Some(team.clone());
+    }
     match asked.shard {
         Some(shard) => part(args, models, asked, shard),
         None => whole(args, models, &asked),

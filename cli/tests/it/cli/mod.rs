@@ -41,6 +41,8 @@ mod many_queries;
 mod messages;
 mod methods;
 mod mistakes;
+#[cfg(all(feature = "mpi", feature = "record"))]
+mod mpi;
 #[cfg(feature = "record")]
 mod new_rows;
 #[cfg(all(unix, feature = "record"))]

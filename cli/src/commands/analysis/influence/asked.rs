@@ -17,6 +17,7 @@ use crate::commands::sharding::shard;
 use crate::commands::{Usage, context, ends_in};
 use hindcast_analyzer::estimators::{Chosen, Refinement, defined};
 use hindcast_analyzer::output::{Kind, apart};
+use hindcast_analyzer::ranks::Ranks;
 use hindcast_analyzer::shards::Shard;
 use hindcast_analyzer::sweep::Saving;
 use hindcast_analyzer::{Names, Queries, Query, RecordedRun, Window, output};
@@ -32,6 +33,8 @@ pub(super) struct Asked {
     pub memory: Option<Limit>,
     /// The part of the queries that this process answers; `None` for all.
     pub shard: Option<Shard>,
+    /// The processes that share each step.
+    pub ranks: Option<Ranks>,
     /// The queries of that part, among all.
     part: Option<Range<usize>>,
     /// The table to write.
@@ -72,6 +75,7 @@ impl Asked {
             names: context::names(&args.names)?,
             memory,
             shard,
+            ranks: None,
             part: None,
             out: args.out.clone(),
             picture: args.picture.clone(),

@@ -46,6 +46,7 @@ pub(super) fn settings<'a>(args: &'a Influence, asked: &Asked, table: &Path) -> 
         memory: asked.memory,
         quiet: false,
         shard: asked.shard.is_some(),
+        ranks: asked.ranks.clone(),
         check: Some(args.check.clone()),
     }
 }
