@@ -17,6 +17,8 @@ use super::order::{Order, Value};
 pub(super) const BUFFER: usize = 256 << 20;
 /// Rows beyond the limit that are collected before they are dropped.
 const SLACK: usize = 1 << 10;
+/// Bytes of rows from which on the whole buffer is reserved.
+const GROWN: usize = 1 << 20;
 /// Bytes that are read from each sorted run at a time.
 const READ: usize = 128 << 10;
 
@@ -92,6 +94,9 @@ impl Sorter {
             return Ok(());
         }
         let start = self.bytes.len();
+        if start > GROWN && self.bytes.capacity() < self.buffer {
+            self.reserve();
+        }
         bincode::serialize_into(&mut self.bytes, row).map_err(io::Error::other)?;
         if let Value::Text(text) = &value {
             self.texts += text.len();
@@ -111,6 +116,16 @@ impl Sorter {
         Ok(())
     }
 
+    /// Reserves the whole buffer at once, for as many rows of the same size as fit. A list that grows by doubling needs three
+    /// times its size while it is copied.
+    fn reserve(&mut self) {
+        let (bytes, entries) = (self.bytes.len(), self.entries.len().max(1));
+        let of_row = bytes / entries + size_of::<Entry>() + self.texts / entries;
+        let rows = self.buffer / of_row.max(1) + SLACK;
+        self.bytes.reserve_exact(self.buffer.saturating_sub(bytes));
+        self.entries.reserve_exact(rows.saturating_sub(entries));
+    }
+
     /// Bytes of the rows in memory.
     fn held(&self) -> usize {
         self.bytes.len() + self.entries.len() * size_of::<Entry>() + self.texts
@@ -119,12 +134,13 @@ impl Sorter {
     /// Drops the rows beyond the limit. If that isn't enough, moves all of them to the file.
     fn shrink(&mut self) -> io::Result<()> {
         self.sort();
-        if let Some(limit) = self.limit
-            && self.entries.len() == limit
-        {
+        let kept: usize = self.entries.iter().map(|entry| entry.at.len()).sum();
+        if self.limit == Some(self.entries.len()) {
             let last = self.entries.last();
             self.last = last.map(|entry| (entry.value.clone(), entry.index));
-            let mut kept = Vec::with_capacity(self.entries.iter().map(|e| e.at.len()).sum());
+        }
+        if kept < self.bytes.len() && kept <= self.buffer / 2 {
+            let mut kept = Vec::with_capacity(kept);
             for entry in &mut self.entries {
                 let start = kept.len();
                 kept.extend_from_slice(&self.bytes[entry.at.clone()]);
@@ -401,6 +417,33 @@ mod tests {
                 prop_assert_eq!(&sorted(&rows, order, limit, buffer), &expected);
             }
         }
+    }
+
+    #[test]
+    fn the_buffer_is_reserved_once() {
+        const BYTES: usize = 4 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let order = Order {
+            column: Column::Index,
+            descending: true,
+            reversed: false,
+            numeric: true,
+        };
+        let mut sorter = Sorter::new(order, None, BYTES, folder.path());
+        for i in 0..10_000 {
+            sorter.push(&row(i, None, "x".repeat(1000))).unwrap();
+            assert!(sorter.bytes.capacity() <= BYTES);
+            assert!(sorter.entries.capacity() < 2 * SLACK + BYTES / 1000);
+        }
+        let sorted = sorter.finish().unwrap();
+        assert!(
+            sorted
+                .runs
+                .as_ref()
+                .is_some_and(|runs| runs.ends.len() == 3)
+        );
+        let indices = sorted.rows().unwrap().map(|row| row.unwrap().index);
+        assert!(indices.eq((0..10_000).rev()));
     }
 
     #[test]
