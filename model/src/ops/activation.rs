@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor}
 
 use super::composed;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
+use super::form::custom;
 use super::parallel::{map, zip};
 
 /// max(x, 0). The derivative at 0 is 0, as in PyTorch. candle's own ReLU has derivative 1 there.
@@ -12,7 +13,7 @@ use super::parallel::{map, zip};
 /// If the type isn't f32 or f64.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     same_kind("relu", x, &[])?;
-    if x.device().is_cpu() {
+    if custom(x) {
         x.apply_op1(Relu)
     } else {
         composed::relu(x)
@@ -34,7 +35,7 @@ pub fn tanh(x: &Tensor) -> Result<Tensor> {
 /// If the type isn't f32 or f64.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     same_kind("sigmoid", x, &[])?;
-    if x.device().is_cpu() {
+    if custom(x) {
         x.apply_op1(Sigmoid)
     } else {
         composed::sigmoid(x)
@@ -47,7 +48,7 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
 /// If the type isn't f32 or f64.
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
     same_kind("softplus", x, &[])?;
-    if x.device().is_cpu() {
+    if custom(x) {
         x.apply_op1(Softplus)
     } else {
         composed::softplus(x)

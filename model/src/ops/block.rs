@@ -12,6 +12,7 @@ use super::channel;
 use super::composed;
 use super::convolve::{self, Finish};
 use super::element::{by_dtype, elements, error, same_kind, storage};
+use super::form::custom;
 use super::geometry::{Conv, Pooling};
 use super::operand::{check_bias, wanted};
 use super::pool::Spread;
@@ -83,7 +84,7 @@ pub(super) fn apply(
     finish: Finish,
 ) -> Result<Tensor> {
     check_bias(op, x, bias, conv.o)?;
-    if x.device().is_cpu() {
+    if custom(x) {
         let winners = OnceLock::new();
         return x.apply_op3(
             w,

@@ -8,6 +8,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 
 use super::composed;
 use super::element::{Element, by_dtype, elements, error, same_shape, storage};
+use super::form::custom;
 use super::operand::wanted;
 use super::parallel::{rows, sum_over};
 
@@ -46,7 +47,7 @@ impl Planes {
 
 /// Σ over batch and positions: (B, C, ...) to (C,).
 pub(crate) fn sum(x: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !custom(x) {
         return composed::channel_sum(x);
     }
     x.apply_op1(ChannelSum)
@@ -54,7 +55,7 @@ pub(crate) fn sum(x: &Tensor) -> Result<Tensor> {
 
 /// Σ over batch and positions of x y: (C,).
 pub(crate) fn dot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !custom(x) {
         return composed::channel_sum(&x.mul(y)?);
     }
     x.apply_op2(y, ChannelDot)
@@ -62,7 +63,7 @@ pub(crate) fn dot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 
 /// y = a[c] x.
 pub(crate) fn scale(x: &Tensor, a: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !custom(x) {
         return x.broadcast_mul(&lifted(a, x.rank())?);
     }
     x.apply_op2(a, ChannelScale)
@@ -70,7 +71,7 @@ pub(crate) fn scale(x: &Tensor, a: &Tensor) -> Result<Tensor> {
 
 /// y = x + b[c].
 pub(crate) fn add_bias(x: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !custom(x) {
         return x.broadcast_add(&lifted(b, x.rank())?);
     }
     x.apply_op2(b, ChannelBias)

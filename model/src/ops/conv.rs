@@ -10,6 +10,7 @@ use super::channel;
 use super::composed;
 use super::convolve::Finish;
 use super::element::same_kind;
+use super::form::custom;
 use super::geometry::Conv;
 use super::operand::check_bias;
 use super::products::{Convolution, InputGradient};
@@ -33,7 +34,7 @@ pub fn conv2d(
     let g = Conv::forward(OP, x, w, stride, padding)?;
     match bias {
         Some(bias) => block::apply(OP, x, w, bias, g, Finish::Nothing),
-        None if x.device().is_cpu() => x.apply_op2(w, Convolution(g)),
+        None if custom(x) => x.apply_op2(w, Convolution(g)),
         None => composed::conv2d(x, w, &g),
     }
 }
@@ -56,7 +57,7 @@ pub fn conv_transpose2d(
     const OP: &str = "conv_transpose2d";
     same_kind(OP, x, &[("the weight", w)])?;
     let g = Conv::transposed(OP, x, w, stride, padding, output_padding)?;
-    let y = if x.device().is_cpu() {
+    let y = if custom(x) {
         x.apply_op2(w, InputGradient(g))?
     } else {
         composed::conv_transpose2d(x, w, &g)?

@@ -52,8 +52,8 @@ pub fn check_derivatives(
             format!("differences need float64 inputs, got {:?}", bad.dtype()),
         ));
     }
-    let mut noise = Noise::new(name.len() as u64);
     let y = f(inputs)?;
+    let mut noise = Noise::new(name.len() as u64, y.device());
     let c = noise.tensor(y.dims(), 0.5, 1.5)?;
     let phi = |x: &[Tensor]| -> Result<Tensor> {
         let y = f(x)?;
@@ -97,7 +97,7 @@ pub fn check_derivatives(
         .collect::<Result<Vec<_>>>()?;
     let vars = variables(inputs)?;
     let grads = phi(&tensors(&vars))?.backward()?;
-    let mut along = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+    let mut along = Tensor::zeros((), DType::F64, y.device())?;
     for (x, v) in vars.iter().zip(&directions) {
         if let Some(g) = grads.get(x) {
             along = along.add(&g.mul(v)?.sum_all()?)?;
@@ -159,16 +159,22 @@ fn worst(computed: &[Tensor], differences: &[Tensor]) -> Result<f64> {
 }
 
 /// Deterministic test points (SplitMix64).
-struct Noise(u64);
+struct Noise {
+    state: u64,
+    device: Device,
+}
 
 impl Noise {
-    fn new(seed: u64) -> Self {
-        Self(seed)
+    fn new(seed: u64, device: &Device) -> Self {
+        Self {
+            state: seed,
+            device: device.clone(),
+        }
     }
 
     fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
@@ -177,7 +183,7 @@ impl Noise {
     fn tensor(&mut self, dims: &[usize], low: f64, high: f64) -> Result<Tensor> {
         let n = dims.iter().product();
         let data: Vec<f64> = (0..n).map(|_| low + (high - low) * self.unit()).collect();
-        Tensor::from_vec(data, dims, &Device::Cpu)
+        Tensor::from_vec(data, dims, &self.device)
     }
 
     /// Distinct values with a fixed gap in random order, so that no maximum changes within a step of the differences.
@@ -191,7 +197,7 @@ impl Noise {
         for i in (1..n).rev() {
             data.swap(i, (self.unit() * (i + 1) as f64) as usize);
         }
-        Tensor::from_vec(data, dims, &Device::Cpu)
+        Tensor::from_vec(data, dims, &self.device)
     }
 }
 
@@ -201,9 +207,17 @@ impl Noise {
 /// # Errors
 /// If an operation fails, or second derivatives can't be computed (see [`second_order`]).
 pub fn derivative_check() -> Result<Vec<DerivativeReport>> {
+    derivative_check_on(&Device::Cpu)
+}
+
+/// As [`derivative_check`], on another device.
+///
+/// # Errors
+/// As for [`derivative_check`].
+pub fn derivative_check_on(device: &Device) -> Result<Vec<DerivativeReport>> {
     second_order::with_big_stack(|| {
         let mut rows = Vec::new();
-        let n = &mut Noise::new(7);
+        let n = &mut Noise::new(7, device);
         dense(n, &mut rows)?;
         attention(n, &mut rows)?;
         convolutions(n, &mut rows)?;
@@ -371,7 +385,7 @@ fn normalisation(n: &mut Noise, rows: &mut Reports) -> Result<()> {
 
 fn losses(n: &mut Noise, rows: &mut Reports) -> Result<()> {
     let logits = n.tensor(&[5, 4], -3., 3.)?;
-    let classes = Tensor::new(&[0u32, 3, 1, 1, 2], &Device::Cpu)?;
+    let classes = Tensor::new(&[0u32, 3, 1, 1, 2], &n.device)?;
     rows.push(check_derivatives(
         "log_softmax",
         std::slice::from_ref(&logits),
@@ -381,7 +395,7 @@ fn losses(n: &mut Noise, rows: &mut Reports) -> Result<()> {
         cross_entropy(&t[0], &classes)
     })?);
     let logits = n.tensor(&[2, 3, 4], -3., 3.)?;
-    let tokens = Tensor::new(&[[0i64, 3, -1], [2, -1, -1]], &Device::Cpu)?;
+    let tokens = Tensor::new(&[[0i64, 3, -1], [2, -1, -1]], &n.device)?;
     rows.push(check_derivatives(
         "sequence_cross_entropy",
         std::slice::from_ref(&logits),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::form::custom;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Tensor, WithDType};
 
@@ -95,7 +96,7 @@ pub(crate) use by_dtype;
 
 /// Whether the custom operations run on this tensor: f32 or f64 on the CPU.
 pub(crate) fn supported(x: &Tensor) -> bool {
-    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)
+    custom(x) && matches!(x.dtype(), DType::F32 | DType::F64)
 }
 
 /// An error that names the op.

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use super::channel;
 use super::columns;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
+use super::form::custom;
 use super::matmul::{Matrix, product, product_on_threads};
 use super::operand::{check_bias, wanted};
 use super::parallel::rows;
@@ -36,7 +37,7 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
             ),
         ));
     }
-    let y = if x.device().is_cpu() {
+    let y = if custom(x) {
         x.apply_op2(
             w,
             Product {

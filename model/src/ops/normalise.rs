@@ -9,11 +9,12 @@ use super::activation::ReluGate;
 use super::channel::{self, Planes, channels_agree, lifted};
 use super::composed;
 use super::element::{Element, by_dtype, elements, storage};
+use super::form::custom;
 use super::operand::wanted;
 
 /// Mean and variance (divided by n) of each channel of (B, C, ...), over batch and positions: (2, C).
 pub(crate) fn statistics(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    if custom(x) {
         return x.apply_op1(Statistics);
     }
     let n = Planes::of("batch statistics", x.dims())?.per_channel() as f64;
@@ -25,7 +26,7 @@ pub(crate) fn statistics(x: &Tensor) -> Result<Tensor> {
 
 /// `a[c] x + b[c]`, followed by a ReLU if `relu`.
 pub(crate) fn scale_shift(x: &Tensor, a: &Tensor, b: &Tensor, relu: bool) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    if custom(x) {
         return x.apply_op3(a, b, ScaleShift { relu });
     }
     let y = x

@@ -11,6 +11,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDTyp
 
 use super::composed;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
+use super::form::custom;
 use super::geometry::Pooling;
 use super::parallel::{row_pairs, rows};
 
@@ -52,7 +53,7 @@ fn max_pool(
 ) -> Result<Tensor> {
     same_kind(op, x, &[])?;
     let shape = Pooling::new(op, x, kernel, stride, padding)?;
-    if !x.device().is_cpu() {
+    if !custom(x) {
         let y = composed::max_pool2d(x, &shape)?;
         return if relu { composed::relu(&y) } else { Ok(y) };
     }
@@ -71,7 +72,7 @@ pub fn avg_pool2d(x: &Tensor, kernel: (usize, usize), stride: (usize, usize)) ->
     const OP: &str = "avg_pool2d";
     same_kind(OP, x, &[])?;
     let shape = Pooling::new(OP, x, kernel, stride, (0, 0))?;
-    if x.device().is_cpu() {
+    if custom(x) {
         x.apply_op1(Average(shape))
     } else {
         composed::avg_pool2d(x, &shape)

@@ -5,6 +5,7 @@ use candle_nn::{LayerNormConfig, Module, VarBuilder};
 
 use super::value::with_derivative;
 use crate::ops::columns;
+use crate::ops::custom;
 use crate::ops::row_norm::{self, Norm};
 
 /// Layer normalisation over the last dimension, a replacement of `candle_nn::LayerNorm`.
@@ -220,7 +221,7 @@ impl Kind {
         let fits = |input: &&Tensor| {
             input.dtype() == x.dtype() && x.dims().last().is_some_and(|&n| input.dims() == [n])
         };
-        if !inputs[1..].iter().all(fits) || !x.device().is_cpu() {
+        if !inputs[1..].iter().all(fits) || !custom(x) {
             return Self::Composed;
         }
         match x.dtype() {

@@ -5,6 +5,7 @@ use candle_core::{D, Result, Tensor};
 use super::draws;
 use super::norm::{layer_normalised, rms_normalised};
 use super::value::with_derivative;
+use crate::ops::custom;
 use crate::ops::softmax;
 
 /// The softmax over the last dimension, as `candle_nn::ops::softmax_last_dim`, which has no derivative.
@@ -15,7 +16,7 @@ pub fn softmax_last_dim(x: &Tensor) -> Result<Tensor> {
     if x.rank() == 0 {
         candle_core::bail!("softmax_last_dim: expected at least one dimension, got a scalar");
     }
-    if !x.device().is_cpu() {
+    if !custom(x) {
         return candle_nn::ops::softmax(x, D::Minus1);
     }
     let value = candle_nn::ops::softmax_last_dim(&x.detach().contiguous()?)?;

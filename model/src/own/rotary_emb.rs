@@ -6,6 +6,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::value::with_derivative;
+use crate::ops::custom;
 
 /// Which two values of a head form a pair that is rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ fn rotated(
         x.dtype(),
         DType::F32 | DType::F64 | DType::F16 | DType::BF16
     );
-    if !x.device().is_cpu() || !kernel || cos.rank() != sin.rank() {
+    if !custom(&x) || !kernel || cos.rank() != sin.rank() {
         return composed(&x, &cos, &sin, pairs);
     }
     turned(op, &x, &cos, &sin, pairs)

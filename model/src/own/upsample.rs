@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::value::with_derivative;
+use crate::ops::custom;
 
 /// Nearest-neighbour upsampling of (B, C, L) to (B, C, `size`), as `x.upsample_nearest1d(size)`.
 ///
@@ -130,7 +131,7 @@ fn bilinear(
     if vertical.from == vertical.taps.len() && horizontal.from == horizontal.taps.len() {
         return Ok(x.clone()); // as candle does, whatever the factors are
     }
-    if !x.device().is_cpu() {
+    if !custom(x) {
         return between(&vertical.matrix(x)?, x, &horizontal.matrix(x)?.t()?);
     }
     let value = kernel(&x.detach().contiguous()?)?;
