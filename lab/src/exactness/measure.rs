@@ -15,18 +15,18 @@ use hindcast_analyzer::{AutodiffEngine, KernelEngine, Query, RecordedRun, Replay
 
 /// Norm-wise relative error of a row's scores, for the engine with the larger error. The query is the mean validation
 /// loss in evaluation mode, so that batch norm uses its running statistics.
-pub(super) fn row(case: &Case) -> Result<ExactnessRow> {
+pub(super) fn row(case: &Case, device: &Device) -> Result<ExactnessRow> {
     Ok(ExactnessRow {
         kind: case.kind,
         name: case.name.clone(),
-        error: error(case, case.step)?,
+        error: error(case, case.step, device)?,
         second: None,
     })
 }
 
-/// The error for weights changed by `step`.
-fn error(case: &Case, step: f64) -> Result<f64> {
-    let run = Run::new(case)?;
+/// The error for weights changed by `step`, for a run that is trained on `device`.
+fn error(case: &Case, step: f64, device: &Device) -> Result<f64> {
+    let run = Run::new(case, device)?;
     let window = window(case.circumstance, run.length());
     let trace = run.record()?;
     let recorded = RecordedRun::from_trace(&trace, run.net.clone(), run.data.as_ref(), None)?;
@@ -63,7 +63,7 @@ fn error(case: &Case, step: f64) -> Result<f64> {
         add(run.length(), &end);
         let net = run.net.as_ref();
         let data = run.data.as_ref();
-        let found = evaluate(net, &theta, &buffers, data, Split::Validation, &Device::Cpu)?;
+        let found = evaluate(net, &theta, &buffers, data, Split::Validation, device)?;
         Ok(found.loss)
     };
     let mut differences = Vec::new();
@@ -83,7 +83,7 @@ fn error(case: &Case, step: f64) -> Result<f64> {
     Ok(errors.fold(0.0, f64::max))
 }
 
-/// The scores by each of the two engines.
+/// The scores by each of the two engines: by autodiff on the run's device, and by the kernels on the CPU.
 fn swept(
     case: &Case,
     run: &Run,
@@ -106,9 +106,9 @@ fn swept(
         let mut swept = session.run(engine, &mut |_| ControlFlow::Continue(()))?;
         Ok(swept.state.queries.swap_remove(0).influence)
     };
-    let (net, cpu) = (&run.net, &Device::Cpu);
+    let (net, device) = (&run.net, &run.device);
     Ok([
-        scores(&mut AutodiffEngine::new(net.clone(), DType::F64, cpu)?)?,
+        scores(&mut AutodiffEngine::new(net.clone(), DType::F64, device)?)?,
         scores(&mut KernelEngine::new(net.clone(), DType::F64)?)?,
     ])
 }
@@ -127,7 +127,11 @@ mod tests {
             .find(|c| c.name == "layer conv_transpose2d mean-squared-error mean batch-norm")
             .unwrap();
         case.learning_rate = 0.2;
-        let (coarse, fine) = (error(&case, 2e-4).unwrap(), error(&case, 1e-4).unwrap());
+        let cpu = &Device::Cpu;
+        let (coarse, fine) = (
+            error(&case, 2e-4, cpu).unwrap(),
+            error(&case, 1e-4, cpu).unwrap(),
+        );
         assert!((coarse / fine - 4.0).abs() < 0.2, "{coarse:e} and {fine:e}");
     }
 }

@@ -14,8 +14,10 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cases::Case;
+use candle_core::Device;
 use hindcast_analyzer::{AnalysisError, Result};
+
+use cases::Case;
 
 pub use row::{ExactnessRow, LIMIT};
 
@@ -39,11 +41,31 @@ pub fn matrix_with(
     let wanted = |name: &str| {
         only.is_none_or(|words| words.split_whitespace().all(|word| name.contains(word)))
     };
+    let rows = rows_on(&Device::Cpu, &wanted, progress)?;
+    if rows.is_empty() {
+        return Err(AnalysisError::other(format!(
+            "no row of the exactness matrix contains the words `{}`; words are layers, losses, reductions and circumstances, for example `conv2d mean dropout`",
+            only.unwrap_or_default()
+        )));
+    }
+    Ok(rows)
+}
+
+/// The rows whose names are wanted, for runs that are trained on `device` and swept by the autodiff engine there and by the
+/// kernels on the CPU.
+///
+/// # Errors
+/// If a row can't be computed.
+pub(crate) fn rows_on(
+    device: &Device,
+    wanted: &dyn Fn(&str) -> bool,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<ExactnessRow>> {
     let cases: Vec<Case> = cases::all()
         .into_iter()
         .filter(|case| wanted(&case.name))
         .collect();
-    let mut rows: Vec<ExactnessRow> = hindcast_model::ops::derivative_check()
+    let mut rows: Vec<ExactnessRow> = hindcast_model::ops::derivative_check_on(device)
         .map_err(|e| AnalysisError::Candle {
             doing: "checking the operations' derivatives".to_owned(),
             source: e,
@@ -57,18 +79,16 @@ pub fn matrix_with(
         })
         .filter(|row| wanted(&row.name))
         .collect();
-    rows.extend(measured(&cases, progress)?);
-    if rows.is_empty() {
-        return Err(AnalysisError::other(format!(
-            "no row of the exactness matrix contains the words `{}`; words are layers, losses, reductions and circumstances, for example `conv2d mean dropout`",
-            only.unwrap_or_default()
-        )));
-    }
+    rows.extend(measured(&cases, device, progress)?);
     Ok(rows)
 }
 
 /// Measures the cases, one per thread at a time. The rows are in the order of the cases.
-fn measured(cases: &[Case], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<ExactnessRow>> {
+fn measured(
+    cases: &[Case],
+    device: &Device,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<ExactnessRow>> {
     progress(0, cases.len());
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<ExactnessRow>)>> = Mutex::new(Vec::new());
@@ -80,7 +100,7 @@ fn measured(cases: &[Case], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     cases.get(at).map(|case| (at, case))
                 } {
-                    let row = measure::row(case);
+                    let row = measure::row(case, device);
                     // A poisoned lock means that another worker panicked; the scope propagates that panic.
                     if let Ok(mut done) = done.lock() {
                         done.push((at, row));

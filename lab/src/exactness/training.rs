@@ -32,6 +32,8 @@ pub(super) struct Run {
     pub net: Arc<Net>,
     pub task: Task,
     pub data: Box<dyn DataSet>,
+    /// Where the run is trained.
+    pub device: Device,
     steps: Vec<Planned>,
     circumstance: Circumstance,
 }
@@ -76,7 +78,7 @@ impl Pull {
 }
 
 impl Run {
-    pub fn new(case: &Case) -> Result<Run> {
+    pub fn new(case: &Case, device: &Device) -> Result<Run> {
         let invalid =
             |e: &dyn std::fmt::Display| AnalysisError::other(format!("row `{}`: {e}", case.name));
         let text = format!(
@@ -92,6 +94,7 @@ impl Run {
             net: Arc::new(net),
             task,
             data,
+            device: device.clone(),
             steps: steps(case.circumstance),
             circumstance: case.circumstance,
         })
@@ -213,7 +216,7 @@ impl Run {
             rest = after;
             batches.push(
                 self.data
-                    .batch(Split::Train, here, Some(draws), DType::F64, &Device::Cpu)
+                    .batch(Split::Train, here, Some(draws), DType::F64, &self.device)
                     .map_err(AnalysisError::from)?,
             );
         }
