@@ -119,7 +119,8 @@ pub fn check(
 fn one(section: &Section, setting: &Setting) -> SectionReport {
     let begun = Instant::now();
     let limit = Duration::from_secs(section.seconds);
-    let setting = setting.until(begun + limit);
+    // So that the last measurement ends within the limit.
+    let setting = setting.until(begun + limit * 3 / 4);
     let (sender, receiver) = channel();
     let run = section.run;
     let started = std::thread::Builder::new()
@@ -136,18 +137,15 @@ fn one(section: &Section, setting: &Setting) -> SectionReport {
             // Nobody listens to a section that took too long.
             let _ = sender.send((lines, failure));
         });
-    // A section stops measuring at its limit. Its last measurement may take a while longer.
     let (lines, failure) = match started {
         Err(error) => (
             Vec::new(),
             Some(format!("the thread can't be started: {error}")),
         ),
-        Ok(_) => receiver
-            .recv_timeout(limit + limit / 4)
-            .unwrap_or_else(|_| {
-                let failure = format!("took more than {} s", (limit + limit / 4).as_secs());
-                (Vec::new(), Some(failure))
-            }),
+        Ok(_) => receiver.recv_timeout(limit).unwrap_or_else(|_| {
+            let failure = format!("took more than {} s", section.seconds);
+            (Vec::new(), Some(failure))
+        }),
     };
     SectionReport {
         name: section.name,

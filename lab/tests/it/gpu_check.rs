@@ -53,7 +53,7 @@ fn a_missing_gpu_and_an_unknown_section_are_errors() {
         assert!(message.contains("--device cpu"), "{message}");
     }
     let output = check(&["--device", "cpu", "--only", "layer"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("layers, determinism"), "{message}");
 }

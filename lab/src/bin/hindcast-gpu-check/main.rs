@@ -11,9 +11,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use candle_core::Device;
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 use hindcast_analyzer::output::{Kind, replace, try_folder};
-use hindcast_lab::devices::{DeviceReport, Setting, check};
+use hindcast_lab::devices::{DeviceReport, SECTIONS, Setting, check};
 use hindcast_model::ops::compose_on_cpu;
 
 /// Test and measure Hindcast on a device
@@ -32,8 +33,8 @@ struct Arguments {
     /// Small sizes and few tests, in seconds. Times of this form mean nothing
     #[arg(long)]
     quick: bool,
-    /// Run only this section: layers, determinism, recorder, sweeps, exchange, recording or replay
-    #[arg(long, value_name = "SECTION")]
+    /// Run only this section
+    #[arg(long, value_name = "SECTION", value_parser = PossibleValuesParser::new(SECTIONS.map(|section| section.name)))]
     only: Option<String>,
     /// Write the report as JSON. The file must not exist
     #[arg(long, value_name = "FILE")]
