@@ -8,7 +8,7 @@ use hindcast_model::ops::{self, second_order};
 use hindcast_model::own;
 
 use super::layers::second_derivative;
-use super::report::Line;
+use super::report::{Line, Lines};
 use super::setting::Setting;
 
 type Function = fn(&[Tensor]) -> Result<Tensor>;
@@ -54,7 +54,7 @@ const LAYERS: [(&str, &[&[usize]], Function); 11] = [
     }),
 ];
 
-pub(super) fn run(setting: &Setting, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+pub(super) fn run(setting: &Setting, lines: &Lines) -> anyhow::Result<()> {
     let repeats = if setting.quick { 1 } else { 10 };
     for (name, shapes, f) in LAYERS {
         let differs = second_order::with_big_stack(|| {

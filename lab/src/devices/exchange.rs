@@ -16,7 +16,7 @@ use hindcast_model::task::{Precision, Task};
 use hindcast_model::vectors::norm;
 use hindcast_recorder::Recorder;
 
-use super::report::Line;
+use super::report::{Line, Lines};
 use super::setting::{Setting, normal};
 use crate::record_task;
 
@@ -25,7 +25,7 @@ const LIMIT: f64 = 1e-6;
 /// Smallest rank correlation of scores in float32.
 const TAU: f64 = 0.999;
 
-pub(super) fn run(setting: &Setting, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+pub(super) fn run(setting: &Setting, lines: &Lines) -> anyhow::Result<()> {
     for precision in [Precision::F64, Precision::F32] {
         let (task, data) = prepared(setting, precision)?;
         let net = Arc::new(Net::new(&task.model, &task.loss)?);
@@ -44,7 +44,9 @@ pub(super) fn run(setting: &Setting, lines: &mut Vec<Line>) -> anyhow::Result<()
             let mut engine = AutodiffEngine::new(net.clone(), dtype, &setting.device)?;
             let autodiff = scores(&run, trace.span(), &mut engine)?;
             let name = format!("{dtype:?}, recorded on the {place}, scored on the device");
-            lines.extend(compared(&name, precision, &kernels, &autodiff)?);
+            for line in compared(&name, precision, &kernels, &autodiff)? {
+                lines.push(line);
+            }
         }
     }
     Ok(())

@@ -4,13 +4,13 @@ use candle_core::{D, DType, Module as _, Result, Tensor};
 use hindcast_model::ops::{self, DerivativeReport, check_derivatives, second_order};
 use hindcast_model::own;
 
-use super::report::Line;
+use super::report::{Line, Lines};
 use super::setting::Setting;
 
 /// Largest relative error. That of the differences is about 1e-9.
 const LIMIT: f64 = 1e-7;
 
-pub(super) fn run(setting: &Setting, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+pub(super) fn run(setting: &Setting, lines: &Lines) -> anyhow::Result<()> {
     let mut rows = ops::derivative_check_on(&setting.device)?;
     rows.extend(second_order::with_big_stack(|| own_layers(setting))?);
     for row in rows {

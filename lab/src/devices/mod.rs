@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use hindcast_model::ops::second_order;
 
 pub use report::{DeviceReport, Line, SectionReport};
+use report::{Lines, Message};
 pub use setting::Setting;
 
 /// A section of the check.
@@ -33,7 +34,7 @@ pub struct Section {
     pub about: &'static str,
     /// The longest time that it may take, in seconds.
     pub seconds: u64,
-    run: fn(&Setting, &mut Vec<Line>) -> anyhow::Result<()>,
+    run: fn(&Setting, &Lines) -> anyhow::Result<()>,
 }
 
 /// All sections, in the order in which they run. Their times add up to less than six minutes.
@@ -122,30 +123,31 @@ fn one(section: &Section, setting: &Setting) -> SectionReport {
     // So that the last measurement ends within the limit.
     let setting = setting.until(begun + limit * 3 / 4);
     let (sender, receiver) = channel();
-    let run = section.run;
+    let (lines, run) = (Lines::new(sender.clone()), section.run);
     let started = std::thread::Builder::new()
         .name(section.name.to_owned())
         .stack_size(second_order::STACK_BYTES)
         .spawn(move || {
-            let mut lines = Vec::new();
-            let ended = catch_unwind(AssertUnwindSafe(|| run(&setting, &mut lines)));
+            let ended = catch_unwind(AssertUnwindSafe(|| run(&setting, &lines)));
             let failure = match ended {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(format!("{error:#}")),
                 Err(panic) => Some(format!("panicked: {}", said(panic.as_ref()))),
             };
-            // Nobody listens to a section that took too long.
-            let _ = sender.send((lines, failure));
+            // Nothing listens to a section that took too long.
+            let _ = sender.send(Message::End(failure));
         });
-    let (lines, failure) = match started {
-        Err(error) => (
-            Vec::new(),
-            Some(format!("the thread can't be started: {error}")),
-        ),
-        Ok(_) => receiver.recv_timeout(limit).unwrap_or_else(|_| {
-            let failure = format!("took more than {} s", section.seconds);
-            (Vec::new(), Some(failure))
-        }),
+    let mut lines = Vec::new();
+    let failure = match started {
+        Err(error) => Some(format!("the thread can't be started: {error}")),
+        Ok(_) => loop {
+            let left = (begun + limit).saturating_duration_since(Instant::now());
+            match receiver.recv_timeout(left) {
+                Ok(Message::Line(line)) => lines.push(line),
+                Ok(Message::End(why)) => break why,
+                Err(_) => break Some(format!("took more than {} s", section.seconds)),
+            }
+        },
     };
     SectionReport {
         name: section.name,

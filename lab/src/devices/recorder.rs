@@ -7,12 +7,12 @@ use candle_core::{DType, Device, Tensor, Var};
 use hindcast_format::{MemStorage, Trace};
 use hindcast_recorder::{BatchInfo, Named, Recorder, StepInfo};
 
-use super::report::Line;
+use super::report::{Line, Lines};
 use super::setting::Setting;
 
 const STEPS: u64 = 9;
 
-pub(super) fn run(setting: &Setting, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+pub(super) fn run(setting: &Setting, lines: &Lines) -> anyhow::Result<()> {
     for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
         let storage = Arc::new(MemStorage::new());
         let seen = recorded(setting, dtype, &storage)?;

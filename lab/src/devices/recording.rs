@@ -10,7 +10,7 @@ use hindcast_model::objective::{Batch, Draws, Mode, Objective, Pass, TensorDef};
 use hindcast_model::task::Task;
 use hindcast_recorder::{BatchInfo, Named, Recorder, StepInfo, UpdateRule};
 
-use super::report::Line;
+use super::report::{Line, Lines};
 use super::setting::Setting;
 use super::timing::{ms, quantile};
 
@@ -23,7 +23,7 @@ const MOST_EXAMPLES: usize = 1 << 16;
 /// Blocks of steps without and with recording, in turns.
 const BLOCKS: usize = 5;
 
-pub(super) fn run(setting: &Setting, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+pub(super) fn run(setting: &Setting, lines: &Lines) -> anyhow::Result<()> {
     let quick = setting.quick;
     let (cnn, hidden) = if quick {
         (Task::from_toml(super::exchange::SMALL)?, [16, 12])
@@ -163,7 +163,7 @@ fn overhead(
     task: &Task,
     examples: usize,
     setting: &Setting,
-    lines: &mut Vec<Line>,
+    lines: &Lines,
 ) -> anyhow::Result<()> {
     let device = &setting.device;
     let (plain, recorded) = (

@@ -16,7 +16,7 @@ use hindcast_model::own::OwnModel;
 use hindcast_model::task::Task;
 
 use super::gpt::{DTYPE, Gpt, Sizes};
-use super::report::Line;
+use super::report::{Line, Lines};
 use super::setting::Setting;
 use super::timing::{ms, quantile};
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// The same steps in PyTorch.
 const SCRIPT: &str = include_str!("double_backward.py");
 
-pub(super) fn run(setting: &Setting, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+pub(super) fn run(setting: &Setting, lines: &Lines) -> anyhow::Result<()> {
     let theirs = match pytorch(setting) {
         Ok(times) => times,
         Err(why) => {
@@ -103,7 +103,7 @@ fn time(
     batch: Batch,
     theirs: &BTreeMap<String, f64>,
     setting: &Setting,
-    lines: &mut Vec<Line>,
+    lines: &Lines,
 ) -> anyhow::Result<()> {
     let direction: Vec<f64> = (0..parameters.len())
         .map(|i| 1e-2 * (i as f64).sin())

@@ -1,6 +1,7 @@
 //! The lines of the report, as a table and as JSON.
 
 use std::io::Write;
+use std::sync::mpsc::Sender;
 
 use serde::Serialize;
 
@@ -61,6 +62,28 @@ impl Line {
             passed: None,
             goal_reached: None,
         }
+    }
+}
+
+/// What the thread of a section says.
+pub(super) enum Message {
+    Line(Line),
+    /// The end, and why it is early.
+    End(Option<String>),
+}
+
+/// Takes the lines of a section one by one, so that those of a section that takes too long aren't lost.
+pub(super) struct Lines(Sender<Message>);
+
+impl Lines {
+    pub fn new(sender: Sender<Message>) -> Self {
+        Lines(sender)
+    }
+
+    /// Adds a line.
+    pub fn push(&self, line: Line) {
+        // Nothing listens to a section that took too long.
+        let _ = self.0.send(Message::Line(line));
     }
 }
 

@@ -1,10 +1,10 @@
 //! Rows of the exactness matrix, for runs that are trained and swept on the device.
 
-use super::report::Line;
+use super::report::{Line, Lines};
 use super::setting::Setting;
 use crate::exactness::{LIMIT, rows_on};
 
-pub(super) fn run(setting: &Setting, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+pub(super) fn run(setting: &Setting, lines: &Lines) -> anyhow::Result<()> {
     let quick = setting.quick;
     let wanted = move |name: &str| {
         // Matrix rows of operations are the section of the layers.
